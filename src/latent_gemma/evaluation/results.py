@@ -1,0 +1,108 @@
+"""What an evaluation returns: plain rows that the terminal table, the JSON file, the plots and the report all read."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+#: What stands in the thought positions. "none" leaves the model's own thoughts in place.
+CONTROLS = ("none", "zero", "noise", "swap", "pause")
+
+
+@dataclass(frozen=True)
+class EvalRow:
+    """Accuracy and cost of one model under one setting, over one data set.
+
+    Args:
+        label: the method as shown to people ("annealed", "words", "no reasoning").
+        k: latent steps before the answer; 0 is the model without thoughts.
+        p: share of the token embedding in what is fed back; None where no latent step is taken.
+        control: one of `CONTROLS`.
+        correct: items answered correctly under lenient matching.
+        strict: items answered correctly under strict matching.
+        total: items evaluated.
+        low: lower end of the 95 % Wilson interval of `correct / total`.
+        high: upper end of it.
+        tokens_per_answer: mean number of generated tokens (reasoning in words and answer, without the prompt).
+        passes_per_answer: mean number of decoder passes after the prompt: generated tokens plus latent steps.
+        seconds_per_answer: wall-clock seconds over the batch divided by its items.
+    """
+
+    label: str
+    k: int
+    p: float | None
+    control: str
+    correct: int
+    strict: int
+    total: int
+    low: float
+    high: float
+    tokens_per_answer: float
+    passes_per_answer: float
+    seconds_per_answer: float
+
+    @property
+    def accuracy(self) -> float:
+        """Share of items answered correctly under lenient matching, 0 to 1."""
+        return self.correct / self.total
+
+
+@dataclass(frozen=True)
+class ThoughtStep:
+    """One latent step of one item, as the thought lens sees it.
+
+    Args:
+        step: 1-based number of the latent step.
+        tokens: the tokens the state is closest to through the model's own head, most probable first.
+        probabilities: their probabilities under that head, same order.
+        norm: Euclidean norm of what was fed back.
+        entropy_nats: entropy of the head's whole distribution.
+        target: the written step this thought stands for, where the data has one.
+        layers: per decoder layer, the most probable token there; empty unless asked for.
+    """
+
+    step: int
+    tokens: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    norm: float
+    entropy_nats: float
+    target: str = ""
+    layers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ThoughtTrace:
+    """One item with its answer and the thoughts that led to it."""
+
+    label: str
+    question: str
+    expected: str
+    answer: str
+    correct: bool
+    steps: tuple[ThoughtStep, ...]
+
+
+@dataclass(frozen=True)
+class EvalReport:
+    """Everything one evaluation found; the only thing plots, tables and the HTML report are made from.
+
+    Args:
+        title: heading of the report.
+        verdict: what was found, in a sentence or two.
+        rows: every setting measured. The controls of a label carry the same k and p as its main row.
+        traces: a few items with their thoughts.
+        context: seed, versions, machine, data set, command; shown as a table.
+        curves: training curves, name -> list of {"step": int, "value": float}; may be empty.
+    """
+
+    title: str
+    verdict: str
+    rows: tuple[EvalRow, ...]
+    traces: tuple[ThoughtTrace, ...] = ()
+    context: dict[str, str] = field(default_factory=dict)
+    curves: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-ready data; every row also carries its `accuracy`."""
+        data = asdict(self)
+        for row, original in zip(data["rows"], self.rows, strict=True):
+            row["accuracy"] = original.accuracy
+        return data

@@ -1,0 +1,58 @@
+"""Keys and values of a rollout under gradient checkpointing: replaying a call must not change them."""
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+KeyValue = tuple[Tensor, Tensor]
+
+
+class SegmentCache(Cache):
+    """What one decoder call of a rollout sees of the calls before it.
+
+    A stock cache grows by every call, so a call that gradient checkpointing runs a second time in backward would find
+    its own keys in the past. Here the past is fixed when the call starts, and a second run of the same call returns
+    the same keys. The chunks are shared, not copied: K steps keep K small chunks alive, not K copies of the prompt.
+
+    Args:
+        past: per layer, the chunks of the calls before, each (key, value) of shape [B, heads, T_chunk, head_dim].
+    """
+
+    def __init__(self, past: list[list[KeyValue]]) -> None:
+        super().__init__(layers=[])
+        self.past = past
+        self.new: list[KeyValue | None] = [None] * len(past)
+
+    @classmethod
+    def empty(cls, num_layers: int) -> "SegmentCache":
+        """A cache with no past."""
+        return cls([[] for _ in range(num_layers)])
+
+    def following(self) -> "SegmentCache":
+        """The cache of the call after this one."""
+        return SegmentCache([[*past, new] for past, new in zip(self.past, self.new, strict=True) if new is not None])
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
+    ) -> KeyValue:
+        """Keys and values of the past and of this call, [B, heads, T, head_dim] each."""
+        if self.new[layer_idx] is None:
+            self.new[layer_idx] = (key_states, value_states)
+        past = self.past[layer_idx]
+        return (
+            torch.cat([*(k for k, _ in past), key_states], dim=-2),
+            torch.cat([*(v for _, v in past), value_states], dim=-2),
+        )
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Positions before this call."""
+        return sum(k.shape[-2] for k, _ in self.past[layer_idx])
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        """Length and offset of the keys this call sees; windows are the mask's business, nothing is dropped here."""
+        return self.get_seq_length(layer_idx) + query_length, 0
+
+    @property
+    def is_compileable(self) -> bool:
+        """Never: its shapes grow."""
+        return False

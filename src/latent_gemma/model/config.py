@@ -1,0 +1,198 @@
+"""The latent part of a model's configuration, and the Gemma configurations that carry it."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+from transformers import Gemma2Config, Gemma3TextConfig, GemmaConfig, PreTrainedConfig
+
+from latent_gemma.errors import ConfigError, ModelError
+
+Recurrence = Literal["append", "sequence"]
+BridgeKind = Literal["identity", "linear", "mlp"]
+Mix = Literal["linear", "variance_preserving"]
+Trains = Literal["all", "thoughts"]
+Adapter = Literal["none", "lora", "full"]
+
+_CHOICES = {"recurrence": Recurrence, "bridge": BridgeKind, "mix": Mix, "trains": Trains, "adapter": Adapter}
+
+
+@dataclass(frozen=True)
+class LatentConfig:
+    """How a model thinks in latent space.
+
+    Args:
+        num_thoughts: K, latent steps a prompt asks for by default; 0 or more.
+        c_thought: thoughts that stand for one written step (COCONUT's c).
+        recurrence: "append" adds one position per latent step; "sequence" sends all hidden states of the prompt
+            through the decoder again at each step.
+        bridge: map from the normalised hidden state to the latent; every kind starts as the identity.
+        mix: how token embedding and latent are combined: `linear`, p * e + (1 - p) * l, or
+            `variance_preserving`, sqrt(p) * e + sqrt(1 - p) * l.
+        p: share of the token embedding in what is fed back, 0 to 1; 1 is greedy decoding, 0 is purely latent.
+        trains: "all" trains one set of weights in all phases (COCONUT); "thoughts" freezes encode and decode and
+            trains the thought adapter and the bridge.
+        adapter: weights active on thought positions only: none, low-rank ("lora"), or a full second set of deltas
+            for every projection ("full": as much memory again as the decoder's projections).
+        lora_rank: rank of the "lora" adapter.
+        lora_alpha: its scale; the update is multiplied by alpha / rank.
+        question_visibility: how much positions after the thoughts see of what stands before them, 1 (everything) to
+            0 (nothing: every bit about the question has to pass through the thoughts).
+        backprop_steps: backpropagate through the last n latent steps only; None through all.
+        step_separator: text after each written step; words and thoughts must share it.
+        bot_id: token id of begin-of-thought.
+        thought_id: token id of a thought.
+        eot_id: token id of end-of-thought.
+        embed_rms: root mean square of the scaled token embeddings, the scale of every latent; measured when a plain
+            Gemma is converted (None until then).
+    """
+
+    num_thoughts: int = 4
+    c_thought: int = 1
+    recurrence: Recurrence = "append"
+    bridge: BridgeKind = "identity"
+    mix: Mix = "linear"
+    p: float = 0.0
+    trains: Trains = "all"
+    adapter: Adapter = "none"
+    lora_rank: int = 16
+    lora_alpha: float = 32.0
+    question_visibility: float = 1.0
+    backprop_steps: int | None = None
+    step_separator: str = "\n"
+    # Ids 7, 8 and 9 are <unusedN> in the vocabularies of Gemma 1, 2 and 3 alike, so no embedding is resized.
+    bot_id: int = 7
+    thought_id: int = 8
+    eot_id: int = 9
+    embed_rms: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in get_args(choices):
+                raise ConfigError(
+                    f"latent.{name} is {getattr(self, name)!r}", f"choose one of {', '.join(get_args(choices))}"
+                )
+        for name, least in (("num_thoughts", 0), ("c_thought", 1), ("lora_rank", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ConfigError(f"latent.{name} is {value!r}", f"give a whole number of at least {least}")
+        for name in ("p", "question_visibility"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0.0 <= value <= 1.0:
+                raise ConfigError(f"latent.{name} is {value!r}, outside [0, 1]", "give a share between 0 and 1")
+        if self.recurrence == "sequence" and self.question_visibility < 1.0:
+            raise ConfigError(
+                "latent.question_visibility hides the prompt, but in recurrence 'sequence' the prompt's positions are "
+                "the thoughts",
+                "use recurrence 'append'",
+            )
+        if self.backprop_steps is not None and self.backprop_steps < 1:
+            raise ConfigError(f"latent.backprop_steps is {self.backprop_steps}", "give 1 or more, or leave it out")
+        if len({self.bot_id, self.thought_id, self.eot_id}) != 3:
+            raise ConfigError("latent.bot_id, thought_id and eot_id are not three different ids")
+
+    @classmethod
+    def from_value(cls, value: "LatentConfig | dict[str, Any] | None") -> "LatentConfig":
+        """Read a latent configuration strictly.
+
+        Args:
+            value: a configuration, a dictionary of its fields, or None for the defaults.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            ConfigError: on an unknown key or a value outside its range.
+        """
+        if isinstance(value, LatentConfig):
+            return value
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(value or {}) - known)
+        if unknown:
+            raise ConfigError(f"unknown latent setting {unknown[0]!r}", f"known are {', '.join(sorted(known))}")
+        return cls(**(value or {}))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as JSON-ready data."""
+        return asdict(self)
+
+
+class LatentConfigMixin:
+    """What the three latent Gemma configurations share: a nested `latent` that survives JSON."""
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)  # type: ignore[misc]
+        self.latent = LatentConfig.from_value(self.latent)
+        markers = (self.latent.bot_id, self.latent.thought_id, self.latent.eot_id)
+        vocab_size = self.vocab_size  # type: ignore[attr-defined]
+        if not all(0 <= marker < vocab_size for marker in markers):
+            raise ConfigError(
+                f"the thought markers {markers} lie outside a vocabulary of {vocab_size} tokens",
+                "set bot_id, thought_id and eot_id to unused ids of this tokenizer",
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as JSON-ready data, the latent part nested under `latent`."""
+        output = super().to_dict()  # type: ignore[misc]
+        output["latent"] = self.latent.to_dict()
+        return output
+
+
+class LatentGemmaConfig(LatentConfigMixin, GemmaConfig):
+    """Gemma 1 with a latent part."""
+
+    model_type = "latent_gemma"
+    latent: Any = None
+
+
+class LatentGemma2Config(LatentConfigMixin, Gemma2Config):
+    """Gemma 2 with a latent part."""
+
+    model_type = "latent_gemma2"
+    latent: Any = None
+
+
+class LatentGemma3TextConfig(LatentConfigMixin, Gemma3TextConfig):
+    """The text model of Gemma 3 with a latent part."""
+
+    model_type = "latent_gemma3_text"
+    latent: Any = None
+
+
+LATENT_CONFIGS: dict[str, type[PreTrainedConfig]] = {
+    "gemma": LatentGemmaConfig,
+    "gemma2": LatentGemma2Config,
+    "gemma3_text": LatentGemma3TextConfig,
+}
+
+
+def as_latent_config(config: PreTrainedConfig, latent: LatentConfig | dict[str, Any] | None = None) -> PreTrainedConfig:
+    """Give a Gemma configuration its latent part.
+
+    Args:
+        config: a plain Gemma, Gemma 2 or Gemma 3 text configuration, or a latent one (taken as it is).
+        latent: the latent part; None keeps the one that is there, or takes the defaults.
+
+    Returns:
+        A configuration of the matching latent class; `config` itself is not changed.
+
+    Raises:
+        ModelError: for an architecture that is none of the three.
+    """
+    if isinstance(config, LatentConfigMixin):
+        target, latent = type(config), LatentConfig.from_value(config.latent if latent is None else latent)
+    elif config.model_type in LATENT_CONFIGS:
+        target, latent = LATENT_CONFIGS[config.model_type], LatentConfig.from_value(latent)
+    else:
+        raise ModelError(
+            f"a model of type {config.model_type!r} is not a Gemma text model",
+            f"supported are {', '.join(LATENT_CONFIGS)}",
+        )
+    result = target(**{**config.to_dict(), "latent": latent})
+    # to_dict leaves the attention implementation out; without it a config made for eager would run with the default
+    result._attn_implementation = config._attn_implementation
+    return result
+
+
+def update_latent(config: PreTrainedConfig, **changes: Any) -> None:
+    """Replace fields of `config.latent` (which is frozen, so that a change is always checked)."""
+    config.latent = replace(config.latent, **changes)

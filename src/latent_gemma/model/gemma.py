@@ -1,0 +1,349 @@
+"""The Gemma classes that think: one per family, and the name users type."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    Gemma2ForCausalLM,
+    Gemma2Model,
+    Gemma3ForCausalLM,
+    Gemma3TextModel,
+    GemmaForCausalLM,
+    GemmaModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers import initialization as init
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from latent_gemma.errors import ConfigError
+from latent_gemma.model.adapters import PREFIX, ThoughtLinear
+from latent_gemma.model.config import (
+    LatentConfig,
+    LatentGemma2Config,
+    LatentGemma3TextConfig,
+    LatentGemmaConfig,
+    as_latent_config,
+    update_latent,
+)
+from latent_gemma.model.feedback import ZeroLinear
+from latent_gemma.model.paths import generate_answer
+from latent_gemma.model.prompt import append_thoughts
+from latent_gemma.model.rollout import LatentDecoder
+from latent_gemma.model.thinking import Thinking
+
+_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
+
+
+def _init_latent_weights(module: nn.Module) -> None:
+    """Identity start of the latent part, through transformers' guarded functions, which spare loaded weights."""
+    if isinstance(module, ZeroLinear):
+        init.zeros_(module.weight)
+        init.zeros_(module.bias)
+    elif isinstance(module, ThoughtLinear):
+        if module.thought_a is not None:
+            init.kaiming_uniform_(module.thought_a, a=5**0.5)
+            init.zeros_(module.thought_b)
+        else:
+            init.zeros_(module.thought_delta)
+
+
+class _LatentWeights:
+    """What decoder and causal-LM classes share: how latent weights start, and which stay in float32."""
+
+    _keys_to_ignore_on_load_missing: ClassVar = [r"bridge\.", PREFIX]
+    _keep_in_fp32_modules_strict: ClassVar = {"bridge"}
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)  # type: ignore[misc]
+        _init_latent_weights(module)
+
+
+class LatentGemmaModel(_LatentWeights, LatentDecoder, GemmaModel):
+    """Decoder of Gemma 1 with a latent phase."""
+
+    config_class = LatentGemmaConfig
+
+    def __init__(self, config: LatentGemmaConfig) -> None:
+        super().__init__(config)
+        self.build_latent()
+        self.post_init()
+
+
+class LatentGemma2Model(_LatentWeights, LatentDecoder, Gemma2Model):
+    """Decoder of Gemma 2 with a latent phase."""
+
+    config_class = LatentGemma2Config
+
+    def __init__(self, config: LatentGemma2Config) -> None:
+        super().__init__(config)
+        self.build_latent()
+        self.post_init()
+
+
+class LatentGemma3TextModel(_LatentWeights, LatentDecoder, Gemma3TextModel):
+    """Text decoder of Gemma 3 with a latent phase."""
+
+    config_class = LatentGemma3TextConfig
+
+    def __init__(self, config: LatentGemma3TextConfig) -> None:
+        super().__init__(config)
+        self.build_latent()
+        self.post_init()
+
+
+class LatentReasoningGemmaForCausalLM:
+    """A Gemma that reasons in continuous latent space.
+
+    Calling this class, or its `from_pretrained`, looks at the configuration and gives the class of the right family.
+    A prompt asks for K latent steps by ending in `bot, thought x K, eot`; without thoughts the model is plain Gemma.
+
+    Args:
+        config: a plain Gemma, Gemma 2 or Gemma 3 text configuration, or a latent one.
+
+    Source: Hao et al. 2024 (COCONUT, arXiv 2412.06769), section 3. It differs in the scale of what is fed back: the
+    hidden state is brought to the root mean square of the token embeddings, and may be mixed with one (`p`).
+    """
+
+    #: Settings of the earlier package of this name. Update before loading, as its README shows; `continuous_thoughts`
+    #: becomes the latent configuration's `num_thoughts` of a plain Gemma that is loaded.
+    DEFAULT_CONFIG: ClassVar[dict[str, Any]] = {
+        "continuous_thoughts": 4,
+        "stages": 4,
+        "training_thoughts_sequence_length": 50,
+        "fuzzy_matcher_threshold": 80,
+        "cot_decoding_k": 5,
+        "max_length": 256,
+        "bot_id": "<bot>",
+        "eot_id": "<eot>",
+        "answer_id": "<answer>",
+        "debug": False,
+    }
+
+    decoder_class: ClassVar[type[LatentDecoder]]
+    #: Set it, and `generate` lets prompts without markers think `num_thoughts` steps (the earlier package's usage).
+    tokenizer: Any = None
+    generate_answer = generate_answer
+
+    def __new__(cls, config: PreTrainedConfig | None = None, *args: Any, **kwargs: Any) -> Any:
+        if cls is LatentReasoningGemmaForCausalLM:
+            if config is None:
+                raise ConfigError("a model needs a configuration", "pass config=, or load one with from_pretrained")
+            cls = _FAMILIES[as_latent_config(config).model_type]
+        return object.__new__(cls)
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        config = as_latent_config(config, None if hasattr(config, "latent") else self._default_latent())
+        # The stock class would build the stock decoder first; past it, its few lines stand here.
+        PreTrainedModel.__init__(self, config)  # type: ignore[arg-type]
+        self.model = self.decoder_class(config)
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()  # type: ignore[attr-defined]
+
+    @staticmethod
+    def _default_latent() -> LatentConfig:
+        return LatentConfig(num_thoughts=LatentReasoningGemmaForCausalLM.DEFAULT_CONFIG["continuous_thoughts"])
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: Any,
+        *args: Any,
+        config: PreTrainedConfig | None = None,
+        latent: LatentConfig | dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Load a plain Gemma (the latent part is added at its identity start) or a saved latent one.
+
+        Args:
+            pretrained_model_name_or_path: directory or hub name.
+            *args: as transformers.
+            config: a configuration to use instead of the stored one.
+            latent: the latent part; None keeps the stored one, or takes the defaults for a plain Gemma.
+            **kwargs: as transformers; `gguf_file` loads a plain Gemma in GGUF form.
+
+        Returns:
+            A model of the family's class, its latent scale measured.
+
+        Raises:
+            ModelError: if the architecture is not a Gemma text model.
+            ConfigError: if the latent part does not fit (marker ids outside the vocabulary, unknown key).
+        """
+        if kwargs.get("gguf_file"):
+            return LatentReasoningGemmaForCausalLM.from_base(
+                AutoModelForCausalLM.from_pretrained(pretrained_model_name_or_path, *args, **kwargs), latent
+            )
+        if not isinstance(config, PreTrainedConfig):
+            hub = {key: kwargs[key] for key in _HUB_ARGUMENTS if key in kwargs}
+            config = AutoConfig.from_pretrained(config or pretrained_model_name_or_path, **hub)
+        if latent is None and getattr(config, "latent", None) is None:
+            latent = cls._default_latent()
+        config = as_latent_config(config, latent)
+        loader = super(LatentReasoningGemmaForCausalLM, _FAMILIES[config.model_type])
+        model = loader.from_pretrained(pretrained_model_name_or_path, *args, config=config, **kwargs)  # type: ignore[misc]
+        if config.latent.embed_rms is None:
+            model.model.calibrate()
+        return model
+
+    @classmethod
+    def from_base(cls, base: PreTrainedModel, latent: LatentConfig | dict[str, Any] | None = None) -> Any:
+        """Turn a plain Gemma in memory into a latent one; the weights are shared, not copied.
+
+        Args:
+            base: a `GemmaForCausalLM`, `Gemma2ForCausalLM` or `Gemma3ForCausalLM`.
+            latent: the latent part; None takes the defaults.
+
+        Returns:
+            The latent model, its scale measured.
+
+        Raises:
+            ModelError: for any other architecture.
+        """
+        config = as_latent_config(base.config, latent or cls._default_latent())
+        model = LatentReasoningGemmaForCausalLM(config)
+        model.load_state_dict(base.state_dict(), strict=False, assign=True)
+        model.tie_weights()
+        model.generation_config = base.generation_config
+        model.train(base.training)
+        model.model.calibrate()
+        return model
+
+    def project(self, hidden_states: Tensor) -> Tensor:
+        """Logits [..., V] of final hidden states [..., D], through the model's own head, final softcap included."""
+        logits = self.lm_head(hidden_states)
+        cap = getattr(self.config, "final_logit_softcapping", None)  # type: ignore[attr-defined]
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    def forward(self, *args: Any, **kwargs: Any) -> CausalLMOutputWithPast:
+        """As the stock causal-LM forward; positions that hold the thought id take the hidden state before them."""
+        return super().forward(*args, project=self.project, **kwargs)  # type: ignore[misc]
+
+    def generate(self, inputs: Tensor | None = None, *args: Any, num_thoughts: int | None = None, **kwargs: Any) -> Any:
+        """As `GenerationMixin.generate`, with an option to let bare prompts think.
+
+        Args:
+            inputs: prompt ids, [B, T].
+            *args: as `GenerationMixin.generate`.
+            num_thoughts: append `bot, thought x K, eot` to the prompt first; prompts that already hold a marker are
+                left alone. None appends nothing, unless `model.tokenizer` has been set (then the configured K).
+            **kwargs: as `GenerationMixin.generate`. The thought id is never generated.
+
+        Returns:
+            As `GenerationMixin.generate`.
+        """
+        latent: LatentConfig = self.config.latent  # type: ignore[attr-defined]
+        if num_thoughts is None and self.tokenizer is not None:
+            num_thoughts = latent.num_thoughts
+        if num_thoughts is not None:
+            key = "input_ids" if inputs is None else None
+            ids = kwargs.pop("input_ids") if key else inputs
+            inputs, mask = append_thoughts(ids, kwargs.pop("attention_mask", None), latent, num_thoughts)
+            kwargs["attention_mask"] = mask
+        config = kwargs.get("generation_config") or self.generation_config  # type: ignore[attr-defined]
+        kwargs.setdefault("suppress_tokens", sorted({*(config.suppress_tokens or ()), latent.thought_id}))
+        return super().generate(inputs, *args, **kwargs)  # type: ignore[misc]
+
+    def _reorder_cache(self, past_key_values: Cache, beam_idx: Tensor) -> Cache:
+        """Reorder a cache for beam search, with what it remembers of the rollout."""
+        past_key_values.reorder_cache(beam_idx)
+        state = getattr(past_key_values, "latent_state", None)
+        if state is not None:
+            state.last_hidden = state.last_hidden[beam_idx]
+            state.key_bias = None if state.key_bias is None else state.key_bias[beam_idx]
+        return past_key_values
+
+    @contextmanager
+    def thinking(self, **settings: Any) -> Iterator[Thinking]:
+        """Change how thoughts are made inside a `with` block; see `Thinking` for the settings.
+
+        Args:
+            **settings: fields of `Thinking`, on top of those already in force.
+
+        Yields:
+            The settings in force.
+        """
+        decoder: LatentDecoder = self.model
+        kept = decoder.thinking
+        decoder.thinking = replace(kept, **settings)
+        try:
+            yield decoder.thinking
+        finally:
+            decoder.thinking = kept
+
+    def set_latent(self, **changes: Any) -> None:
+        """Replace fields of the latent configuration that need no rebuilding (p, num_thoughts, visibility, ...)."""
+        update_latent(self.config, **changes)  # type: ignore[attr-defined]
+
+    def freeze_phases(self) -> int:
+        """Let exactly the parameters train that `latent.trains` names.
+
+        Returns:
+            The number of trainable values.
+
+        Raises:
+            ConfigError: if that is none.
+        """
+        everything = self.config.latent.trains == "all"  # type: ignore[attr-defined]
+        total = 0
+        for name, parameter in self.named_parameters():  # type: ignore[attr-defined]
+            parameter.requires_grad_(everything or is_latent_parameter(name))
+            total += parameter.numel() if parameter.requires_grad else 0
+        if total == 0:
+            raise ConfigError(
+                "latent.trains is 'thoughts' but the model has neither a thought adapter nor a bridge that could train",
+                "set latent.adapter to lora or full, or latent.bridge to linear or mlp",
+            )
+        return total
+
+
+def is_latent_parameter(name: str) -> bool:
+    """Whether a parameter belongs to the latent part (thought adapter or bridge) and not to plain Gemma."""
+    parts = name.split(".")
+    return "bridge" in parts or parts[-1].startswith(PREFIX)
+
+
+class LatentGemmaForCausalLM(_LatentWeights, LatentReasoningGemmaForCausalLM, GemmaForCausalLM):
+    """Gemma 1 that reasons in latent space."""
+
+    config_class = LatentGemmaConfig
+    decoder_class = LatentGemmaModel
+
+
+class LatentGemma2ForCausalLM(_LatentWeights, LatentReasoningGemmaForCausalLM, Gemma2ForCausalLM):
+    """Gemma 2 that reasons in latent space."""
+
+    config_class = LatentGemma2Config
+    decoder_class = LatentGemma2Model
+
+
+class LatentGemma3ForCausalLM(_LatentWeights, LatentReasoningGemmaForCausalLM, Gemma3ForCausalLM):
+    """Gemma 3 (text) that reasons in latent space."""
+
+    config_class = LatentGemma3TextConfig
+    decoder_class = LatentGemma3TextModel
+
+
+_FAMILIES: dict[str, type[LatentReasoningGemmaForCausalLM]] = {
+    "latent_gemma": LatentGemmaForCausalLM,
+    "latent_gemma2": LatentGemma2ForCausalLM,
+    "latent_gemma3_text": LatentGemma3ForCausalLM,
+}
+
+
+def register() -> None:
+    """Make `AutoConfig`, `AutoModel` and `AutoModelForCausalLM` know the latent classes; safe to call twice."""
+    for model_type, family in _FAMILIES.items():
+        config_class: Any = family.config_class  # type: ignore[attr-defined]
+        AutoConfig.register(model_type, config_class, exist_ok=True)
+        AutoModel.register(config_class, family.decoder_class, exist_ok=True)
+        AutoModelForCausalLM.register(config_class, family, exist_ok=True)

@@ -1,0 +1,71 @@
+"""Attention masks with a bias per key: hidden questions, and thought columns that hold no position."""
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig
+from transformers.cache_utils import Cache
+
+from latent_gemma.errors import ModelError
+
+
+def _biased_mask(
+    allowed: Tensor, bias: Tensor, after_thoughts: Tensor, dtype: torch.dtype, padding: Tensor | None
+) -> Tensor:
+    lowest = torch.finfo(dtype).min
+    if padding is not None:
+        allowed = allowed & padding[:, None, :]
+    added = torch.where(after_thoughts[:, :, None], bias[:, None, :], 0.0).to(dtype)
+    # where() instead of a sum: two lowest values would overflow to -inf, and a row of -inf is NaN after the softmax
+    return torch.where(allowed & (added > lowest), added, lowest).unsqueeze(1)
+
+
+def biased_masks(
+    config: PreTrainedConfig,
+    attention_mask: Tensor | None,
+    past_key_values: Cache | None,
+    start: int,
+    key_bias: Tensor,
+    after_thoughts: Tensor,
+    dtype: torch.dtype,
+) -> Tensor | dict[str, Tensor]:
+    """Additive masks for one decoder call in which some positions see some keys only dimly.
+
+    Args:
+        config: the decoder's configuration (attention implementation, layer types, sliding window).
+        attention_mask: padding, [B, T_keys], or None.
+        past_key_values: the cache of the call, or None.
+        start: column of the call's first position.
+        key_bias: added to the attention logits of each key, [B, T_keys], float32; at or below the lowest value of
+            `dtype` the key is not seen at all.
+        after_thoughts: which of the call's positions the bias applies to, [B, T_call] bool.
+        dtype: of the hidden states.
+
+    Returns:
+        Masks [B, 1, T_call, T_keys'] as the decoder takes them: one, or one per layer type.
+
+    Raises:
+        ModelError: for an attention implementation that takes no additive mask.
+    """
+    if config._attn_implementation not in ("eager", "sdpa"):
+        raise ModelError(
+            f"attention {config._attn_implementation!r} takes no additive mask",
+            'load the model with attn_implementation="eager"',
+        )
+    length = after_thoughts.shape[1]
+    queries = torch.arange(start, start + length, device=key_bias.device)[:, None]
+    layer_types = getattr(config, "layer_types", None) or ["full_attention"]
+    masks: dict[str, Tensor] = {}
+    for index, layer_type in enumerate(layer_types):
+        if layer_type in masks:
+            continue
+        kv_length, offset = (
+            (start + length, 0) if past_key_values is None else past_key_values.get_mask_sizes(length, index)
+        )
+        keys = torch.arange(offset, offset + kv_length, device=key_bias.device)[None, :]
+        allowed = keys <= queries
+        if layer_type == "sliding_attention":
+            allowed = allowed & (keys > queries - config.sliding_window)
+        window = slice(offset, offset + kv_length)
+        padding = None if attention_mask is None else attention_mask[:, window].bool()
+        masks[layer_type] = _biased_mask(allowed[None], key_bias[:, window], after_thoughts, dtype, padding)
+    return masks if hasattr(config, "layer_types") else masks["full_attention"]

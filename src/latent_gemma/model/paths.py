@@ -1,0 +1,118 @@
+"""Several ways to answer one question, explored in one batch; the most confident one wins."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from latent_gemma.errors import ConfigError
+from latent_gemma.model.prompt import Frame
+
+
+@dataclass(frozen=True)
+class AnswerPath:
+    """One explored answer.
+
+    Args:
+        answer: its text.
+        confidence: mean margin between the two most probable tokens over the answer's tokens, 0 to 1.
+        first_token: the token the path was made to begin with.
+    """
+
+    answer: str
+    confidence: float
+    first_token: str
+
+
+class _BranchFirst(LogitsProcessor):
+    """Make row i of the batch begin with the i-th most probable first token of its own distribution."""
+
+    def __init__(self, prompt_length: int) -> None:
+        self.prompt_length = prompt_length
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if input_ids.shape[1] != self.prompt_length:
+            return scores
+        ranked = scores.topk(len(scores), dim=-1).indices
+        chosen = ranked.diagonal()[:, None]
+        return torch.full_like(scores, float("-inf")).scatter(1, chosen, 0.0)
+
+
+@torch.no_grad()
+def generate_answer(
+    self: Any,
+    model: Any = None,
+    tokenizer: Any = None,
+    question: str = "",
+    k: int | None = None,
+    max_length: int | None = None,
+    return_paths: bool = False,
+    num_thoughts: int | None = None,
+    noise_std: float = 0.0,
+    dropout: float = 0.0,
+    temperature: float = 0.0,
+) -> str | list[AnswerPath]:
+    """Answer a question by exploring k first tokens and keeping the most confident path.
+
+    Args:
+        self: the model.
+        model: ignored; the earlier package passed the model a second time.
+        tokenizer: its tokenizer; None takes `model.tokenizer`.
+        question: the question as a person would ask it.
+        k: number of paths; None takes `DEFAULT_CONFIG["cot_decoding_k"]`.
+        max_length: length of prompt and answer together, tokens; None takes `DEFAULT_CONFIG["max_length"]`.
+        return_paths: return all paths, the most confident first.
+        num_thoughts: K; None takes the configured one.
+        noise_std: Gaussian noise on each path's latents, in units of their RMS.
+        dropout: share of each path's latent components set to zero.
+        temperature: 0 decodes each path greedily after its first token, more samples.
+
+    Returns:
+        The text of the most confident answer, or all paths.
+
+    Raises:
+        ConfigError: for k outside 1 .. vocabulary size, or a missing tokenizer.
+
+    Source: Wang and Zhou 2024 (chain-of-thought decoding, arXiv 2402.10200), section 2.2, equation 1.
+    """
+    tokenizer = tokenizer or self.tokenizer
+    if tokenizer is None:
+        raise ConfigError("generate_answer has no tokenizer", "pass tokenizer=, or set model.tokenizer")
+    k = self.DEFAULT_CONFIG["cot_decoding_k"] if k is None else k
+    if not 1 <= k <= self.config.vocab_size:
+        raise ConfigError(f"k is {k}", f"explore between 1 and {self.config.vocab_size} first tokens")
+    frame = Frame(tokenizer, self.config.latent)
+    prompt = frame.latent_prompt(question, self.config.latent.num_thoughts if num_thoughts is None else num_thoughts)
+    input_ids = torch.tensor([prompt] * k, device=self.device)
+    sampling = {"do_sample": True, "temperature": temperature} if temperature > 0.0 else {"do_sample": False}
+    with self.thinking(noise_std=noise_std, dropout=dropout):
+        output = self.generate(
+            input_ids,
+            attention_mask=torch.ones_like(input_ids),
+            max_length=max(self.DEFAULT_CONFIG["max_length"] if max_length is None else max_length, len(prompt) + 1),
+            logits_processor=LogitsProcessorList([_BranchFirst(len(prompt))]),
+            eos_token_id=frame.end_id,
+            pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else frame.end_id,
+            return_dict_in_generate=True,
+            output_logits=True,
+            **sampling,
+        )
+    answers = output.sequences[:, len(prompt) :]
+    best = torch.stack(output.logits, dim=1).float().softmax(-1).topk(2, dim=-1).values
+    ends = (answers == frame.end_id).cumsum(-1)
+    # The answer span: up to the end token, which itself says nothing about the answer unless it is all there is.
+    span = (ends == 0).to(best.dtype)
+    span[:, 0] = 1.0
+    confidence = ((best[..., 0] - best[..., 1]) * span).sum(-1) / span.sum(-1)
+    paths = [
+        AnswerPath(
+            tokenizer.decode(row[end == 0], skip_special_tokens=True).strip(),
+            value,
+            tokenizer.decode(row[:1]),
+        )
+        for row, end, value in zip(answers, ends, confidence.tolist(), strict=True)
+    ]
+    paths.sort(key=lambda path: -path.confidence)
+    return paths if return_paths else paths[0].answer

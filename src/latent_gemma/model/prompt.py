@@ -1,0 +1,121 @@
+"""Prompts as token ids: question, `bot`, thoughts or written steps, `eot`, answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latent_gemma.data.example import Example
+from latent_gemma.errors import ModelError
+from latent_gemma.model.config import LatentConfig
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How one model's prompts look, in ids; the same for the written and the latent stage.
+
+        <bos> question newline  bot  step step step  eot  answer end      reasoning in words
+        <bos> question newline  bot  t    t    step  eot  answer end      two steps in latent space
+        <bos> question newline  bot                  eot  answer end      no reasoning
+
+    Every piece is tokenised on its own, so the first token of a step or an answer is never merged with the text
+    before it.
+
+    Args:
+        tokenizer: the model's tokenizer; with a chat template the question is its user turn.
+        latent: the model's latent configuration.
+    """
+
+    tokenizer: Any
+    latent: LatentConfig
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether questions are put into the tokenizer's chat template."""
+        return getattr(self.tokenizer, "chat_template", None) is not None
+
+    def text_ids(self, text: str) -> list[int]:
+        """Ids of a piece of text, no special tokens added."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def question_ids(self, question: str) -> list[int]:
+        """Ids of everything before `bot`."""
+        if self.is_chat:
+            turn = [{"role": "user", "content": question}]
+            text = self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+            return self.text_ids(text)
+        bos = self.tokenizer.bos_token_id
+        return ([] if bos is None else [bos]) + self.text_ids(question + "\n")
+
+    @property
+    def end_id(self) -> int:
+        """The id that ends an answer: the end of the turn in a chat, the end of the text otherwise."""
+        if self.is_chat:
+            end = self.tokenizer.convert_tokens_to_ids("<end_of_turn>")
+            if isinstance(end, int) and end not in (None, self.tokenizer.unk_token_id):
+                return end
+        if self.tokenizer.eos_token_id is None:
+            raise ModelError("the tokenizer has no end-of-sequence token", "set tokenizer.eos_token")
+        return int(self.tokenizer.eos_token_id)
+
+    def step_ids(self, steps: Sequence[str]) -> list[list[int]]:
+        """Ids of each written step, its separator included."""
+        return [self.text_ids(step + self.latent.step_separator) for step in steps]
+
+    def latent_prompt(self, question: str, num_thoughts: int) -> list[int]:
+        """Prompt that takes K latent steps and then answers; K = 0 answers at once."""
+        latent = self.latent
+        return [*self.question_ids(question), latent.bot_id, *[latent.thought_id] * num_thoughts, latent.eot_id]
+
+    def words_prompt(self, question: str) -> list[int]:
+        """Prompt that goes on with written steps."""
+        return [*self.question_ids(question), self.latent.bot_id]
+
+    def target_ids(self, example: Example) -> list[int]:
+        """Ids of the answer and the end."""
+        return [*self.text_ids(example.answer), self.end_id]
+
+
+def append_thoughts(
+    input_ids: Tensor, attention_mask: Tensor | None, latent: LatentConfig, num_thoughts: int
+) -> tuple[Tensor, Tensor]:
+    """End a batch of prompts in `bot, thought x K, eot`, unless one of them already holds a marker.
+
+    Args:
+        input_ids: [B, T], padded on the left if at all.
+        attention_mask: [B, T] or None.
+        latent: the marker ids.
+        num_thoughts: K.
+
+    Returns:
+        Ids and mask, [B, T + K + 2] each.
+    """
+    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+    markers = torch.tensor([latent.bot_id, latent.thought_id, latent.eot_id], device=input_ids.device)
+    if bool(torch.isin(input_ids, markers).any()):
+        return input_ids, mask
+    tail = torch.tensor(
+        [latent.bot_id, *[latent.thought_id] * num_thoughts, latent.eot_id], device=input_ids.device
+    ).expand(len(input_ids), -1)
+    return torch.cat([input_ids, tail], dim=1), torch.cat([mask, torch.ones_like(tail)], dim=1)
+
+
+def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Stack prompts of different length, padded on the left.
+
+    Args:
+        rows: ids of each prompt.
+        pad_id: id of the padding.
+
+    Returns:
+        `input_ids` and `attention_mask`, [B, T] int64 each.
+    """
+    width = max(map(len, rows))
+    ids = torch.full((len(rows), width), pad_id)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids[i, width - len(row) :] = torch.tensor(row)
+        mask[i, width - len(row) :] = 1
+    return ids, mask

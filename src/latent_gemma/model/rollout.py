@@ -1,0 +1,475 @@
+"""The three phases: encode, K latent steps, decode, as calls of the stock decoder.
+
+One forward of a batch whose thoughts start in column 3 ("append", K = 2; t a thought, a an answer token):
+
+    column       0    1    2    3    4    5    6    7
+    row 0       pad   q   bot   t    t   eot   a    a
+    row 1        q    q   bot   t    t   eot   a    a
+    call        |--- encode ---| 1  |--- 2 and decode ---|
+
+Every call but the first starts at a thought column; its first position takes, in rows that hold a thought there, the
+hidden state that the previous call ended with. Each position is computed once.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from latent_gemma.errors import ModelError
+from latent_gemma.model.adapters import current_thought_mask, install_thought_adapters, thought_phase
+from latent_gemma.model.cache import SegmentCache
+from latent_gemma.model.config import LatentConfig, update_latent
+from latent_gemma.model.feedback import Bridge, latent_from_hidden, mix_inputs
+from latent_gemma.model.masks import biased_masks
+from latent_gemma.model.thinking import Thinking, ThoughtRecord
+
+Project = Callable[[Tensor], Tensor]
+
+
+@dataclass
+class CacheState:
+    """What a cache has to remember besides keys and values, kept as its attribute `latent_state`.
+
+    Args:
+        length: positions in the cache when this was written.
+        last_hidden: final hidden state of the last position, [B, D]; what a thought that comes next would feed back.
+        key_bias: bias per key for every later position, [B, length], or None where there is none.
+    """
+
+    length: int
+    last_hidden: Tensor
+    key_bias: Tensor | None
+
+
+def _replay_in_phase(function: Callable[..., Any], *args: Any) -> Any:
+    """Checkpoint a layer call so that backward recomputes it in the phase of its own forward, not the current one."""
+    mask = current_thought_mask()
+
+    def run(*inner: Any) -> Any:
+        with thought_phase(mask):
+            return function(*inner)
+
+    return checkpoint(run, *args, use_reentrant=False)
+
+
+class LatentDecoder(nn.Module):
+    """Mixin that gives a stock Gemma decoder its latent phase; a sequence without thoughts runs the stock forward."""
+
+    thinking: Thinking = Thinking()
+
+    def build_latent(self) -> None:
+        """Add the bridge and the thought adapters that the configuration asks for (identity start)."""
+        latent: LatentConfig = self.config.latent
+        self.bridge = None if latent.bridge == "identity" else Bridge(self.config.hidden_size, latent.bridge)
+        install_thought_adapters(self.layers, latent.adapter, latent.lora_rank, latent.lora_alpha)
+
+    @torch.no_grad()
+    def calibrate(self) -> None:
+        """Measure the scale of what layer 0 sees and write it to the configuration as `embed_rms`.
+
+        Rows of the embedding that are zero (padding) are left out; the median over rows keeps a few unused ones
+        from moving it.
+
+        Raises:
+            ModelError: if the decoder scales `inputs_embeds` again; a thought would then arrive at the wrong scale.
+        """
+        ids = torch.arange(min(4, self.config.vocab_size), device=self.embed_tokens.weight.device)[None]
+        embeds = self.embed_tokens(ids)
+        by_ids = super().forward(input_ids=ids, use_cache=False).last_hidden_state
+        by_embeds = super().forward(inputs_embeds=embeds, use_cache=False).last_hidden_state
+        if not torch.equal(by_ids, by_embeds):
+            raise ModelError(
+                "this decoder scales inputs_embeds inside its forward", "use transformers 5.12 or newer, which does not"
+            )
+        scale = (embeds.float().norm() / self.embed_tokens.weight[ids].float().norm().clamp_min(1e-30)).item()
+        rms = torch.cat([rows.float().pow(2).mean(-1).sqrt() for rows in self.embed_tokens.weight.split(65536)])
+        update_latent(self.config, embed_rms=rms[rms > 0].median().item() * scale)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | dict[str, Tensor] | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        project: Project | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """Run the decoder; wherever `input_ids` holds the thought id, the position before is fed back.
+
+        Args:
+            input_ids: [B, T].
+            attention_mask: padding, [B, T_past + T].
+            position_ids: [B, T]; counted from the cache when omitted, as in the stock decoder.
+            past_key_values: a cache to continue and extend.
+            inputs_embeds: [B, T, D] instead of ids; then no position is a thought.
+            use_cache: return a cache.
+            project: hidden states [..., D] to logits [..., V]; needed while p > 0, given by the causal-LM class.
+            **kwargs: as the stock decoder.
+
+        Returns:
+            As the stock decoder, hidden states of all T positions.
+        """
+        thought = None if input_ids is None else input_ids == self.config.latent.thought_id
+        if thought is not None and bool(thought.any()):
+            rollout = _Rollout(self, thought, attention_mask, position_ids, past_key_values, project, use_cache, kwargs)
+            return rollout.run(input_ids)
+
+        state: CacheState | None = getattr(past_key_values, "latent_state", None)
+        bias = None
+        if state is not None and state.key_bias is not None:
+            batch, length = (input_ids if input_ids is not None else inputs_embeds).shape[:2]
+            start = past_key_values.get_seq_length()
+            bias = nn.functional.pad(state.key_bias, (0, start + length - state.length))
+            after = torch.ones((batch, length), dtype=torch.bool, device=bias.device)
+            attention_mask = biased_masks(
+                self.config, attention_mask, past_key_values, start, bias, after, self.embed_tokens.weight.dtype
+            )
+        output = super().forward(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        if isinstance(output, BaseModelOutputWithPast) and output.past_key_values is not None:
+            cache = output.past_key_values
+            cache.latent_state = CacheState(cache.get_seq_length(), output.last_hidden_state[:, -1], bias)
+        return output
+
+    def decoder_call(self, **kwargs: Any) -> BaseModelOutputWithPast:
+        """The stock decoder's forward."""
+        return super().forward(**kwargs)
+
+    def _tied_projection(self, hidden_states: Tensor) -> Tensor:
+        if not self.config.tie_word_embeddings:
+            raise ModelError(
+                "a decoder alone cannot feed tokens back (p > 0) when its head is not tied", "call the causal-LM model"
+            )
+        logits = nn.functional.linear(hidden_states, self.embed_tokens.weight)
+        cap = getattr(self.config, "final_logit_softcapping", None)
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+class _Rollout:
+    """One forward over a batch that holds thoughts."""
+
+    def __init__(
+        self,
+        decoder: LatentDecoder,
+        thought: Tensor,
+        attention_mask: Tensor | dict[str, Tensor] | None,
+        position_ids: Tensor | None,
+        past_key_values: Cache | None,
+        project: Project | None,
+        use_cache: bool | None,
+        kwargs: dict[str, Any],
+    ) -> None:
+        if attention_mask is not None and (isinstance(attention_mask, dict) or attention_mask.ndim != 2):
+            raise ModelError(
+                "a prompt with thoughts needs the padding mask [batch, length]", "pass a 2-D attention_mask"
+            )
+        kwargs.pop("return_dict", None)
+        if kwargs.pop("output_attentions", False):
+            raise ModelError(
+                "attention maps of a prompt with thoughts come from several calls and are not joined",
+                "drop output_attentions",
+            )
+        self.decoder, self.thought, self.padding = decoder, thought, attention_mask
+        self.position_ids, self.project, self.kwargs = position_ids, project or decoder._tied_projection, kwargs
+        self.latent: LatentConfig = decoder.config.latent
+        if self.latent.embed_rms is None:
+            decoder.calibrate()
+            self.latent = decoder.config.latent
+        self.settings: Thinking = decoder.thinking
+        self.p = self.latent.p if self.settings.p is None else self.settings.p
+        self.record = self.settings.record
+        self.start = 0 if past_key_values is None else int(past_key_values.get_seq_length())
+        self.state: CacheState | None = getattr(past_key_values, "latent_state", None)
+        self.replays = decoder.training and torch.is_grad_enabled() and decoder.gradient_checkpointing
+        if self.replays and past_key_values is not None:
+            raise ModelError(
+                "gradient checkpointing through thoughts cannot extend a given cache", "leave past_key_values out"
+            )
+        self.returns_cache = past_key_values is not None or (
+            not self.replays and (decoder.config.use_cache if use_cache is None else use_cache)
+        )
+        if self.replays:
+            self.cache: Cache = SegmentCache.empty(decoder.config.num_hidden_layers)
+        elif past_key_values is not None:
+            self.cache = past_key_values
+        else:
+            self.cache = DynamicCache(config=decoder.config)
+        # Only now may the host look at the data: one transfer for the columns and for what is wrong with them.
+        columns = thought.any(0)
+        misplaced = torch.zeros_like(columns)
+        if attention_mask is not None:
+            seen = attention_mask.bool()
+            before = (
+                seen[:, self.start - 1 : self.start - 1 + thought.shape[1]]
+                if self.start
+                else nn.functional.pad(seen, (1, -1))
+            )
+            misplaced = (thought & ~before).any(0)
+        elif self.start == 0:
+            misplaced[0] = columns[0]
+        self.columns, bad = columns.nonzero().flatten().tolist(), bool(misplaced.any())
+        if bad:
+            raise ModelError(
+                "a thought stands where nothing comes before it", "begin the prompt with at least one token"
+            )
+
+    # -- pieces both recurrences use ---------------------------------------------------------------------------
+
+    def feed_back(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Next input for final hidden states [..., D], and the greedy tokens [...] (None while p = 0)."""
+        decoder, latent = self.decoder, self.latent
+        tokens = None
+        fed = torch.zeros((), device=hidden.device, dtype=torch.promote_types(hidden.dtype, torch.float32))
+        if self.p < 1.0:
+            fed = latent_from_hidden(hidden, decoder.bridge, latent.embed_rms)
+            fed = self.settings.perturb(fed, latent.embed_rms)
+        if self.p > 0.0:
+            with torch.no_grad():
+                tokens = self.project(hidden).argmax(-1)
+                embedding = decoder.embed_tokens(tokens)
+            fed = mix_inputs(embedding, fed, self.p, latent.mix)
+        return fed.to(hidden.dtype), tokens
+
+    def call(self, embeds: Tensor, a: int, cache: Cache | None, thinks: Tensor | None, bias: "_Bias | None") -> Tensor:
+        """One decoder call over columns [a, a + T) with `embeds` [B, T, D]; returns final hidden states."""
+        b = a + embeds.shape[1]
+        if bias is not None:
+            mask: Any = biased_masks(
+                self.decoder.config,
+                self._padding_up_to(b),
+                cache,
+                self.start + a,
+                bias.keys[:, : self.start + b],
+                bias.queries[:, a:b],
+                embeds.dtype,
+            )
+        else:
+            mask = self._padding_up_to(b)
+        positions = self.position_ids
+        if positions is None:
+            positions = torch.arange(self.start + a, self.start + b, device=embeds.device)[None]
+        else:
+            positions = positions[:, a:b]
+        with thought_phase(thinks):
+            output = self.decoder.decoder_call(
+                inputs_embeds=embeds,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=False,
+                **self.kwargs,
+            )
+        self.outputs.append(output)
+        return output.last_hidden_state
+
+    def next_cache(self) -> Cache:
+        """The cache for the call that follows one made with `self.cache`."""
+        if isinstance(self.cache, SegmentCache):
+            self.cache = self.cache.following()
+        return self.cache
+
+    def _padding_up_to(self, b: int) -> Tensor | None:
+        return None if self.padding is None else self.padding[:, : self.start + b]
+
+    def watch(self, step: int, fed: Tensor) -> None:
+        """Note the norm of the gradient that reaches a latent step."""
+        record = self.record
+        if record is not None and fed.requires_grad:
+            fed.register_hook(lambda grad: record.grad_norms.__setitem__(step, grad.detach().float().norm()))
+
+    @contextmanager
+    def _layers_replay(self):
+        """Have each layer checkpoint through our function, which keeps the cache and the phase right."""
+        layers = list(self.decoder.layers)
+        kept = [(layer._gradient_checkpointing_func, layer._can_checkpoint_with_cache) for layer in layers]
+        for layer in layers:
+            layer._gradient_checkpointing_func, layer._can_checkpoint_with_cache = _replay_in_phase, True
+        try:
+            yield
+        finally:
+            for layer, (function, flag) in zip(layers, kept, strict=True):
+                layer._gradient_checkpointing_func, layer._can_checkpoint_with_cache = function, flag
+
+    def run(self, input_ids: Tensor) -> BaseModelOutputWithPast:
+        """Roll out; see the module's docstring."""
+        self.outputs: list[BaseModelOutputWithPast] = []
+        around: AbstractContextManager = self._layers_replay() if self.replays else nullcontext()
+        with around:
+            if self.latent.recurrence == "append":
+                hidden, all_hidden = self._append(input_ids)
+            else:
+                hidden, all_hidden = self._sequence(input_ids)
+        if self.returns_cache:
+            bias = self._bias()
+            self.cache.latent_state = CacheState(
+                self.start + input_ids.shape[1], hidden[:, -1], None if bias is None else bias.keys
+            )
+        return BaseModelOutputWithPast(
+            last_hidden_state=hidden,
+            past_key_values=self.cache if self.returns_cache else None,
+            hidden_states=all_hidden,
+        )
+
+    def _join(self, calls: list[BaseModelOutputWithPast]) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        hidden = torch.cat([call.last_hidden_state for call in calls], dim=1)
+        if calls[0].hidden_states is None:
+            return hidden, None
+        return hidden, tuple(
+            torch.cat(layer, dim=1) for layer in zip(*(call.hidden_states for call in calls), strict=True)
+        )
+
+    def _bias(self) -> "_Bias | None":
+        """Keys that positions after the thoughts do not see, or None where they see everything."""
+        thought, latent = self.thought, self.latent
+        past = None if self.state is None else self.state.key_bias
+        if latent.question_visibility == 1.0 and latent.recurrence == "append" and past is None:
+            return None
+        started = thought.cumsum(-1) > 0
+        has_thoughts = started[:, -1:]
+        queries = (thought.flip(-1).cumsum(-1).flip(-1) == 0) & started
+        lowest = torch.finfo(torch.float32).min
+        visibility = latent.question_visibility
+        dim = torch.zeros(thought.shape, device=thought.device)
+        dim = dim.masked_fill(~started & has_thoughts, math.log(visibility) if visibility > 0.0 else lowest)
+        if latent.recurrence == "sequence":
+            dim = dim.masked_fill(thought, lowest)
+        if self.start:
+            if past is None:
+                fill = math.log(visibility) if visibility > 0.0 else lowest
+                past = torch.where(has_thoughts, fill, 0.0).expand(-1, self.start)
+            dim = torch.cat([past, dim], dim=1)
+        return _Bias(dim, queries)
+
+    # -- append: one new position per latent step --------------------------------------------------------------
+
+    def _append(self, input_ids: Tensor) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        decoder, thought, columns, length = self.decoder, self.thought, self.columns, input_ids.shape[1]
+        bias = self._bias()
+        adapted = self.latent.adapter != "none"
+        truncated = 0 if self.latent.backprop_steps is None else max(0, len(columns) - self.latent.backprop_steps)
+        counts = thought.cumsum(-1) - 1
+        last: Tensor | None = None
+        if columns[0] > 0:
+            last = self.call(decoder.embed_tokens(input_ids[:, : columns[0]]), 0, self.cache, None, bias)[:, -1]
+        elif self.state is not None and self.state.length == self.start:
+            last = self.state.last_hidden
+        if last is None:
+            raise ModelError(
+                "a thought stands first, and the cache does not hold the hidden state before it",
+                "extend a cache that this model returned",
+            )
+        for step, (a, b) in enumerate(zip(columns, [*columns[1:], length], strict=True)):
+            rows = thought[:, a]
+            backpropagates = torch.enable_grad() if torch.is_grad_enabled() and step >= truncated else torch.no_grad()
+            with backpropagates:
+                fed, tokens = self.feed_back(last)
+                if self.settings.forced is not None:
+                    index = counts[:, a].clamp(min=0, max=self.settings.forced.shape[1] - 1)
+                    fed = self.settings.forced[torch.arange(len(index), device=index.device), index].to(fed.dtype)
+                self.watch(step, fed)
+                embeds = decoder.embed_tokens(input_ids[:, a:b])
+                first = torch.where(rows[:, None], fed, embeds[:, 0])
+                embeds = torch.cat([first[:, None], embeds[:, 1:]], dim=1)
+                thinks = None
+                if adapted:
+                    thinks = thought[:, a:b, None]
+                hidden = self.call(embeds, a, self.next_cache(), thinks, bias)
+            last = hidden[:, -1]
+            if self.record is not None:
+                self.record.inputs.append(fed)
+                self.record.hidden.append(hidden[:, 0])
+                self.record.mask.append(rows)
+                if tokens is not None:
+                    self.record.tokens.append(tokens)
+        return self._join(self.outputs)
+
+    # -- sequence: all hidden states of the prompt go through the decoder again --------------------------------
+
+    def _sequence(self, input_ids: Tensor) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        decoder, thought, length = self.decoder, self.thought, input_ids.shape[1]
+        if self.start:
+            raise ModelError(
+                "recurrence 'sequence' sends the whole prompt through again and cannot extend a cache",
+                "pass the prompt in one call",
+            )
+        before = thought.cumsum(-1) == 0
+        steps = thought.sum(-1)
+        firsts = torch.where(steps > 0, before.sum(-1), 0)
+        lasts = thought.shape[1] - 1 - thought.flip(-1).int().argmax(-1)
+        passes, width, scattered = torch.stack(
+            [steps.max(), firsts.max(), ((steps > 0) & (lasts - firsts + 1 != steps)).any().to(steps.dtype)]
+        ).tolist()
+        if scattered:
+            raise ModelError(
+                "recurrence 'sequence' takes one block of thoughts per row",
+                "put the thoughts side by side, or use 'append'",
+            )
+        region = (before & (steps > 0)[:, None])[:, :width]
+        bias = self._bias()
+        truncated = 0 if self.latent.backprop_steps is None else max(0, passes - self.latent.backprop_steps)
+        inputs = decoder.embed_tokens(input_ids[:, :width])
+        thinks = region[:, :, None] if self.latent.adapter != "none" else None
+        hidden = self.call(
+            inputs, 0, SegmentCache.empty(decoder.config.num_hidden_layers) if self.replays else None, None, bias
+        )
+        ends = (firsts - 1).clamp(min=0)
+        rows = torch.arange(len(ends), device=ends.device)
+        for step in range(passes):
+            backpropagates = torch.enable_grad() if torch.is_grad_enabled() and step >= truncated else torch.no_grad()
+            last = step == passes - 1
+            with backpropagates:
+                fed, tokens = self.feed_back(hidden)
+                if last and self.settings.forced is not None:
+                    fed = _align_end(self.settings.forced, fed, ends)
+                self.watch(step, fed)
+                # A row that has taken all its steps sees the same inputs again, so its states stay what they are.
+                moves = step < steps if self.settings.forced is None or not last else steps > 0
+                inputs = torch.where((region & moves[:, None])[:, :, None], fed, inputs)
+                if last:
+                    cache: Cache | None = self.cache
+                else:
+                    cache = SegmentCache.empty(decoder.config.num_hidden_layers) if self.replays else None
+                hidden = self.call(inputs, 0, cache, thinks, bias)
+            if self.record is not None:
+                self.record.inputs.append(inputs[rows, ends])
+                self.record.hidden.append(hidden[rows, ends])
+                self.record.mask.append(step < steps)
+                if tokens is not None:
+                    self.record.tokens.append(tokens[rows, ends])
+        if self.record is not None:
+            self.record.prefix = inputs
+        self.call(decoder.embed_tokens(input_ids[:, width:length]), width, self.next_cache(), None, bias)
+        return self._join(self.outputs[-2:])
+
+
+@dataclass(frozen=True)
+class _Bias:
+    """Bias per key [B, T_keys] and the positions of this forward it applies to [B, T]."""
+
+    keys: Tensor
+    queries: Tensor
+
+
+def _align_end(source: Tensor, like: Tensor, ends: Tensor) -> Tensor:
+    """Lay `source` [B, S, D] into the shape of `like` [B, T, D], both ending at column `ends` of their row."""
+    shift = source.shape[1] - 1 - ends
+    index = torch.arange(like.shape[1], device=like.device)[None] + shift[:, None]
+    index = index.clamp(0, source.shape[1] - 1)
+    return torch.gather(source.to(like.dtype), 1, index[:, :, None].expand(-1, -1, like.shape[2]))

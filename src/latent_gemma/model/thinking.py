@@ -1,0 +1,63 @@
+"""What can be asked of a rollout from outside: other thoughts, noise, and a record of what was thought."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class ThoughtRecord:
+    """Filled by a rollout; one entry per latent step, in order.
+
+    A column holds the thought of a row only where `mask` is true (rows of a batch may think different numbers of
+    steps). In the "sequence" recurrence an entry holds the last prompt position of that pass.
+
+    Args:
+        inputs: what was fed back, [B, D] each.
+        hidden: final hidden state at the thought's own position, [B, D] each.
+        mask: rows that think at this step, [B] bool each.
+        tokens: greedy token of the position before, [B] each; empty while p = 0 (the head is not run).
+        prefix: "sequence" only: the whole input of the last pass, [B, T, D].
+        grad_norms: Euclidean norm of the loss gradient with respect to each entry of `inputs`, filled in backward;
+            step index -> 0-d tensor.
+    """
+
+    inputs: list[Tensor] = field(default_factory=list)
+    hidden: list[Tensor] = field(default_factory=list)
+    mask: list[Tensor] = field(default_factory=list)
+    tokens: list[Tensor] = field(default_factory=list)
+    prefix: Tensor | None = None
+    grad_norms: dict[int, Tensor] = field(default_factory=dict)
+
+    def stacked_inputs(self) -> Tensor:
+        """All inputs, [B, K, D]."""
+        return torch.stack(self.inputs, dim=1)
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """Settings of the rollouts that run inside `model.thinking(...)`.
+
+    Args:
+        p: share of the token embedding, overriding the configuration; None leaves it.
+        forced: inputs to put at the thought positions instead of the model's own, [B, K, D] ("append", thought k of a
+            row takes [:, k]) or [B, T, D] ("sequence", the input of the last pass, aligned at its end).
+        noise_std: standard deviation of Gaussian noise added to each latent, in units of its RMS.
+        dropout: share of a latent's components set to zero (the rest scaled up).
+        record: filled with what was thought.
+    """
+
+    p: float | None = None
+    forced: Tensor | None = None
+    noise_std: float = 0.0
+    dropout: float = 0.0
+    record: ThoughtRecord | None = None
+
+    def perturb(self, latent: Tensor, embed_rms: float) -> Tensor:
+        """Add the noise and the dropout asked for to latents of shape [..., D]."""
+        if self.noise_std > 0.0:
+            latent = latent + torch.randn_like(latent) * (self.noise_std * embed_rms)
+        if self.dropout > 0.0:
+            latent = torch.nn.functional.dropout(latent, self.dropout, training=True)
+        return latent

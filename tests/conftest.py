@@ -1,0 +1,56 @@
+"""Fixtures that several rooms share: tiny models of every family, and their tokenizer."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+import pytest
+import torch
+from transformers.utils import logging
+
+from latent_gemma.model import LatentConfig
+from latent_gemma.model.tiny import build_tiny, build_tokenizer
+
+logging.disable_progress_bar()
+FAMILIES = ("gemma", "gemma2", "gemma3")
+RECURRENCES = ("append", "sequence")
+BOT, THOUGHT, EOT = 7, 8, 9
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return build_tokenizer()
+
+
+@pytest.fixture
+def make_model():
+    """Build a small model in evaluation mode: make_model(family, **latent settings)."""
+
+    def build(family="gemma2", sliding_window=4096, dtype=torch.float32, num_layers=2, seed=0, **latent):
+        model = build_tiny(
+            family,
+            LatentConfig(**latent),
+            hidden_size=32,
+            num_layers=num_layers,
+            num_heads=2,
+            sliding_window=sliding_window,
+            seed=seed,
+        )
+        return model.to(dtype).eval()
+
+    return build
+
+
+@pytest.fixture
+def prompts():
+    """Random question ids and, behind them, `bot, thought x K, eot`: prompts(B, T, K)."""
+
+    def build(batch=3, length=6, thoughts=3, seed=1, answer=0):
+        generator = torch.Generator().manual_seed(seed)
+        question = torch.randint(12, 260, (batch, length), generator=generator)
+        tail = torch.tensor([BOT, *[THOUGHT] * thoughts, EOT]).expand(batch, -1)
+        after = torch.randint(12, 260, (batch, answer), generator=generator)
+        return torch.cat([question, tail, after], dim=1)
+
+    return build
