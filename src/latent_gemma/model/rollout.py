@@ -29,7 +29,7 @@ from latent_gemma.model.cache import SegmentCache
 from latent_gemma.model.config import LatentConfig, update_latent
 from latent_gemma.model.feedback import Bridge, latent_from_hidden, mix_inputs
 from latent_gemma.model.masks import biased_masks
-from latent_gemma.model.thinking import Thinking, ThoughtRecord
+from latent_gemma.model.thinking import Thinking
 
 Project = Callable[[Tensor], Tensor]
 
@@ -378,8 +378,9 @@ class _Rollout:
         for step, (a, b) in enumerate(zip(columns, [*columns[1:], length], strict=True)):
             rows = thought[:, a]
             backpropagates = torch.enable_grad() if torch.is_grad_enabled() and step >= truncated else torch.no_grad()
+            source = last
             with backpropagates:
-                fed, tokens = self.feed_back(last)
+                fed, tokens = self.feed_back(source)
                 if self.settings.forced is not None:
                     index = counts[:, a].clamp(min=0, max=self.settings.forced.shape[1] - 1)
                     fed = self.settings.forced[torch.arange(len(index), device=index.device), index].to(fed.dtype)
@@ -393,6 +394,7 @@ class _Rollout:
                 hidden = self.call(embeds, a, self.next_cache(), thinks, bias)
             last = hidden[:, -1]
             if self.record is not None:
+                self.record.source.append(source)
                 self.record.inputs.append(fed)
                 self.record.hidden.append(hidden[:, 0])
                 self.record.mask.append(rows)
@@ -433,7 +435,7 @@ class _Rollout:
         rows = torch.arange(len(ends), device=ends.device)
         for step in range(passes):
             backpropagates = torch.enable_grad() if torch.is_grad_enabled() and step >= truncated else torch.no_grad()
-            last = step == passes - 1
+            last, source = step == passes - 1, hidden
             with backpropagates:
                 fed, tokens = self.feed_back(hidden)
                 if last and self.settings.forced is not None:
@@ -448,6 +450,7 @@ class _Rollout:
                     cache = SegmentCache.empty(decoder.config.num_hidden_layers) if self.replays else None
                 hidden = self.call(inputs, 0, cache, thinks, bias)
             if self.record is not None:
+                self.record.source.append(source[rows, ends])
                 self.record.inputs.append(inputs[rows, ends])
                 self.record.hidden.append(hidden[rows, ends])
                 self.record.mask.append(step < steps)

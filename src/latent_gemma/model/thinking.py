@@ -14,7 +14,8 @@ class ThoughtRecord:
     steps). In the "sequence" recurrence an entry holds the last prompt position of that pass.
 
     Args:
-        inputs: what was fed back, [B, D] each.
+        source: final hidden state that was fed back, [B, D] each; the model's head reads it as what the thought says.
+        inputs: what was fed back, bridged, scaled and mixed, [B, D] each.
         hidden: final hidden state at the thought's own position, [B, D] each.
         mask: rows that think at this step, [B] bool each.
         tokens: greedy token of the position before, [B] each; empty while p = 0 (the head is not run).
@@ -23,6 +24,7 @@ class ThoughtRecord:
             step index -> 0-d tensor.
     """
 
+    source: list[Tensor] = field(default_factory=list)
     inputs: list[Tensor] = field(default_factory=list)
     hidden: list[Tensor] = field(default_factory=list)
     mask: list[Tensor] = field(default_factory=list)

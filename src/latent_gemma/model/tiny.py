@@ -43,6 +43,7 @@ def build_tiny(
     hidden_size: int = 128,
     num_layers: int = 4,
     num_heads: int = 4,
+    intermediate_size: int = 512,
     sliding_window: int = 4096,
     vocab_size: int = 268,
     seed: int = 0,
@@ -55,6 +56,7 @@ def build_tiny(
         hidden_size: D.
         num_layers: decoder layers.
         num_heads: attention heads; half as many key/value heads.
+        intermediate_size: width of the feed-forward layers.
         sliding_window: window of the sliding layers, positions (Gemma 2 and 3).
         vocab_size: V.
         seed: of the weights.
@@ -70,7 +72,7 @@ def build_tiny(
     base = _CONFIGS[family](
         vocab_size=vocab_size,
         hidden_size=hidden_size,
-        intermediate_size=4 * hidden_size,
+        intermediate_size=intermediate_size,
         num_hidden_layers=num_layers,
         num_attention_heads=num_heads,
         num_key_value_heads=max(1, num_heads // 2),

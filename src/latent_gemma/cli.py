@@ -1,0 +1,141 @@
+"""The command line: one verb, one recipe. What a user got wrong is told in one line, with exit status 2."""
+
+import contextlib
+import importlib
+import io
+import re
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from latent_gemma.errors import LatentGemmaError
+
+#: verb -> (module of its recipe, configuration class, function, help)
+VERBS: dict[str, tuple[str, str, str]] = {
+    "demo": ("demo", "Demo", "run_demo"),
+    "train sft": ("train", "Sft", "run_train"),
+    "train coconut": ("train", "Coconut", "run_train"),
+    "train anneal": ("train", "Anneal", "run_train"),
+    "eval": ("evaluate", "Eval", "run_eval"),
+    "ask": ("ask", "Ask", "run_ask"),
+    "chat": ("ask", "Chat", "run_chat"),
+    "data preview": ("data", "Preview", "run_preview"),
+    "data arithmetic": ("data", "Arithmetic", "run_generate"),
+    "data chains": ("data", "Chains", "run_generate"),
+    "estimate": ("estimate", "Estimate", "run_estimate"),
+}
+SUMMARIES = {
+    "demo": "train a tiny Gemma 2 to reason in latent space, and prove it (under 5 minutes on 2 cores)",
+    "train sft": "text stage: written steps between the thought markers",
+    "train coconut": "latent stage: steps become thoughts, stage by stage",
+    "train anneal": "latent stage: p falls from 0.9 to 0 while K grows",
+    "eval": "accuracy over K and p, controls, report",
+    "ask": "ask a model one question",
+    "chat": "ask a model questions, one a line",
+    "data preview": "show rows as text, tokens and label mask",
+    "data arithmetic": "write synthetic arithmetic",
+    "data chains": "write chains of modular arithmetic",
+    "estimate": "memory and time of a training run",
+}
+
+
+def _usage() -> str:
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {SUMMARIES[verb]}" for verb in VERBS]
+    return "\n".join(
+        ["usage: latent-gemma VERB [options]", "", *lines, "", "latent-gemma VERB --help shows its options"]
+    )
+
+
+def _split(args: Sequence[str]) -> tuple[str, list[str]]:
+    for count in (2, 1):
+        verb = " ".join(args[:count])
+        if verb in VERBS:
+            return verb, list(args[count:])
+    group = args[0]
+    members = [verb.split()[1] for verb in VERBS if verb.startswith(group + " ")]
+    if members:
+        given = args[1] if len(args) > 1 else ""
+        raise LatentGemmaError(
+            f"{group} {given!r} is no verb" if given else f"{group} needs a second word",
+            f"choose one of {', '.join(members)}",
+        )
+    raise LatentGemmaError(
+        f"unknown verb {group!r}", f"choose one of {', '.join(dict.fromkeys(v.split()[0] for v in VERBS))}"
+    )
+
+
+def _one_line(text: str) -> str:
+    """A parser's boxed message as one line."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    words = [line.strip(" │╭╰─╮╯|") for line in plain.splitlines()]
+    kept = [
+        line
+        for line in words
+        if line and not line.startswith(("For full helptext", "Parsing error", "Required options"))
+    ]
+    return re.sub(r"\s+", " ", " ".join(kept)).strip()
+
+
+def parse(config_class: type, args: Sequence[str], verb: str) -> Any:
+    """Read a recipe's options.
+
+    Args:
+        config_class: its configuration.
+        args: what the user typed after the verb.
+        verb: for the help text.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        LatentGemmaError: in one line, for an unknown option, a missing or a wrong value.
+        SystemExit: with status 0 after --help.
+    """
+    import tyro
+
+    stream = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(stream):
+            return tyro.cli(
+                Annotated[config_class, tyro.conf.OmitArgPrefixes],  # type: ignore[valid-type]
+                args=list(args),
+                prog=f"latent-gemma {verb}",
+                description=config_class.__doc__.split("\n")[0] if config_class.__doc__ else "",
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise LatentGemmaError(_one_line(stream.getvalue()), f"see latent-gemma {verb} --help") from None
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        args: the command line without the program's name; None takes the process's.
+
+    Returns:
+        0 when it worked, 2 when what was asked for cannot be done, 130 after Ctrl-C.
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    try:
+        verb, rest = _split(args)
+        module_name, class_name, function_name = VERBS[verb]
+        module = importlib.import_module(f"latent_gemma.recipes.{module_name}")
+        config = parse(getattr(module, class_name), rest, verb)
+        getattr(module, function_name)(config)
+    except LatentGemmaError as error:
+        print(f"latent-gemma: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("latent-gemma: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

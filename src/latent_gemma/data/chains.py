@@ -1,0 +1,59 @@
+"""Chains of modular arithmetic: short questions that need one step after another."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from latent_gemma.data.example import Example
+from latent_gemma.data.splits import Split, split_of
+from latent_gemma.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ChainConfig:
+    """A family of chains.
+
+    Args:
+        length: operations in a chain.
+        modulus: all results are taken modulo this; 2 to 10, so that each is one digit.
+        ops: operations to draw from, any of "+", "-", "*".
+    """
+
+    length: int = 4
+    modulus: int = 10
+    ops: str = "+-*"
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise ConfigError(f"chains of length {self.length}", "give a length of at least 1")
+        if not 2 <= self.modulus <= 10:
+            raise ConfigError(f"chains modulo {self.modulus}", "give a modulus from 2 to 10: each step is one digit")
+        if not self.ops or set(self.ops) - set("+-*"):
+            raise ConfigError(f"chains with operations {self.ops!r}", "choose from + - *")
+
+
+def chain_examples(config: ChainConfig, split: Split, seed: int) -> Iterator[Example]:
+    """Chains such as "7+5*3-2+8=", evaluated strictly from left to right modulo 10: steps 2, 6, 4, 2, answer 2.
+
+    Args:
+        config: the family.
+        split: "train" or "test"; the two never share a question.
+        seed: of the generator.
+
+    Yields:
+        Examples without end. Operands are 1 to 9 (2 to 9 for *), so that every operation can change the result.
+    """
+    rng = random.Random(seed)
+    while True:
+        value = rng.randrange(config.modulus)
+        question, steps = str(value), []
+        for _ in range(config.length):
+            op = rng.choice(config.ops)
+            operand = rng.randint(2 if op == "*" else 1, 9)
+            result = value + operand if op == "+" else value - operand if op == "-" else value * operand
+            value = result % config.modulus
+            question += f"{op}{operand}"
+            steps.append(str(value))
+        question += "="
+        if split_of(question) == split:
+            yield Example(question, tuple(steps), steps[-1])

@@ -1,0 +1,135 @@
+"""Answers of a model to a batch of questions, by words or by thoughts, with what they cost."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from latent_gemma.model.prompt import Frame, pad_left
+from latent_gemma.model.thinking import ThoughtRecord
+
+Mode = Literal["latent", "words"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer.
+
+    Args:
+        text: the answer alone.
+        reasoning: the written steps before it; empty in latent mode.
+        tokens: generated tokens, reasoning and end token included.
+        passes: decoder passes after the prompt: generated tokens plus latent steps.
+        finished: whether it ended by itself before `max_new_tokens`.
+    """
+
+    text: str
+    reasoning: str
+    tokens: int
+    passes: int
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Answers to a batch of questions.
+
+    Args:
+        answers: one each.
+        seconds: wall-clock time of the whole batch.
+        thoughts: what was fed back, one tensor a question: [K, D], or [T, D] in recurrence "sequence".
+    """
+
+    answers: list[Answer]
+    seconds: float
+    thoughts: list[Tensor]
+
+
+@torch.no_grad()
+def answer_batch(
+    model: Any,
+    frame: Frame,
+    questions: Sequence[str],
+    mode: Mode = "latent",
+    num_thoughts: int = 0,
+    p: float | None = None,
+    forced: Sequence[Tensor] | None = None,
+    max_new_tokens: int = 256,
+) -> Batch:
+    """Answer questions greedily in one batch.
+
+    Args:
+        model: a latent Gemma in evaluation mode.
+        frame: its frame.
+        questions: the questions.
+        mode: "latent" thinks `num_thoughts` steps and answers; "words" writes its steps first.
+        num_thoughts: K; 0 answers at once.
+        p: share of the token embedding; None as configured.
+        forced: thoughts to use instead of the model's own, as `Batch.thoughts` gives them.
+        max_new_tokens: bound on generated tokens.
+
+    Returns:
+        The answers, the time they took and the thoughts.
+    """
+    latent = frame.latent
+    if mode == "words":
+        rows = [frame.words_prompt(question) for question in questions]
+    else:
+        rows = [frame.latent_prompt(question, num_thoughts) for question in questions]
+    pad_id = frame.tokenizer.pad_token_id if frame.tokenizer.pad_token_id is not None else frame.end_id
+    ids, mask = pad_left(rows, pad_id)
+    ids, mask = ids.to(model.device), mask.to(model.device)
+    record = ThoughtRecord()
+    settings: dict[str, Any] = {"record": record, "p": p}
+    if forced is not None:
+        settings["forced"] = _stack_at_end(forced).to(model.device)
+    started = time.perf_counter()
+    with model.thinking(**settings):
+        output = model.generate(
+            ids,
+            attention_mask=mask,
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            eos_token_id=frame.end_id,
+            pad_token_id=pad_id,
+        )
+    seconds = time.perf_counter() - started
+    answers = []
+    for row in output[:, ids.shape[1] :].tolist():
+        finished = frame.end_id in row
+        written = row[: row.index(frame.end_id)] if finished else row
+        length = len(written) + finished
+        reasoning: list[int] = []
+        if mode == "words":
+            cut = written.index(latent.eot_id) if latent.eot_id in written else len(written)
+            reasoning, written = written[:cut], written[cut + 1 :]
+        text = frame.tokenizer.decode(written, skip_special_tokens=True).strip()
+        answers.append(
+            Answer(
+                text,
+                frame.tokenizer.decode(reasoning, skip_special_tokens=True).strip(),
+                length,
+                length + num_thoughts,
+                finished,
+            )
+        )
+    return Batch(answers, seconds, _own_thoughts(record, mask, num_thoughts, latent.recurrence))
+
+
+def _own_thoughts(record: ThoughtRecord, mask: Tensor, num_thoughts: int, recurrence: str) -> list[Tensor]:
+    if not record.inputs:
+        return []
+    if recurrence == "append":
+        return list(record.stacked_inputs().float().cpu())
+    # the prompt's own columns, without the padding before it and without `thought x K, eot` behind it
+    lengths = (mask.sum(-1) - num_thoughts - 1).tolist()
+    assert record.prefix is not None
+    return [row[len(row) - length :].float().cpu() for row, length in zip(record.prefix, lengths, strict=True)]
+
+
+def _stack_at_end(thoughts: Sequence[Tensor]) -> Tensor:
+    width = max(len(thought) for thought in thoughts)
+    return torch.stack([torch.nn.functional.pad(thought, (0, 0, width - len(thought), 0)) for thought in thoughts])

@@ -1,0 +1,106 @@
+"""The thought lens: what each latent step says, read through the model's own head."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latent_gemma.data.example import Example
+from latent_gemma.evaluation.answering import answer_batch
+from latent_gemma.evaluation.results import ThoughtStep, ThoughtTrace
+from latent_gemma.model.prompt import Frame
+from latent_gemma.model.thinking import ThoughtRecord
+from latent_gemma.text.answers import grade
+
+
+@torch.no_grad()
+def read_thoughts(
+    model: Any, tokenizer: Any, question: str, num_thoughts: int, top: int = 5, layers: bool = False
+) -> list[ThoughtStep]:
+    """Read the latent steps of one question.
+
+    Args:
+        model: a latent Gemma.
+        tokenizer: its tokenizer.
+        question: the question.
+        num_thoughts: K.
+        top: tokens to name per step.
+        layers: also read the state after every layer (the logit lens).
+
+    Returns:
+        One step each: the tokens that the state fed back is closest to, their probabilities, the norm of what was
+        fed back, and the entropy of the whole distribution.
+
+    Source: nostalgebraist 2020 (logit lens) for the layers.
+    """
+    if num_thoughts == 0:
+        return []
+    frame = Frame(tokenizer, model.config.latent)
+    ids = torch.tensor([frame.latent_prompt(question, num_thoughts)], device=model.device)
+    record = ThoughtRecord()
+    with model.thinking(record=record):
+        output = model.model(ids, project=model.project, output_hidden_states=layers, use_cache=False)
+    first = ids[0].tolist().index(model.config.latent.thought_id)
+    steps = []
+    for k, (source, fed) in enumerate(zip(record.source, record.inputs, strict=True)):
+        log_probs = model.project(source[0]).float().log_softmax(-1)
+        best = log_probs.exp().topk(top)
+        column = first + k - 1 if model.config.latent.recurrence == "append" else first - 1
+        steps.append(
+            ThoughtStep(
+                step=k + 1,
+                tokens=tuple(tokenizer.decode([i]) for i in best.indices.tolist()),
+                probabilities=tuple(best.values.tolist()),
+                norm=fed[0].float().norm().item(),
+                entropy_nats=-(log_probs.exp() * log_probs).sum().item(),
+                layers=_layer_tokens(model, tokenizer, output.hidden_states, column) if layers else (),
+            )
+        )
+    return steps
+
+
+def _layer_tokens(model: Any, tokenizer: Any, hidden_states: Sequence[Tensor], column: int) -> tuple[str, ...]:
+    last = len(hidden_states) - 1
+    return tuple(
+        tokenizer.decode([int(model.project(state if i == last else model.model.norm(state)).argmax())])
+        for i, state in enumerate(layer[0, column] for layer in hidden_states)
+    )
+
+
+def trace_examples(
+    model: Any, tokenizer: Any, examples: Sequence[Example], label: str, max_new_tokens: int, layers: bool = False
+) -> list[ThoughtTrace]:
+    """Answer a few examples and read their thoughts.
+
+    Args:
+        model: a latent Gemma.
+        tokenizer: its tokenizer.
+        examples: the examples.
+        label: the method's name.
+        max_new_tokens: bound on generated tokens.
+        layers: see `read_thoughts`.
+
+    Returns:
+        One trace each; a step's target is the written step it stands for.
+    """
+    latent = model.config.latent
+    frame = Frame(tokenizer, latent)
+    answers = answer_batch(
+        model,
+        frame,
+        [example.question for example in examples],
+        "latent",
+        latent.num_thoughts,
+        max_new_tokens=max_new_tokens,
+    ).answers
+    traces = []
+    for example, answer in zip(examples, answers, strict=True):
+        steps = []
+        for step in read_thoughts(model, tokenizer, example.question, latent.num_thoughts, layers=layers):
+            index = (step.step - 1) // latent.c_thought
+            target = example.steps[index] if index < len(example.steps) else ""
+            steps.append(ThoughtStep(**{**step.__dict__, "target": target}))
+        correct = grade(answer.text, example.answers).lenient
+        traces.append(ThoughtTrace(label, example.question, example.answer, answer.text, correct, tuple(steps)))
+    return traces

@@ -1,0 +1,111 @@
+"""Which rows a table, a chart or a sentence is made from: one set of rules, so that they cannot disagree.
+
+The main row of a label is the first row of that label with control "none", in the order of the report. Its k and p are
+the label's main setting; a label whose main row has k = 0 takes no latent step (words, no reasoning).
+"""
+
+from collections.abc import Sequence
+
+from latent_gemma.evaluation.results import CONTROLS, EvalRow
+
+NO_REASONING = "no reasoning"
+WORDS = "words"
+
+#: What each control is called in front of people; "k0" is the same model without thoughts.
+CONTROL_NAMES = {"zero": "zeroed", "noise": "noise", "swap": "swapped", "pause": "pause", "k0": "K=0"}
+
+
+def main_rows(rows: Sequence[EvalRow]) -> dict[str, EvalRow]:
+    """The main row of every label, in the order the labels appear.
+
+    Args:
+        rows: the rows of a report.
+
+    Returns:
+        Label -> its first row with control "none"; a label without one is left out.
+    """
+    found: dict[str, EvalRow] = {}
+    for row in rows:
+        if row.control == "none":
+            found.setdefault(row.label, row)
+    return found
+
+
+def control_rows(rows: Sequence[EvalRow], main: EvalRow) -> dict[str, EvalRow]:
+    """The controls measured for a main row.
+
+    Args:
+        rows: the rows of a report.
+        main: the main row of a label.
+
+    Returns:
+        Key of `CONTROL_NAMES` -> row, in that order: the controls at the k and p of the main row, and as "k0" the
+        same label without thoughts. Empty for a label that takes no latent step.
+    """
+    found: dict[str, EvalRow] = {}
+    for row in rows if main.k else ():
+        if row.label != main.label:
+            continue
+        if row.control in CONTROLS[1:] and (row.k, row.p) == (main.k, main.p):
+            found.setdefault(row.control, row)
+        elif row.control == "none" and row.k == 0:
+            found.setdefault("k0", row)
+    return {name: found[name] for name in CONTROL_NAMES if name in found}
+
+
+def curves_over_k(rows: Sequence[EvalRow]) -> dict[str, list[EvalRow]]:
+    """Accuracy over the number of latent steps, at each label's main p.
+
+    Args:
+        rows: the rows of a report.
+
+    Returns:
+        Label -> rows by rising k; labels with fewer than two points are left out.
+    """
+    curves = {}
+    for label, main in main_rows(rows).items():
+        points: dict[int, EvalRow] = {}
+        for row in rows if main.k else ():
+            # p does not exist where no latent step is taken, so k = 0 belongs to every p.
+            if row.label == label and row.control == "none" and (row.p == main.p or row.k == 0):
+                points.setdefault(row.k, row)
+        curves[label] = [points[k] for k in sorted(points)]
+    return {label: points for label, points in curves.items() if len(points) > 1}
+
+
+def curves_over_p(rows: Sequence[EvalRow]) -> dict[str, list[EvalRow]]:
+    """Accuracy over the share of the token embedding, at each label's main k.
+
+    Args:
+        rows: the rows of a report.
+
+    Returns:
+        Label -> rows by rising p; labels with fewer than two points are left out.
+    """
+    curves = {}
+    for label, main in main_rows(rows).items():
+        points: dict[float, EvalRow] = {}
+        for row in rows if main.k else ():
+            if row.label == label and row.control == "none" and row.k == main.k and row.p is not None:
+                points.setdefault(row.p, row)
+        curves[label] = [points[p] for p in sorted(points)]
+    return {label: points for label, points in curves.items() if len(points) > 1}
+
+
+def reference_rows(rows: Sequence[EvalRow]) -> dict[str, EvalRow]:
+    """What curves and bars are held against: the labels that take no latent step.
+
+    Args:
+        rows: the rows of a report.
+
+    Returns:
+        Name -> row. If "no reasoning" was not measured and there is one latent label, its own k = 0 row stands in.
+    """
+    mains = main_rows(rows)
+    references = {label: main for label, main in mains.items() if main.k == 0}
+    latent = [main for main in mains.values() if main.k]
+    if NO_REASONING not in references and len(latent) == 1:
+        without = control_rows(rows, latent[0]).get("k0")
+        if without:
+            references["no thoughts (K=0)"] = without
+    return references

@@ -1,0 +1,161 @@
+"""The numbers as tables: in the terminal, in Markdown and, through the same grids, in the HTML report."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from latent_gemma.evaluation.results import EvalReport, EvalRow
+from latent_gemma.inspection.numbers import milliseconds, percent, with_interval
+from latent_gemma.inspection.select import CONTROL_NAMES, control_rows, curves_over_k, curves_over_p, main_rows
+
+ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table before it is drawn.
+
+    Args:
+        title: what it shows.
+        header: one heading a column.
+        rows: the cells; the first of a row names it.
+        note: how to read it.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str
+
+
+def results_grid(report: EvalReport) -> Grid:
+    """One line per label: accuracy, cost and controls.
+
+    Args:
+        report: the report.
+
+    Returns:
+        The grid; controls that no label was measured with have no column.
+    """
+    mains = main_rows(report.rows)
+    controls = {label: control_rows(report.rows, main) for label, main in mains.items()}
+    shown = [name for name in CONTROL_NAMES if any(name in found for found in controls.values())]
+    header = ("method", "accuracy", "strict", "tokens", "passes", "ms", *(CONTROL_NAMES[name] for name in shown), "n")
+    rows = tuple(
+        (
+            label,
+            with_interval(main),
+            percent(main.strict / main.total),
+            f"{main.tokens_per_answer:.1f}",
+            f"{main.passes_per_answer:.1f}",
+            milliseconds(main.seconds_per_answer),
+            *(percent(controls[label][name].accuracy) if name in controls[label] else ABSENT for name in shown),
+            str(main.total),
+        )
+        for label, main in mains.items()
+    )
+    what = "Accuracy in % with its 95 % Wilson interval; tokens, passes and ms are means per answer"
+    also = f"; {', '.join(CONTROL_NAMES[name] for name in shown)}: accuracy in % under that control" if shown else ""
+    return Grid("Results", header, rows, f"{what}{also}.")
+
+
+def curve_grids(report: EvalReport) -> list[Grid]:
+    """Accuracy over K and over p, one column per label.
+
+    Args:
+        report: the report.
+
+    Returns:
+        Up to two grids; a curve without data has none.
+    """
+    note = "Accuracy in % with its 95 % Wilson interval."
+    grids = [
+        _curve_grid("Accuracy over K, the number of latent steps", "K", curves_over_k(report.rows), lambda row: row.k),
+        _curve_grid("Accuracy over p, the share of the token", "p", curves_over_p(report.rows), lambda row: row.p or 0),
+    ]
+    return [Grid(title, header, rows, note) for title, header, rows in grids if rows]
+
+
+def _curve_grid(
+    title: str, axis: str, curves: Mapping[str, Sequence[EvalRow]], position: Callable[[EvalRow], float]
+) -> tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    columns = [{position(row): with_interval(row) for row in points} for points in curves.values()]
+    values = sorted({value for column in columns for value in column})
+    rows = tuple((f"{value:g}", *(column.get(value, ABSENT) for column in columns)) for value in values)
+    return title, (axis, *curves), rows
+
+
+def results_table(report: EvalReport) -> Table:
+    """The main table for the terminal: one line per label.
+
+    Args:
+        report: the report.
+
+    Returns:
+        Accuracy with its interval, strict accuracy, cost per answer and accuracy under each control.
+    """
+    return _draw(results_grid(report))
+
+
+def curve_tables(report: EvalReport) -> list[Table]:
+    """Accuracy over K and over p for the terminal.
+
+    Args:
+        report: the report.
+
+    Returns:
+        Up to two tables; a curve without data has none.
+    """
+    return [_draw(grid) for grid in curve_grids(report)]
+
+
+def _draw(grid: Grid) -> Table:
+    table = Table(
+        title=Text(grid.title, style="bold"),
+        caption=Text(grid.note),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        pad_edge=False,
+    )
+    # Text, not str: a label or a heading in square brackets is no markup.
+    for index, heading in enumerate(grid.header):
+        table.add_column(Text(heading), justify="right" if index else "left", overflow="fold")
+    for row in grid.rows:
+        table.add_row(*(Text(cell, style="bold" if index == 0 else "") for index, cell in enumerate(row)))
+    return table
+
+
+def to_markdown(report: EvalReport) -> str:
+    """The report as Markdown: verdict, results, curves and context.
+
+    Args:
+        report: the report.
+
+    Returns:
+        The text, ending in a newline.
+    """
+    parts = [f"# {_cell(report.title)}", _cell(report.verdict)]
+    for grid in (results_grid(report), *curve_grids(report)):
+        if grid.rows:
+            parts += [f"## {grid.title}", _markdown(grid.header, grid.rows), grid.note]
+    if report.context:
+        parts += ["## Context", _markdown(("what", "value"), tuple(report.context.items()), numeric=False)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: bool = True) -> str:
+    rule = ["---", *["---:" if numeric else "---"] * (len(header) - 1)]
+    lines = [[_cell(text) for text in header], rule, *([_cell(text) for text in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """Text that stays in its cell and is read as text, not as HTML."""
+    for raw, safe in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|")):
+        text = text.replace(raw, safe)
+    return " ".join(text.split())

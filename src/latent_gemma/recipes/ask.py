@@ -1,0 +1,125 @@
+"""`latent-gemma ask` and `latent-gemma chat`: questions to a trained model, its thoughts on request."""
+
+import sys
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from latent_gemma.errors import ConfigError
+from latent_gemma.evaluation.answering import answer_batch
+from latent_gemma.inspection.lens import read_thoughts
+from latent_gemma.model.loading import load_model
+from latent_gemma.model.prompt import Frame
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How to answer.
+
+    Args:
+        mode: "latent" thinks; "words" writes its steps; "auto" thinks if the model was trained to.
+        k: latent steps; None takes the model's own number.
+        p: share of the token embedding in what is fed back; None takes the model's own.
+        thoughts: show what each latent step says.
+        paths: explore this many first tokens in one batch and give the most confident answer; 1 decodes greedily.
+        max_new_tokens: bound on generated tokens.
+    """
+
+    mode: Literal["auto", "latent", "words"] = "auto"
+    k: int | None = None
+    p: float | None = None
+    thoughts: bool = False
+    paths: int = 1
+    max_new_tokens: int = 256
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Ask a trained model one question.
+
+    Args:
+        model: a run folder, model directory, GGUF file or hub name.
+        question: the question.
+        asking: how to answer.
+    """
+
+    model: str
+    question: str
+    asking: Asking = Asking()
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Ask a trained model questions, one a line, until an empty line or the end of input.
+
+    Args:
+        model: a run folder, model directory, GGUF file or hub name.
+        asking: how to answer.
+    """
+
+    model: str
+    asking: Asking = Asking()
+
+
+def _answer(model: Any, tokenizer: Any, question: str, asking: Asking, console: Console) -> None:
+    latent = model.config.latent
+    mode = asking.mode if asking.mode != "auto" else "latent" if latent.num_thoughts else "words"
+    k = 0 if mode == "words" else latent.num_thoughts if asking.k is None else asking.k
+    if asking.paths > 1:
+        paths = model.generate_answer(
+            tokenizer=tokenizer, question=question, k=asking.paths, num_thoughts=k, return_paths=True,
+            max_length=model.config.max_position_embeddings,
+        )  # fmt: skip
+        for path in paths:
+            console.print(Text(f"{path.confidence:6.1%}  {path.answer}"))
+        return
+    frame = Frame(tokenizer, latent)
+    batch = answer_batch(model, frame, [question], mode, k, asking.p, max_new_tokens=asking.max_new_tokens)
+    answer = batch.answers[0]
+    if answer.reasoning:
+        console.print(Text(answer.reasoning, style="dim"))
+    if asking.thoughts and k:
+        with model.thinking(p=asking.p):
+            steps = read_thoughts(model, tokenizer, question, k)
+        table = Table("step", "says", "norm", "entropy", box=None)
+        for step in steps:
+            said = "  ".join(f"{token!r} {p:.0%}" for token, p in zip(step.tokens, step.probabilities, strict=True))
+            table.add_row(str(step.step), Text(said), f"{step.norm:.2f}", f"{step.entropy_nats:.2f}")
+        console.print(table)
+    console.print(Text(answer.text, style="bold"))
+
+
+def _load(model: str, asking: Asking) -> tuple[Any, Any]:
+    if asking.k is not None and asking.k < 0:
+        raise ConfigError(f"--k {asking.k} is negative", "give 0 or more latent steps")
+    if asking.p is not None and not 0 <= asking.p <= 1:
+        raise ConfigError(f"--p {asking.p} is outside [0, 1]", "give a share between 0 and 1")
+    return load_model(model)
+
+
+def run_ask(config: Ask) -> None:
+    """Answer one question on the terminal."""
+    if not config.question.strip():
+        raise ConfigError("the question is empty", 'write it in quotes: latent-gemma ask RUN "2+3="')
+    model, tokenizer = _load(config.model, config.asking)
+    _answer(model, tokenizer, config.question, config.asking, Console())
+
+
+def run_chat(config: Chat) -> None:
+    """Answer questions until an empty line or the end of input."""
+    model, tokenizer = _load(config.model, config.asking)
+    console = Console()
+    interactive = sys.stdin.isatty()
+    if interactive:
+        console.print("one question a line, an empty line ends", style="dim")
+    while True:
+        try:
+            question = input("? " if interactive else "")
+        except (EOFError, KeyboardInterrupt):
+            return
+        if not question.strip():
+            return
+        _answer(model, tokenizer, question, config.asking, console)

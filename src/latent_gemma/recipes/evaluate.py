@@ -1,0 +1,107 @@
+"""`latent-gemma eval`: accuracy with intervals over K and over p, the controls, and a report."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from latent_gemma.config import parse_numbers
+from latent_gemma.data.load import load_examples
+from latent_gemma.errors import ConfigError
+from latent_gemma.evaluation.engine import EvalSettings, Evaluator
+from latent_gemma.evaluation.results import EvalReport
+from latent_gemma.inspection.lens import trace_examples
+from latent_gemma.inspection.tables import curve_tables, results_table
+from latent_gemma.inspection.verdict import verdict
+from latent_gemma.inspection.write import write_report
+from latent_gemma.model.loading import load_model
+from latent_gemma.recipes.stage import DataSettings, machine, model_hash, run_folder, versions
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Measure a model on questions it was not trained on.
+
+    Args:
+        model: a run folder, model directory, GGUF file or hub name.
+        data: the data; its held-out or test part is used.
+        k: numbers of latent steps to try besides the model's own, e.g. 0,1,2,4,8.
+        p: shares of the token embedding to try besides the model's own, e.g. 0,0.5,1.
+        mode: "latent" thinks; "words" writes its steps (a model trained by `train sft`).
+        controls: measure zeroed, noise, swapped and pause thoughts.
+        out: folder of the report.
+        batch_size: questions answered at once.
+        max_new_tokens: bound on generated tokens.
+        traces: items whose thoughts the report shows.
+        layers: read the thoughts after every layer too.
+        seed: of generated data and of the noise control.
+    """
+
+    model: str
+    data: DataSettings
+    k: str = ""
+    p: str = ""
+    mode: Literal["latent", "words"] = "latent"
+    controls: bool = True
+    out: Path = field(default_factory=lambda: Path("runs/eval"))
+    batch_size: int = 64
+    max_new_tokens: int = 256
+    traces: int = 5
+    layers: bool = False
+    seed: int = 0
+
+
+def run_eval(config: Eval) -> Path:
+    """Evaluate and write the report.
+
+    Args:
+        config: what is measured.
+
+    Returns:
+        The path of the HTML report.
+
+    Raises:
+        LatentGemmaError: for anything in the configuration, the data or the model that cannot be used.
+    """
+    ks = parse_numbers(config.k, int, "--k")
+    ps = parse_numbers(config.p, float, "--p")
+    if any(k < 0 for k in ks):
+        raise ConfigError(f"--k {config.k} holds a negative number of latent steps", "give 0 or more")
+    if any(not 0 <= p <= 1 for p in ps):
+        raise ConfigError(f"--p {config.p} holds a share outside [0, 1]", "give shares between 0 and 1")
+    split = "test" if config.data.holdout or config.data.data.split(":")[0] in ("arithmetic", "chains") else "train"
+    examples = load_examples(config.data.spec(split, config.seed))
+    with run_folder(config.out, resume=False) as out:
+        model, tokenizer = load_model(config.model)
+        settings = EvalSettings(ks, ps, config.controls, config.batch_size, config.max_new_tokens, config.seed)
+        label = (
+            "words" if config.mode == "words" else ("latent" if model.config.latent.num_thoughts else "no reasoning")
+        )
+        evaluator = Evaluator(model, tokenizer, examples, settings, label)
+        console = Console()
+        with console.status("") as status:
+            if config.mode == "words":
+                rows = [evaluator.measure(mode="words").row]
+            else:
+                rows = evaluator.run(lambda text: status.update(text))
+            traces = trace_examples(
+                model, tokenizer, examples[: config.traces], label, config.max_new_tokens, config.layers
+            ) if config.traces and config.mode == "latent" else []  # fmt: skip
+        report = EvalReport(
+            title=f"{Path(config.model).name} on {config.data.data}",
+            verdict=verdict(rows),
+            rows=tuple(rows),
+            traces=tuple(traces),
+            context={
+                "model": config.model, "model sha256": model_hash(config.model), "data": config.data.data,
+                "split": split, "items": str(len(examples)), "seed": str(config.seed), "machine": machine(), **versions(),
+            },
+        )  # fmt: skip
+        console.print(results_table(report))
+        for table in curve_tables(report):
+            console.print(table)
+        console.print(report.verdict)
+        page = write_report(report, out)
+        console.print(f"report: {page}")
+    return page

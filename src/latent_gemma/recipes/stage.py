@@ -1,0 +1,186 @@
+"""A stage maps a model directory to a model directory: load, train, save, and write down what was done."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from latent_gemma.data.load import DataSpec
+from latent_gemma.errors import RunError
+from latent_gemma.evaluation.results import EvalReport
+from latent_gemma.inspection.plots import plot_curves
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
+from latent_gemma.model.loading import resolve_model
+from latent_gemma.training.fit import FitResult
+
+_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "safetensors")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which examples a recipe reads.
+
+    Args:
+        data: "arithmetic[:ops=add,mul;digits=2]", "chains[:length=4]", a local JSONL, JSON, CSV, TSV, Parquet or text
+            file, or a hub name.
+        limit: use at most this many examples; needed for the generators.
+        holdout: leave the last n rows of a local file to evaluation.
+        steps_format: how GSM8K's steps are written: sentences, expressions, or their results alone.
+    """
+
+    data: str
+    limit: int | None = None
+    holdout: int = 0
+    steps_format: str = "natural"
+
+    def spec(self, split: str, seed: int, limit: int | None = None) -> DataSpec:
+        """The data specification of one split."""
+        return DataSpec(
+            source=self.data, split=split, limit=self.limit if limit is None else limit, seed=seed,
+            steps_format=self.steps_format, holdout=self.holdout,
+        )  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, Python and the libraries that numbers depend on."""
+    found = {"latent-gemma": metadata.version("latent-gemma"), "python": platform.python_version()}
+    return found | {name: metadata.version(name) for name in _PACKAGES}
+
+
+def machine() -> str:
+    """The machine, in a few words."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(0)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def model_hash(name: str) -> str:
+    """SHA-256 over the weight files of a local model; empty for a hub name or a fresh one."""
+    try:
+        where, gguf = resolve_model(name)
+    except Exception:
+        return ""
+    folder = Path(where)
+    files = [folder / gguf] if gguf else sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest() if files else ""
+
+
+@contextlib.contextmanager
+def run_folder(out: Path, resume: bool) -> Iterator[Path]:
+    """Open a run folder: a new one, or with `resume` the one of a stopped run.
+
+    Args:
+        out: the folder.
+        resume: go on in it.
+
+    Yields:
+        The folder; a new one that is still empty at the end (a run that failed before its first line) is removed.
+
+    Raises:
+        RunError: if it holds something and `resume` is not asked for, or it cannot be written.
+    """
+    if out.exists() and not out.is_dir():
+        raise RunError(f"--out {out} is a file", "give a folder")
+    if not resume and out.is_dir() and any(out.iterdir()):
+        raise RunError(f"--out {out} is not empty", "give another folder, or --resume to go on with a stopped run")
+    created = not out.exists()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"--out {out} cannot be made: {error.strerror}", "give a folder that can be written") from error
+    try:
+        yield out
+    finally:
+        if created and not any(out.iterdir()):
+            out.rmdir()
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def save_stage(
+    run: Path, recipe: str, model: LatentReasoningGemmaForCausalLM, tokenizer: Any, config: Any, parent: str,
+    result: FitResult, seed: int,
+) -> Path:  # fmt: skip
+    """Write a finished stage: `model/`, `run.json` and `training.png`.
+
+    Args:
+        run: the run folder.
+        recipe: its name.
+        model: the trained model, merged.
+        tokenizer: its tokenizer.
+        config: the recipe's configuration, a dataclass.
+        parent: what the stage was trained from.
+        result: of the training.
+        seed: of the run.
+
+    Returns:
+        The model directory.
+    """
+    folder = run / "model"
+    temporary = Path(tempfile.mkdtemp(prefix="model-", dir=run))
+    model.generation_config.suppress_tokens = [model.config.latent.thought_id]
+    model.save_pretrained(temporary)
+    tokenizer.save_pretrained(temporary)
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(temporary, folder)
+    folder.chmod(0o755)
+    write_json(
+        run / "run.json",
+        {
+            "recipe": recipe,
+            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "config": dataclasses.asdict(config),
+            "seed": seed,
+            "parent": parent,
+            "parent_sha256": model_hash(parent),
+            "versions": versions(),
+            "machine": machine(),
+            "seconds": round(result.seconds, 3),
+            "steps": result.steps,
+            "metrics": result.metrics[-1] if result.metrics else {},
+        },
+    )
+    curves = training_curves(result.metrics)
+    if curves:
+        plot_curves(EvalReport(recipe, "", (), curves=curves)).savefig(run / "training.png", dpi=150)
+    return folder
+
+
+def training_curves(metrics: list[dict[str, Any]], prefix: str = "") -> dict[str, list[dict[str, float]]]:
+    """The curves worth a plot: loss, p, K and the gradient norm of the first and last latent step."""
+    names = {"answer_loss": "answer loss", "anchor_loss": "anchor loss", "p": "p", "K": "K"}
+    steps = sorted(
+        {key for entry in metrics for key in entry if key.startswith("latent_grad_norm_")},
+        key=lambda k: int(k.rsplit("_", 1)[1]),
+    )
+    for key in {steps[0], steps[-1]} if steps else ():
+        names[key] = f"gradient norm, latent step {key.rsplit('_', 1)[1]}"
+    curves = {}
+    for key, title in names.items():
+        points = [{"step": entry["step"], "value": entry[key]} for entry in metrics if key in entry]
+        if len({point["value"] for point in points}) > 1:
+            curves[prefix + title] = points
+    return curves

@@ -1,0 +1,154 @@
+"""From examples to the tensors of one training step."""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latent_gemma.data.example import Example
+from latent_gemma.errors import DataError
+from latent_gemma.model.prompt import Frame
+from latent_gemma.training.curriculum import Stage
+
+IGNORE = -100
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One example in ids.
+
+    Args:
+        question: everything before `bot`.
+        steps: each written step with its separator.
+        answer: the answer and the end token.
+    """
+
+    question: list[int]
+    steps: list[list[int]]
+    answer: list[int]
+
+
+def encode_examples(frame: Frame, examples: Iterable[Example], max_length: int | None = None) -> list[Encoded]:
+    """Tokenise examples once, before training.
+
+    Args:
+        frame: the model's frame.
+        examples: what to encode.
+        max_length: tokens an example may have, all steps written out.
+
+    Returns:
+        One `Encoded` each.
+
+    Raises:
+        DataError: naming the first example that is longer than `max_length`.
+    """
+    known: dict[str, list[int]] = {}
+
+    def ids(text: str) -> list[int]:
+        if text not in known:
+            known[text] = frame.text_ids(text)
+        return known[text]
+
+    encoded = []
+    separator, end = frame.latent.step_separator, frame.end_id
+    for number, example in enumerate(examples, start=1):
+        item = Encoded(
+            frame.question_ids(example.question),
+            [ids(step + separator) for step in example.steps],
+            [*ids(example.answer), end],
+        )
+        length = len(item.question) + sum(map(len, item.steps)) + len(item.answer) + 2
+        if max_length is not None and length > max_length:
+            raise DataError(
+                f"example {number} has {length} tokens, more than the {max_length} the model allows",
+                "leave it out, or raise --max-length if the model can take it",
+            )
+        encoded.append(item)
+    return encoded
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence before padding; `start` is the column of `bot`, by which rows are aligned."""
+
+    ids: list[int]
+    labels: list[int]
+    anchors: list[int]
+    start: int
+
+
+def build_row(item: Encoded, stage: Stage, frame: Frame, rng: random.Random) -> Row:
+    """Lay out one example for a stage.
+
+    Two of three steps in latent form, c_thought = 2 (t a thought, . ignored; labels stand under the token they name,
+    the model shifts them by one):
+
+        ids      q  q  bot  t   t   t   t   s3  s3  eot  a   end
+        labels   .  .  .    .   .   .   .   s3  s3  eot  a   end
+        anchors  .  .  .    s1  s1' s2  s2' .   .   .    .   .
+
+    The anchors of a step are its last c_thought tokens (the first thoughts of a shorter step have none): a result
+    stands at the end of its step.
+
+    Args:
+        item: the example.
+        stage: what is latent.
+        frame: the marker ids.
+        rng: draws the stage of examples that mix.
+
+    Returns:
+        The row.
+    """
+    latent = frame.latent
+    steps = len(item.steps)
+    replaced = rng.randint(0, steps) if stage.mix_prob > 0.0 and rng.random() < stage.mix_prob else stage.latent_steps
+    replaced = min(replaced, steps)
+    thinking = replaced
+    if stage.max_thought_steps is not None:
+        thinking = stage.max_thought_steps if stage.pad_thoughts else min(replaced, stage.max_thought_steps)
+    rest = [token for step in item.steps[replaced:] for token in step] if stage.keeps_rest else []
+    count = thinking * latent.c_thought
+    anchors: list[int] = []
+    for step in item.steps[: min(thinking, replaced)]:
+        tail = step[-latent.c_thought :]
+        anchors += [IGNORE] * (latent.c_thought - len(tail)) + tail
+    anchors += [IGNORE] * (count - len(anchors))
+    written = [*rest, latent.eot_id, *item.answer]
+    # Without written steps `eot` is given by the prompt; it is a target only where the model itself ends its words.
+    targets = written if rest else [IGNORE, *item.answer]
+    head = [*item.question, latent.bot_id]
+    return Row(
+        ids=[*head, *[latent.thought_id] * count, *written],
+        labels=[IGNORE] * (len(head) + count) + targets,
+        anchors=[IGNORE] * len(head) + anchors + [IGNORE] * len(written),
+        start=len(item.question),
+    )
+
+
+def pad_rows(rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
+    """Stack rows so that their `bot` columns, and with them their thoughts, stand in line.
+
+        row 0   pad  q   bot  t   t   eot  a   end
+        row 1   q    q   bot  t   eot a    end pad
+
+    Args:
+        rows: the rows.
+        pad_id: id of the padding.
+
+    Returns:
+        `input_ids`, `attention_mask`, `labels`, `anchors`, [B, T] int64 each.
+    """
+    left = max(row.start for row in rows)
+    width = left + max(len(row.ids) - row.start for row in rows)
+    ids = torch.full((len(rows), width), pad_id)
+    labels = torch.full((len(rows), width), IGNORE)
+    batch = {"input_ids": ids, "attention_mask": torch.zeros_like(ids), "labels": labels, "anchors": labels.clone()}
+    for i, row in enumerate(rows):
+        span = slice(left - row.start, left - row.start + len(row.ids))
+        batch["input_ids"][i, span] = torch.tensor(row.ids)
+        batch["attention_mask"][i, span] = 1
+        batch["labels"][i, span] = torch.tensor(row.labels)
+        batch["anchors"][i, span] = torch.tensor(row.anchors)
+    return batch

@@ -1,0 +1,148 @@
+"""Curricula as pure functions of progress: which steps are thoughts, how much token is fed back, what is anchored."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+PShape = Literal["linear", "cosine", "gated"]
+
+ALL_STEPS = 10_000  #: More steps than any example has; COCONUT's reference writes the same number.
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the next batch is built and run with.
+
+    Args:
+        number: the curriculum's stage, shown in logs.
+        latent_steps: how many of each example's first written steps are replaced by thoughts.
+        keeps_rest: whether the steps after those stay as text; if not they are dropped.
+        max_thought_steps: at most this many steps' worth of thoughts (None: no bound).
+        pad_thoughts: every example thinks `max_thought_steps` steps' worth, however many steps it has.
+        mix_prob: share of examples that draw their own `latent_steps` uniformly from 0 to their number of steps.
+        p: share of the token embedding in what is fed back.
+        anchor_weight: weight of the loss that keeps each thought decodable as its step.
+        question_visibility: see `LatentConfig`.
+    """
+
+    number: int = 0
+    latent_steps: int = 0
+    keeps_rest: bool = True
+    max_thought_steps: int | None = None
+    pad_thoughts: bool = False
+    mix_prob: float = 0.0
+    p: float = 0.0
+    anchor_weight: float = 0.0
+    question_visibility: float = 1.0
+
+
+@dataclass(frozen=True)
+class CoconutCurriculum:
+    """Stages 0..n: at stage s the first s steps are replaced by s * c_thought thoughts.
+
+    Args:
+        first_stage: stage to begin with; 0 is reasoning in words, 1 fits a model that has learnt it already.
+        max_latent_stage: n; the stage after it, if there is one, drops what is left of the written steps.
+        epochs_per_stage: share of the run each stage takes, relative to the others; the last stage takes the rest
+            of the run.
+        final_stages: further stages at n in which all remaining written steps are dropped.
+        pad_latent_to_max: all examples think n steps' worth from the stage after n on.
+        uniform_prob: share of examples that draw their stage uniformly (mixing earlier and later stages).
+        reset_optimizer: drop the optimiser's state where a stage begins, as the published recipe does.
+
+    Source: Hao et al. 2024 (arXiv 2412.06769), section 3 "training procedure", and its published configuration
+    names. It differs in where written steps stand: before `eot`, so that stage 0 is the written stage unchanged.
+    """
+
+    first_stage: int = 1
+    max_latent_stage: int = 3
+    epochs_per_stage: float = 1.0
+    final_stages: int = 0
+    pad_latent_to_max: bool = False
+    uniform_prob: float = 0.0
+    reset_optimizer: bool = True
+
+    def stage_at(self, progress: float) -> Stage:
+        """The stage at `progress`, 0 to 1, of the run."""
+        count = self.max_latent_stage - self.first_stage + 1 + self.final_stages
+        number = self.first_stage + min(int(progress * count / self.epochs_per_stage), count - 1)
+        over = number > self.max_latent_stage
+        return Stage(
+            number=number,
+            latent_steps=ALL_STEPS if over else number,
+            max_thought_steps=self.max_latent_stage,
+            pad_thoughts=self.pad_latent_to_max and over,
+            mix_prob=self.uniform_prob,
+        )
+
+
+@dataclass(frozen=True)
+class AnnealCurriculum:
+    """p falls from `p_start` to `p_end` while K grows; an optional anchor keeps thoughts decodable, then fades.
+
+    Args:
+        p_start: share of the token embedding at the beginning.
+        p_end: share at the end.
+        p_shape: "linear", "cosine", or "gated": linear in a position that advances only while the smoothed loss is
+            under `gate_loss`.
+        p_until: progress at which p reaches `p_end`, 0 to 1; the rest of the run stays there.
+        gate_loss: loss under which a gated p may fall, nats.
+        grow_until: progress at which every written step has become a thought; 0 starts with all of them.
+        anchor_weight: weight of the anchor loss at the beginning; 0 trains on the answer alone.
+        anchor_until: progress at which the anchor has faded to 0.
+        visibility_end: visibility of the question for positions after the thoughts at the end of the run; it falls
+            linearly from 1 together with p. 1 leaves the question visible.
+    """
+
+    p_start: float = 0.9
+    p_end: float = 0.0
+    p_shape: PShape = "linear"
+    p_until: float = 0.7
+    gate_loss: float = 0.5
+    grow_until: float = 0.0
+    anchor_weight: float = 1.0
+    anchor_until: float = 0.85
+    visibility_end: float = 1.0
+
+    def stage_at(self, progress: float, position: float | None = None, longest: int = ALL_STEPS) -> Stage:
+        """The stage at `progress`, 0 to 1, of the run.
+
+        Args:
+            progress: share of the run that is done.
+            position: the gated position (`advance`), in place of `progress`; only p and the visibility follow it.
+            longest: number of written steps of the longest example, what K grows to.
+
+        Returns:
+            The stage; its `number` is the number of steps in latent form.
+        """
+        at = progress if position is None else position
+        done = min(1.0, at / self.p_until) if self.p_until > 0.0 else 1.0
+        fallen = 0.5 - 0.5 * math.cos(math.pi * done) if self.p_shape == "cosine" else done
+        grown = min(1.0, progress / self.grow_until) if self.grow_until > 0.0 else 1.0
+        steps = max(1, math.ceil(grown * longest))
+        fade = max(0.0, 1.0 - progress / self.anchor_until) if self.anchor_until > 0.0 else 0.0
+        return Stage(
+            number=steps,
+            latent_steps=steps,
+            p=self.p_start + (self.p_end - self.p_start) * fallen,
+            anchor_weight=self.anchor_weight * fade,
+            question_visibility=1.0 + (self.visibility_end - 1.0) * fallen,
+        )
+
+    def advance(self, position: float, smoothed_loss: float, step: float) -> float:
+        """Next gated position: a step further while the smoothed loss is under `gate_loss`, else where it was."""
+        return min(1.0, position + step) if smoothed_loss < self.gate_loss else position
+
+
+@dataclass(frozen=True)
+class WrittenCurriculum:
+    """The text stage: every step written ("words"), or none at all ("none": the baseline without reasoning)."""
+
+    reasoning: Literal["words", "none"] = "words"
+
+    def stage_at(self, progress: float) -> Stage:
+        """The same stage throughout."""
+        return Stage(keeps_rest=self.reasoning == "words")
+
+
+Curriculum = CoconutCurriculum | AnnealCurriculum | WrittenCurriculum

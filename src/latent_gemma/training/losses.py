@@ -1,0 +1,44 @@
+"""The training loss: cross-entropy on the answer (and written steps), and on the anchors of thoughts."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latent_gemma.training.batches import IGNORE
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Losses of one batch, nats per token; `anchor` is 0 where nothing is anchored."""
+
+    total: Tensor
+    answer: Tensor
+    anchor: Tensor
+
+
+def latent_loss(model: Any, batch: dict[str, Tensor], anchor_weight: float) -> Losses:
+    """Run a batch and score it.
+
+    Args:
+        model: the causal-LM model, or a wrapper of it.
+        batch: `input_ids`, `attention_mask`, `labels`, `anchors`, [B, T] each.
+        anchor_weight: weight of the anchor loss.
+
+    Returns:
+        The losses. Logits are computed only at positions a loss reads: with 256k tokens they cost more than the rest.
+    """
+    labels = batch["labels"][:, 1:]
+    anchors = batch["anchors"][:, 1:]
+    wanted = labels if anchor_weight == 0.0 else torch.where(labels == IGNORE, anchors, labels)
+    read = torch.nn.functional.pad(wanted != IGNORE, (0, 1))
+    logits = model(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False, logits_to_keep=read
+    ).logits
+    targets = wanted[read[:, :-1]]
+    losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    is_answer = (labels != IGNORE)[read[:, :-1]]
+    answer = (losses * is_answer).sum() / is_answer.sum().clamp(min=1)
+    anchor = (losses * ~is_answer).sum() / (~is_answer).sum().clamp(min=1)
+    return Losses(answer + anchor_weight * anchor, answer.detach(), anchor.detach())

@@ -1,0 +1,127 @@
+"""`transformers.Trainer` with a curriculum: the batch is laid out when its step begins, for the stage of that step."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import Trainer
+
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
+from latent_gemma.model.prompt import Frame
+from latent_gemma.model.thinking import ThoughtRecord
+from latent_gemma.training.batches import Encoded, build_row, pad_rows
+from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Curriculum, Stage
+from latent_gemma.training.losses import latent_loss
+
+
+class Rows(Dataset):
+    """Indices of the encoded examples; the trainer lays them out itself, when it knows the stage."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> dict[str, int]:
+        return {"row": index}
+
+
+def collate_rows(items: Sequence[dict[str, int]]) -> dict[str, Tensor]:
+    """Indices of a batch, [B]."""
+    return {"row": torch.tensor([item["row"] for item in items])}
+
+
+class CurriculumTrainer(Trainer):
+    """Trains a latent Gemma along a curriculum.
+
+    Args:
+        model: the model, or a PEFT wrapper of it.
+        encoded: the training examples.
+        frame: the model's frame.
+        curriculum: what is latent, and when.
+        **kwargs: as `Trainer`.
+    """
+
+    def __init__(self, model: Any, encoded: Sequence[Encoded], frame: Frame, curriculum: Curriculum, **kwargs: Any):
+        super().__init__(model=model, train_dataset=Rows(len(encoded)), data_collator=collate_rows, **kwargs)
+        # The loss is a mean over its own batch: have Trainer divide it by the accumulation steps.
+        self.model_accepts_loss_kwargs = False
+        self.encoded, self.frame, self.curriculum = encoded, frame, curriculum
+        self.longest = max(len(item.steps) for item in encoded)
+        self.smoothed_loss: float | None = None
+        self.gate_position = 0.0
+        self.stage = self.stage_now()
+        self.record: ThoughtRecord | None = None
+        self.last_losses: dict[str, Tensor] = {}
+        self.tokens_seen = 0
+        self.thoughts = 0
+
+    @property
+    def latent_model(self) -> LatentReasoningGemmaForCausalLM:
+        """The latent model itself, without the wrappers around it."""
+        model = self.accelerator.unwrap_model(self.model)
+        return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+    def stage_now(self) -> Stage:
+        """The stage of the step that comes next."""
+        progress = self.state.global_step / max(1, self.state.max_steps)
+        if isinstance(self.curriculum, AnnealCurriculum):
+            position = self.gate_position if self.curriculum.p_shape == "gated" else None
+            return self.curriculum.stage_at(progress, position, self.longest)
+        return self.curriculum.stage_at(progress)
+
+    def enter_stage(self) -> None:
+        """Set the model up for the next step; called once per optimiser step."""
+        previous, self.stage = self.stage, self.stage_now()
+        self.latent_model.set_latent(p=self.stage.p, question_visibility=self.stage.question_visibility)
+        if (
+            isinstance(self.curriculum, CoconutCurriculum)
+            and self.curriculum.reset_optimizer
+            and self.stage.number != previous.number
+            and self.optimizer is not None
+        ):
+            getattr(self.optimizer, "optimizer", self.optimizer).state.clear()
+
+    def lay_out(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """The tensors of a batch of examples under the current stage."""
+        # Drawn from the step's number, not from a running generator: the same after a resume.
+        rng = random.Random(f"{self.args.seed}-{self.state.global_step}-{list(rows[:1])}")
+        laid = [build_row(self.encoded[row], self.stage, self.frame, rng) for row in rows]
+        return pad_rows(laid, self.frame.tokenizer.pad_token_id or 0)
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        """Loss of a batch of row indices; see `latent_loss`."""
+        batch = self.lay_out(inputs["row"].tolist())
+        self.tokens_seen += int(batch["attention_mask"].sum())
+        self.thoughts = int((batch["input_ids"] == self.frame.latent.thought_id).sum(-1).max())
+        batch = {key: value.to(self.args.device, non_blocking=True) for key, value in batch.items()}
+        self.record = ThoughtRecord()
+        with self.latent_model.thinking(record=self.record):
+            losses = latent_loss(model, batch, self.stage.anchor_weight)
+        self.last_losses = {"answer_loss": losses.answer, "anchor_loss": losses.anchor}
+        return losses.total
+
+    def note_loss(self) -> None:
+        """Follow the smoothed answer loss and move the gate; called once per optimiser step."""
+        if not isinstance(self.curriculum, AnnealCurriculum) or self.curriculum.p_shape != "gated":
+            return
+        loss = float(self.last_losses["answer_loss"])
+        self.smoothed_loss = loss if self.smoothed_loss is None else 0.95 * self.smoothed_loss + 0.05 * loss
+        self.gate_position = self.curriculum.advance(
+            self.gate_position, self.smoothed_loss, 1.0 / max(1, self.state.max_steps)
+        )
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Add what the curriculum did to Trainer's log entry."""
+        if "loss" in logs:
+            logs.update({name: round(float(value), 6) for name, value in self.last_losses.items()})
+            logs.update(p=round(self.stage.p, 6), K=self.thoughts, stage=self.stage.number, tokens=self.tokens_seen)
+            logs["anchor_weight"] = round(self.stage.anchor_weight, 6)
+            norms = self.record.grad_norms if self.record is not None else {}
+            for step in sorted(norms):
+                logs[f"latent_grad_norm_{step + 1}"] = round(float(norms[step]), 6)
+        super().log(logs, *args, **kwargs)
