@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from latent_gemma.errors import LatentGemmaError
 
-#: verb -> (module of its recipe, configuration class, function, help)
+#: verb -> module of its recipe, configuration class, function
 VERBS: dict[str, tuple[str, str, str]] = {
     "demo": ("demo", "Demo", "run_demo"),
     "train sft": ("train", "Sft", "run_train"),
@@ -66,15 +66,19 @@ def _split(args: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _one_line(text: str) -> str:
-    """A parser's boxed message as one line."""
+    """A parser's boxed message as one line: what is unknown, what is missing, or else what it says."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    words = [line.strip(" │╭╰─╮╯|") for line in plain.splitlines()]
-    kept = [
-        line
-        for line in words
-        if line and not line.startswith(("For full helptext", "Parsing error", "Required options"))
-    ]
-    return re.sub(r"\s+", " ", " ".join(kept)).strip()
+    words = " ".join(re.sub(r"[│╭╮╰╯─]", " ", plain).split())
+    unknown = re.search(r"Unrecognized options?: (.*?)(?= [\w-]+ [\w -]*--help|$| ?Perhaps| Similar)", words)
+    if unknown:
+        return f"unknown option {unknown[1].split()[0]}"
+    missing = re.search(r"Missing from .*?: (.*)", words)
+    if missing:
+        named = re.findall(r"(?:^| )(--[\w-]+) [A-Z{]", missing[1]) or missing[1].split()[:1]
+        return f"missing {', '.join(dict.fromkeys(named))}"
+    said = re.sub(r" ?(Argument helptext:|For full helptext).*$", "", words)
+    said = re.sub(r"^(Parsing error|Value error|Invalid choice|Missing argument)\s*(Error parsing )?", "", said)
+    return said.strip().rstrip(".") or "bad options"
 
 
 def parse(config_class: type, args: Sequence[str], verb: str) -> Any:

@@ -1,15 +1,17 @@
-"""Synthetic arithmetic with its working in words: "10 times 4 is 40." "2 times 4 is 8." "40 plus 8 is 48."""
+"""Synthetic arithmetic with its working in words: "10 times 4 is 40." "2 times 4 is 8." "40 plus 8 is 48."."""
 
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from latent_gemma.data.example import Example
-from latent_gemma.data.splits import Split, split_of
+from latent_gemma.data.splits import Split, only_split
 from latent_gemma.errors import ConfigError
 
 OPS = ("add", "sub", "mul", "div")
 _SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
+#: Divisors of an intermediate value are looked for up to here; trying all nine-digit ones would take hours.
+_MAX_INNER_DIVISOR = 999
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,8 @@ class ArithmeticConfig:
 
     Args:
         ops: operations to draw from: add, sub, mul, div.
-        digits: numbers have 1 to this many digits.
-        operations: operations in one question; more than one is worked from left to right, with parentheses.
+        digits: written numbers have 1 to this many digits; at most 9.
+        operations: operations in one question, 1 to 100, worked from left to right as its parentheses say.
         remainder: division leaves a remainder ("7 remainder 2") instead of being exact; one operation only.
     """
 
@@ -29,61 +31,60 @@ class ArithmeticConfig:
     remainder: bool = False
 
     def __post_init__(self) -> None:
-        unknown = [op for op in self.ops if op not in OPS]
-        if unknown or not self.ops:
-            raise ConfigError(
-                f"arithmetic operation {unknown[0] if unknown else ''!r} is unknown", f"choose from {', '.join(OPS)}"
-            )
+        if not self.ops:
+            raise ConfigError("arithmetic without operations", f"choose from {', '.join(OPS)}")
+        for op in self.ops:
+            if op not in OPS:
+                raise ConfigError(f"arithmetic operation {op!r} is unknown", f"choose from {', '.join(OPS)}")
         if not 1 <= self.digits <= 9:
             raise ConfigError(f"arithmetic with {self.digits} digits", "give 1 to 9 digits")
-        if self.operations < 1:
-            raise ConfigError(f"arithmetic with {self.operations} operations", "give at least 1")
+        if not 1 <= self.operations <= 100:  # Python refuses to write numbers of more than 4,300 digits
+            raise ConfigError(f"arithmetic with {self.operations} operations", "give 1 to 100")
         if self.remainder and self.operations > 1:
             raise ConfigError("a remainder cannot be worked on further", "use one operation with remainder")
 
 
 def _parts(number: int) -> list[int]:
-    """Place values of a positive number, largest first: 305 -> [300, 5]; [0] for zero."""
+    """Place values of a number that is not negative, largest first: 305 -> [300, 5]; [0] for zero."""
     digits = str(number)
-    parts = [int(digit) * 10 ** (len(digits) - 1 - i) for i, digit in enumerate(digits)]
+    parts = [int(digit) * 10**place for place, digit in zip(range(len(digits) - 1, -1, -1), digits, strict=True)]
     return [part for part in parts if part] or [0]
 
 
 def _add_steps(a: int, b: int) -> list[str]:
+    """Add, or for a negative b take away, place by place."""
     steps, total = [], a
     for part in _parts(abs(b)):
-        nxt = total + part if b >= 0 else total - part
-        steps.append(f"{total} {'plus' if b >= 0 else 'minus'} {part} is {nxt}.")
-        total = nxt
+        result = total + part if b >= 0 else total - part
+        steps.append(f"{total} {'plus' if b >= 0 else 'minus'} {part} is {result}.")
+        total = result
     return steps
 
 
 def _mul_steps(a: int, b: int) -> list[str]:
-    """Multiply place by place, then add up; the sign is worked out at the end."""
-    left, right = abs(a), abs(b)
-    products, steps = [], []
-    for part in _parts(left):
-        products.append(part * right)
-        steps.append(f"{part} times {right} is {part * right}.")
-    total = products[0]
-    for product in products[1:]:
-        steps.append(f"{total} plus {product} is {total + product}.")
-        total += product
-    if total and (a < 0) != (b < 0):
-        steps.append(f"0 minus {total} is {-total}.")
-    return steps
+    """Multiply place by place, then add up; for b > 0. The sign of a negative a is put back at the end."""
+    parts = _parts(abs(a))
+    steps = [f"{part} times {b} is {part * b}." for part in parts]
+    total = parts[0] * b
+    for part in parts[1:]:
+        steps.append(f"{total} plus {part * b} is {total + part * b}.")
+        total += part * b
+    return steps + _negation(a, total)
 
 
 def _div_steps(a: int, b: int) -> list[str]:
-    """Take away the largest place-value multiples of the divisor; for a >= 0 and b > 0."""
-    steps, rest, quotient = [], a, 0
-    for part in _parts(a // b) if a >= b else [0]:
-        steps.append(f"{part} times {b} is {part * b}.")
-        steps.append(f"{rest} minus {part * b} is {rest - part * b}.")
-        if quotient and part:
+    """Take away place-value multiples of the divisor, adding up the quotient; for b > 0. Sign as in `_mul_steps`."""
+    steps, rest, quotient = [], abs(a), 0
+    for part in _parts(abs(a) // b):
+        steps += [f"{part} times {b} is {part * b}.", f"{rest} minus {part * b} is {rest - part * b}."]
+        if quotient:
             steps.append(f"{quotient} plus {part} is {quotient + part}.")
         rest, quotient = rest - part * b, quotient + part
-    return steps
+    return steps + _negation(a, quotient)
+
+
+def _negation(a: int, size: int) -> list[str]:
+    return [f"0 minus {size} is {-size}."] if a < 0 else []
 
 
 _STEPS: dict[str, Callable[[int, int], list[str]]] = {
@@ -100,57 +101,55 @@ _VALUES: dict[str, Callable[[int, int], int]] = {
 }
 
 
-def _operand(rng: random.Random, config: ArithmeticConfig, op: str, value: int) -> int | None:
-    """A second operand that fits `value`, or None if there is none."""
+def _number(rng: random.Random, config: ArithmeticConfig, low: int = 1) -> int:
+    """A number of 1 to `digits` digits, each length as likely as any other."""
+    return rng.randint(low, 10 ** rng.randint(1, config.digits) - 1)
+
+
+def _first_operands(rng: random.Random, config: ArithmeticConfig, op: str) -> tuple[int, int]:
     if op != "div":
-        return rng.randint(1, 10 ** rng.randint(1, config.digits) - 1)
-    if value <= 0:
-        return None
-    divisors = range(2, min(value, 10**config.digits - 1) + 1)
+        return _number(rng, config), _number(rng, config)
+    divisor = _number(rng, config, low=2)
+    largest = 10**config.digits - 1
     if config.remainder:
-        return rng.choice(divisors) if divisors else None
-    exact = [d for d in divisors if value % d == 0]
-    return rng.choice(exact) if exact else None
+        return rng.randint(divisor, largest), divisor
+    # From the quotient backwards: a random dividend is seldom divisible.
+    return rng.randint(1, largest // divisor) * divisor, divisor
 
 
-def _draw(rng: random.Random, config: ArithmeticConfig) -> Example | None:
-    value = rng.randint(1, 10 ** rng.randint(1, config.digits) - 1)
-    question, steps, answer = str(value), [], str(value)
-    for number in range(config.operations):
+def _next_operand(rng: random.Random, config: ArithmeticConfig, op: str, value: int) -> int:
+    if op != "div":
+        return _number(rng, config)
+    candidates = range(2, min(10**config.digits, _MAX_INNER_DIVISOR + 1))
+    return rng.choice([number for number in candidates if value % number == 0] or [1])
+
+
+def _draw(rng: random.Random, config: ArithmeticConfig) -> Example:
+    op = rng.choice(config.ops)
+    value, operand = _first_operands(rng, config, op)
+    question, steps, rest = f"{value} {_SIGNS[op]} {operand}", _STEPS[op](value, operand), value % operand
+    value = _VALUES[op](value, operand)
+    if config.remainder and op == "div":
+        return Example(f"Solve {question}", tuple(steps), f"{value} remainder {rest}")
+    for _ in range(config.operations - 1):
         op = rng.choice(config.ops)
-        if op == "div" and number == 0 and not config.remainder:
-            # Exact division from the answer backwards: random dividends have few divisors.
-            b = rng.randint(2, 10 ** rng.randint(1, config.digits) - 1)
-            value *= b
-            question = str(value)
-        else:
-            drawn = _operand(rng, config, op, value)
-            if drawn is None:
-                return None
-            b = drawn
-        if number:
-            question = f"({question})"
-        question += f" {_SIGNS[op]} {b}"
-        steps += _STEPS[op](value, b)
-        rest = value % b if op == "div" else 0
-        value = _VALUES[op](value, b)
-        answer = f"{value} remainder {rest}" if config.remainder and op == "div" else str(value)
-    return Example(f"Solve {question}", tuple(steps), answer)
+        operand = _next_operand(rng, config, op, value)
+        question = f"({question}) {_SIGNS[op]} {operand}"
+        steps += _STEPS[op](value, operand)
+        value = _VALUES[op](value, operand)
+    return Example(f"Solve {question}", tuple(steps), str(value))
 
 
 def arithmetic_examples(config: ArithmeticConfig, split: Split, seed: int) -> Iterator[Example]:
-    """Questions such as "Solve 12 * 4" with true steps, each a sentence "A plus|minus|times B is C."
+    """Questions such as "Solve 12 * 4" with true steps, each a sentence "A plus|minus|times B is C.".
 
     Args:
         config: the family.
         split: "train" or "test"; the two never share a question.
         seed: of the generator.
 
-    Yields:
-        Examples without end; the answer is exact under the usual precedence.
+    Returns:
+        Examples without end; the answer is exact under the usual precedence. A small family repeats its questions.
     """
     rng = random.Random(seed)
-    while True:
-        example = _draw(rng, config)
-        if example is not None and split_of(example.question) == split:
-            yield example
+    return only_split(iter(lambda: _draw(rng, config), None), split)

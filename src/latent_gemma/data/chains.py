@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from latent_gemma.data.example import Example
-from latent_gemma.data.splits import Split, split_of
+from latent_gemma.data.splits import Split, only_split
 from latent_gemma.errors import ConfigError
 
 
@@ -32,6 +32,19 @@ class ChainConfig:
             raise ConfigError(f"chains with operations {self.ops!r}", "choose from + - *")
 
 
+def _draw(rng: random.Random, config: ChainConfig) -> Example:
+    value = rng.randrange(config.modulus)
+    question, steps = str(value), []
+    for _ in range(config.length):
+        op = rng.choice(config.ops)
+        operand = rng.randint(2 if op == "*" else 1, 9)
+        result = value + operand if op == "+" else value - operand if op == "-" else value * operand
+        value = result % config.modulus
+        question += f"{op}{operand}"
+        steps.append(str(value))
+    return Example(question + "=", tuple(steps), steps[-1])
+
+
 def chain_examples(config: ChainConfig, split: Split, seed: int) -> Iterator[Example]:
     """Chains such as "7+5*3-2+8=", evaluated strictly from left to right modulo 10: steps 2, 6, 4, 2, answer 2.
 
@@ -40,20 +53,9 @@ def chain_examples(config: ChainConfig, split: Split, seed: int) -> Iterator[Exa
         split: "train" or "test"; the two never share a question.
         seed: of the generator.
 
-    Yields:
-        Examples without end. Operands are 1 to 9 (2 to 9 for *), so that every operation can change the result.
+    Returns:
+        Examples without end. A chain starts at a digit below the modulus; operands are 1 to 9, for * 2 to 9: adding 0
+        and multiplying by 0 or 1 would need no step.
     """
     rng = random.Random(seed)
-    while True:
-        value = rng.randrange(config.modulus)
-        question, steps = str(value), []
-        for _ in range(config.length):
-            op = rng.choice(config.ops)
-            operand = rng.randint(2 if op == "*" else 1, 9)
-            result = value + operand if op == "+" else value - operand if op == "-" else value * operand
-            value = result % config.modulus
-            question += f"{op}{operand}"
-            steps.append(str(value))
-        question += "="
-        if split_of(question) == split:
-            yield Example(question, tuple(steps), steps[-1])
+    return only_split(iter(lambda: _draw(rng, config), None), split)

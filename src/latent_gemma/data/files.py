@@ -1,8 +1,9 @@
 """Any local file: JSON Lines, JSON, CSV, TSV, Parquet, and the `question||steps #### answer` text format."""
 
 import csv
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from latent_gemma.data.example import Example
 from latent_gemma.data.gsm8k import StepsFormat, parse_internalized
 from latent_gemma.data.rows import FileColumns, parse_row
 from latent_gemma.errors import DataError
+from latent_gemma.text.normalize import normalize_answer, parse_number
 
-_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")
+#: A row and where it stands: "data.jsonl, line 3".
+_Row = tuple[str, Any]
 
 
 def _decoded_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -27,62 +30,83 @@ def _decoded_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line.rstrip("\r\n")
 
 
-def _json(text: str, path: Path, line: int) -> Any:
-    def refuse(token: str) -> Any:
-        raise DataError(f"{path}, line {line}: {token} is no JSON value", "write null, or leave the row out")
-
+def _json(text: str, path: Path, first_line: int, remedy: str = "") -> Any:
     try:
-        return json.loads(text, parse_constant=refuse)
+        return json.loads(text)
     except json.JSONDecodeError as error:
-        at = line + error.lineno - 1
-        raise DataError(f"{path}, line {at}, column {error.colno}: expected JSON, found {error.msg.lower()}") from error
-    except RecursionError as error:
-        raise DataError(f"{path}, line {line}: the JSON is nested too deep") from error
+        line = first_line + error.lineno - 1
+        raise DataError(f"{path}, line {line}, column {error.colno}: invalid JSON, {error.msg}", remedy) from error
+    except (RecursionError, ValueError) as error:  # nested too deep; a number of thousands of digits
+        raise DataError(f"{path}, line {first_line}: JSON that cannot be read, {error}") from error
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Any]]:
-    suffix = path.suffix.lower()
-    if suffix == ".jsonl":
-        for number, line in _decoded_lines(path):
-            if line.strip():
-                yield f"{path}, line {number}", _json(line, path, number)
-    elif suffix == ".json":
-        text = "\n".join(line for _, line in _decoded_lines(path))
-        if not text.strip():
-            return
-        data = _json(text, path, 1)
-        if not isinstance(data, list):
-            raise DataError(f"{path}: expected a JSON array of rows, found {type(data).__name__}")
-        for number, row in enumerate(data, start=1):
-            yield f"{path}, row {number}", row
-    elif suffix in (".csv", ".tsv"):
-        lines = (line + "\n" for _, line in _decoded_lines(path))
-        reader = csv.DictReader(lines, delimiter="\t" if suffix == ".tsv" else ",", strict=True)
-        try:
-            for row in reader:
-                where = f"{path}, line {reader.line_num}"
-                if None in row:
-                    raise DataError(f"{where}: expected {len(reader.fieldnames or ())} columns, found more")
-                yield where, {key: value for key, value in row.items() if value is not None}
-        except csv.Error as error:
-            raise DataError(f"{path}, line {reader.line_num}: expected CSV, found {error}") from error
-    else:
-        yield from _parquet_rows(path)
+def _jsonl_rows(path: Path) -> Iterator[_Row]:
+    for number, line in _decoded_lines(path):
+        if line.strip():
+            yield f"{path}, line {number}", _json(line, path, number)
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
+def _json_rows(path: Path) -> Iterator[_Row]:
+    text = "\n".join(line for _, line in _decoded_lines(path))
+    if not text.strip():
+        return
+    data = _json(text, path, 1, "if each line is an object of its own, name the file .jsonl")
+    if not isinstance(data, list):
+        raise DataError(f"{path}: expected a JSON array of rows, found one {type(data).__name__}")
+    for number, row in enumerate(data, start=1):
+        yield f"{path}, row {number}", row
+
+
+def _csv_rows(path: Path) -> Iterator[_Row]:
+    lines = (line + "\n" for _, line in _decoded_lines(path))
+    yield from _table_rows(path, csv.DictReader(lines, restval="", strict=True))
+
+
+def _tsv_rows(path: Path) -> Iterator[_Row]:
+    """Tab-separated values have no quoting, and MGSM's no header: two columns, the second a number."""
+    lines = (line + "\n" for _, line in _decoded_lines(path))
+    first = next(lines, "")
+    fields = first.split("\t")
+    headless = len(fields) == 2 and parse_number(normalize_answer(fields[1])) is not None
+    names = ("question", "answer") if headless else None
+    table = itertools.chain([first], lines)
+    reader = csv.DictReader(table, names, restval="", delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
+    yield from _table_rows(path, reader)
+
+
+def _table_rows(path: Path, reader: csv.DictReader) -> Iterator[_Row]:
+    try:
+        for row in reader:
+            where = f"{path}, line {reader.line_num}"
+            if None in row:
+                raise DataError(f"{where}: expected {len(reader.fieldnames or ())} columns, found more")
+            yield where, row
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.reader.line_num}: expected a table, {error}") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[_Row]:
     import pyarrow
     import pyarrow.parquet
 
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            number = 0
-            for batch in file.iter_batches(1024):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{path}, row {number}", row
+            rows = itertools.chain.from_iterable(batch.to_pylist() for batch in file.iter_batches(1024))
+            for number, row in enumerate(rows, start=1):
+                yield f"{path}, row {number}", row
     except pyarrow.ArrowException as error:
-        raise DataError(f"{path}: expected Parquet, found {str(error).splitlines()[0]}") from error
+        raise DataError(f"{path}: expected Parquet, found {error}") from error
+
+
+_READERS: dict[str, Callable[[Path], Iterator[_Row]]] = {
+    ".jsonl": _jsonl_rows,
+    ".json": _json_rows,
+    ".csv": _csv_rows,
+    ".tsv": _tsv_rows,
+    ".parquet": _parquet_rows,
+}
+#: Suffixes of the files that can be read.
+SUFFIXES = (*_READERS, ".txt")
 
 
 def read_file(
@@ -91,7 +115,8 @@ def read_file(
     """Read a local file, row by row.
 
     Args:
-        path: the file; its suffix says what it is.
+        path: the file; its suffix says what it is: .jsonl, .json (an array), .csv, .tsv, .parquet, or .txt with
+            lines `question||steps #### answer`.
         columns: names of the columns; None recognises published formats.
         steps_format: how annotated steps are written.
 
@@ -104,17 +129,24 @@ def read_file(
     if path.is_dir():
         raise DataError(f"{path} is a folder", "give one of its files")
     if not path.exists():
-        raise DataError(f"there is no file {path}", "check the path")
-    if path.suffix.lower() not in _SUFFIXES:
-        raise DataError(f"{path} is of an unknown kind", f"known are {', '.join(_SUFFIXES)}")
-    if path.suffix.lower() == ".txt":
-        for number, line in _decoded_lines(path):
-            if not line.strip():
-                continue
-            example = parse_internalized(line, steps_format)
-            if example is None:
-                raise DataError(f"{path}, line {number}: expected question||steps #### answer")
-            yield example
-        return
-    for where, row in _rows(path):
-        yield parse_row(row, columns, steps_format, where)
+        raise DataError(f"there is no file {path}", "check the path; a hub name is written owner/name")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise DataError(f"{path} is of an unknown kind", f"name it with one of {', '.join(SUFFIXES)}")
+    try:
+        if suffix == ".txt":
+            for number, line in _decoded_lines(path):
+                if line.strip():
+                    yield _internalized(line, steps_format, f"{path}, line {number}")
+        else:
+            for where, row in _READERS[suffix](path):
+                yield parse_row(row, columns, steps_format, where)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _internalized(line: str, steps_format: StepsFormat, where: str) -> Example:
+    example = parse_internalized(line, steps_format)
+    if example is None:
+        raise DataError(f"{where}: expected question||steps #### answer, found {line[:40]!r}")
+    return example

@@ -1,41 +1,39 @@
 """GSM8K and its relatives: worked steps, `<<expression=value>>` annotations, `#### answer`."""
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 from latent_gemma.data.example import Example
 from latent_gemma.text.language import detect_language
+from latent_gemma.text.normalize import strip_thousands
 
 StepsFormat = Literal["natural", "expression", "result"]
 _ANNOTATION = re.compile(r"<<([^<>]*)>>")
 
 
-def is_gsm8k_answer(text: str) -> bool:
-    """Whether an answer field holds worked steps and a final `#### answer` line."""
-    return "####" in text
-
-
-def format_steps(lines: list[str], steps_format: StepsFormat) -> tuple[str, ...]:
-    """Steps as sentences, as `<<..>>` expressions, or as their results alone.
+def format_steps(lines: Sequence[str], steps_format: StepsFormat) -> tuple[str, ...]:
+    """Write worked lines as sentences, as `<<..>>` expressions, or as their results alone.
 
     Args:
         lines: the worked lines, with annotations.
-        steps_format: how to write them.
+        steps_format: "natural" takes the annotations out (a line that is nothing else stays), "expression" keeps
+            nothing but them, "result" only what stands behind their last "=".
 
     Returns:
-        The steps; lines without an annotation have none in the last two forms.
+        The steps; for "expression" and "result" one per annotation, and none from a line without.
     """
     if steps_format == "natural":
-        sentences = (_ANNOTATION.sub("", line).strip() for line in lines)
+        sentences = (_ANNOTATION.sub("", line).strip() or line.strip() for line in lines)
         return tuple(sentence for sentence in sentences if sentence)
     found = [annotation for line in lines for annotation in _ANNOTATION.findall(line)]
     if steps_format == "expression":
         return tuple(f"<<{annotation}>>" for annotation in found)
-    return tuple(annotation.rsplit("=", 1)[-1].strip() for annotation in found)
+    return tuple(annotation.rpartition("=")[2].strip() for annotation in found)
 
 
-def parse_gsm8k(question: str, answer: str, steps_format: StepsFormat) -> Example:
-    """Read one row.
+def parse_gsm8k(question: str, answer: str, steps_format: StepsFormat) -> Example | None:
+    """Read one row of the published JSON Lines.
 
     Args:
         question: the question.
@@ -43,25 +41,34 @@ def parse_gsm8k(question: str, answer: str, steps_format: StepsFormat) -> Exampl
         steps_format: how to write the steps.
 
     Returns:
-        The example; thousands separators are taken out of the answer.
+        The example, its answer without thousands separators; None if there is no answer behind ####.
 
-    Source: Cobbe et al. 2021 (arXiv 2110.14168), the published JSONL files.
+    Source: Cobbe et al. 2021 (arXiv 2110.14168).
     """
-    working, _, final = answer.rpartition("####")
-    steps = format_steps(working.strip().split("\n"), steps_format)
-    return Example(question.strip(), steps, final.strip().replace(",", ""), detect_language(question))
+    working, hashes, final = answer.rpartition("####")
+    if not hashes or not final.strip():
+        return None
+    steps = format_steps(working.split("\n"), steps_format)
+    return Example(question.strip(), steps, strip_thousands(final.strip()), detect_language(question))
 
 
 def parse_internalized(line: str, steps_format: StepsFormat) -> Example | None:
-    """Read one line `question||<<..>> <<..>> #### answer`, or None if it is not of that form.
+    """Read one line `question||<<..>> <<..>> #### answer` of the published text files.
 
-    Source: Deng et al. 2024 (arXiv 2405.14838), the published text files. Working without annotations (digit-wise
-    multiplication) is kept as one step.
+    Args:
+        line: the line.
+        steps_format: how to write the steps; "natural" leaves them as they are.
+
+    Returns:
+        The example, or None if the line is not of that form. Working without annotations (digit-wise multiplication)
+        is one step in every format.
+
+    Source: Deng et al. 2024 (arXiv 2405.14838).
     """
     question, bar, rest = line.partition("||")
     working, hashes, final = rest.rpartition("####")
     if not bar or not hashes or not question.strip() or not final.strip():
         return None
-    annotated = format_steps([working], "expression" if steps_format == "natural" else steps_format)
-    steps = annotated or ((working.strip(),) if working.strip() else ())
-    return Example(question.strip(), steps, final.strip().replace(",", ""), detect_language(question))
+    annotations = format_steps([working], "expression")
+    steps = format_steps(annotations, steps_format) if annotations else format_steps([working], "natural")
+    return Example(question.strip(), steps, strip_thousands(final.strip()), detect_language(question))

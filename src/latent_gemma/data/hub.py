@@ -7,17 +7,37 @@ from latent_gemma.data.gsm8k import StepsFormat
 from latent_gemma.data.rows import FileColumns, parse_row
 from latent_gemma.errors import DataError
 
-#: Configurations of data sets that have no default one.
-_CONFIGS = {"openai/gsm8k": "main", "gsm8k": "main"}
+#: Configurations of data sets that have several and no default one.
+_CONFIGS = {"openai/gsm8k": "main"}
+#: What the library's message holds -> what to do about it; the first that fits.
+_REMEDIES = (
+    ("gated", "accept its terms on its page, then run `hf auth login`"),
+    ("script", "it needs code of its own, which is never run: give a data set in Parquet or JSON, or a local file"),
+    ("config", 'name a configuration of it: "owner/name:config"'),
+    ("split", "name one of its splits"),
+    ("offline", "connect to the network, or give a local file"),
+    ("reach", "check the network, or give a local file"),
+)
 
 
-def read_hub(
-    name: str, split: str, columns: FileColumns | None = None, steps_format: StepsFormat = "natural"
+def _remedy(message: str) -> str:
+    return next(
+        (remedy for word, remedy in _REMEDIES if word in message.lower()), "check the name, or give a local file"
+    )
+
+
+def load_hub(
+    name: str,
+    config: str | None = None,
+    split: str = "train",
+    columns: FileColumns | None = None,
+    steps_format: StepsFormat = "natural",
 ) -> Iterator[Example]:
     """Read a data set from the hub; no code of the data set is ever run.
 
     Args:
-        name: "owner/name", or "owner/name:config".
+        name: "owner/name".
+        config: its configuration; None takes the default one ("main" for openai/gsm8k).
         split: name of the split.
         columns: names of the columns; None recognises published formats.
         steps_format: how annotated steps are written.
@@ -30,17 +50,10 @@ def read_hub(
     """
     import datasets
 
-    repository, _, config = name.partition(":")
     try:
-        rows = datasets.load_dataset(repository, config or _CONFIGS.get(repository), split=split)
-    except Exception as error:  # the library raises many kinds; each means the data cannot be had
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "gated" in text.lower():
-            raise DataError(
-                f"{name} is gated on the hub", "accept its terms there, then run `hf auth login`"
-            ) from error
-        raise DataError(
-            f"{name} cannot be had from the hub: {text}", "check the name and the network, or give a local file"
-        ) from error
+        rows = datasets.load_dataset(name, config or _CONFIGS.get(name), split=split)
+    except Exception as error:  # the library and those under it raise many kinds; each means the data cannot be had
+        message = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{name} cannot be had from the hub, {message}", _remedy(message)) from error
     for number, row in enumerate(rows, start=1):
         yield parse_row(row, columns, steps_format, f"{name} ({split}), row {number}")

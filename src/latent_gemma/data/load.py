@@ -2,22 +2,24 @@
 
 import itertools
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import cast, get_args
 
-from latent_gemma.data.arithmetic import ArithmeticConfig, arithmetic_examples
+from latent_gemma.data.arithmetic import OPS, ArithmeticConfig, arithmetic_examples
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
-from latent_gemma.data.files import read_file
+from latent_gemma.data.files import SUFFIXES, read_file
 from latent_gemma.data.gsm8k import StepsFormat
-from latent_gemma.data.hub import read_hub
+from latent_gemma.data.hub import load_hub
 from latent_gemma.data.rows import FileColumns
 from latent_gemma.data.splits import Split
 from latent_gemma.errors import ConfigError, DataError
 
 GENERATORS = ("arithmetic", "chains")
+_HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+(?::[\w.-]+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,13 @@ class DataSpec:
 
     Args:
         source: "arithmetic", "arithmetic:ops=add,mul;digits=2;operations=2", "chains", "chains:length=3", a local
-            file, or a hub name.
-        split: "train" or "test"; of a local file, "test" is what `holdout` keeps back; any name for the hub.
-        limit: use at most this many; needed for the generators.
+            file, or a hub name, "owner/name" or "owner/name:config".
+        split: "train" or "test"; with a hub name any of its splits. A local file without `holdout` is one split,
+            whichever of the two it is called.
+        limit: use at most this many, after splitting and shuffling; needed for the generators.
         seed: of the generators and of shuffling.
         steps_format: "natural", "expression" or "result".
-        holdout: rows at the end of a local file that belong to its test split.
+        holdout: rows at the end of the data (the train split of a hub data set) that are its test split.
         columns: names of the columns; None recognises published formats.
         shuffle: shuffle the split before `limit` cuts it.
     """
@@ -45,48 +48,99 @@ class DataSpec:
     columns: FileColumns | None = None
     shuffle: bool = False
 
+    def __post_init__(self) -> None:
+        formats = get_args(StepsFormat)
+        if self.steps_format not in formats:
+            raise ConfigError(f"steps format {self.steps_format!r} is unknown", f"choose from {', '.join(formats)}")
+        if self.limit is not None and self.limit < 1:
+            raise ConfigError(f"--limit {self.limit} leaves no rows", "give 1 or more")
+        if self.holdout < 0:
+            raise ConfigError(f"--holdout {self.holdout} is negative", "give the number of rows to keep back")
 
-def _options(source: str) -> dict[str, str]:
-    options = {}
-    for part in filter(None, source.partition(":")[2].split(";")):
-        name, equals, value = part.partition("=")
-        if not equals:
-            raise ConfigError(f"data {source!r}: {part!r} is no setting", "write name=value, separated by ;")
-        options[name.strip()] = value.strip()
-    return options
+    @property
+    def is_generated(self) -> bool:
+        """Whether the examples are generated here."""
+        return self.source.partition(":")[0] in GENERATORS
 
-
-def _whole(options: dict[str, str], name: str, default: int, source: str) -> int:
-    text = options.pop(name, str(default))
-    if not text.lstrip("-").isdigit():
-        raise ConfigError(f"data {source!r}: {name}={text} is no whole number", f"write {name}={default}")
-    return int(text)
-
-
-def _generated(source: str, split: Split, seed: int) -> Iterator[Example]:
-    options = _options(source)
-    examples: Iterator[Example]
-    if source.split(":")[0] == "chains":
-        chain = ChainConfig(
-            _whole(options, "length", 4, source), _whole(options, "modulus", 10, source), options.pop("ops", "+-*")
-        )
-        examples, known = chain_examples(chain, split, seed), "length, modulus, ops"
-    else:
-        remainder = options.pop("remainder", "false")
-        if remainder not in ("true", "false"):
-            raise ConfigError(f"data {source!r}: remainder={remainder}", "write remainder=true or remainder=false")
-        arithmetic = ArithmeticConfig(
-            tuple(options.pop("ops", "add,sub,mul,div").split(",")), _whole(options, "digits", 2, source),
-            _whole(options, "operations", 1, source), remainder == "true",
-        )  # fmt: skip
-        examples, known = arithmetic_examples(arithmetic, split, seed), "ops, digits, operations, remainder"
-    if options:
-        raise ConfigError(f"data {source!r}: unknown setting {next(iter(options))!r}", f"known are {known}")
-    return examples
+    @property
+    def is_hub_name(self) -> bool:
+        """Whether the source is looked for on the hub: shaped like a hub name, and no local file."""
+        if not _HUB_NAME.fullmatch(self.source) or self.source.lower().endswith(SUFFIXES):
+            return False
+        return not Path(self.source).exists()
 
 
-def _looks_like_path(source: str) -> bool:
-    return source.startswith((".", "/", "~")) or Path(source).suffix != "" or "/" not in source
+class _Options:
+    """The settings of a generator, "name=value;name=value", each asked for once."""
+
+    def __init__(self, source: str) -> None:
+        self.source, self._values, self._known = source, {}, list[str]()
+        for part in filter(None, source.partition(":")[2].split(";")):
+            name, equals, value = part.partition("=")
+            if not equals:
+                raise ConfigError(f"data {source!r}: {part!r} is no setting", "write name=value, separated by ;")
+            self._values[name.strip()] = value.strip()
+
+    def text(self, name: str, default: str) -> str:
+        self._known.append(name)
+        return self._values.pop(name, default)
+
+    def whole(self, name: str, default: int) -> int:
+        value = self.text(name, str(default))
+        try:
+            return int(value)
+        except ValueError:
+            raise ConfigError(
+                f"data {self.source!r}: {name}={value} is no whole number", f"write {name}={default}"
+            ) from None
+
+    def truth(self, name: str) -> bool:
+        value = self.text(name, "false")
+        if value not in ("true", "false"):
+            raise ConfigError(f"data {self.source!r}: {name}={value}", f"write {name}=true or {name}=false")
+        return value == "true"
+
+    def refuse_unknown(self) -> None:
+        for name in self._values:
+            raise ConfigError(f"data {self.source!r}: unknown setting {name!r}", f"known are {', '.join(self._known)}")
+
+
+def _generated(spec: DataSpec) -> Iterator[Example]:
+    if spec.split not in get_args(Split):
+        raise ConfigError(f"{spec.source} has no split {spec.split!r}", "choose train or test")
+    if spec.limit is None:
+        raise ConfigError(f"{spec.source} has no end", "say how many rows with --limit")
+    if spec.holdout:
+        raise ConfigError(f"--holdout with {spec.source}", "leave it out: generated questions never share a split")
+    options, split = _Options(spec.source), cast(Split, spec.split)
+    if spec.source.startswith("chains"):
+        chain = ChainConfig(options.whole("length", 4), options.whole("modulus", 10), options.text("ops", "+-*"))
+        options.refuse_unknown()
+        return chain_examples(chain, split, spec.seed)
+    arithmetic = ArithmeticConfig(
+        ops=tuple(op.strip() for op in options.text("ops", ",".join(OPS)).split(",")),
+        digits=options.whole("digits", 2),
+        operations=options.whole("operations", 1),
+        remainder=options.truth("remainder"),
+    )
+    options.refuse_unknown()
+    return arithmetic_examples(arithmetic, split, spec.seed)
+
+
+def _stored(spec: DataSpec) -> Iterator[Example]:
+    """All rows that `holdout` divides, or the split itself where there is none."""
+    steps_format = cast(StepsFormat, spec.steps_format)
+    if spec.is_hub_name:
+        name, _, config = spec.source.partition(":")
+        return load_hub(name, config or None, "train" if spec.holdout else spec.split, spec.columns, steps_format)
+    return read_file(Path(spec.source).expanduser(), spec.columns, steps_format)
+
+
+def _held_out(examples: list[Example], spec: DataSpec) -> list[Example]:
+    if 0 < len(examples) <= spec.holdout:
+        raise DataError(f"--holdout {spec.holdout} keeps all {len(examples)} rows of {spec.source} back", "keep fewer")
+    cut = len(examples) - spec.holdout
+    return examples[cut:] if spec.split == "test" else examples[:cut]
 
 
 def load_examples(spec: DataSpec) -> list[Example]:
@@ -102,31 +156,15 @@ def load_examples(spec: DataSpec) -> list[Example]:
         ConfigError: for a setting that cannot be.
         DataError: if they cannot be had, a row is malformed, or there are none.
     """
-    if spec.steps_format not in get_args(StepsFormat):
-        raise ConfigError(
-            f"steps format {spec.steps_format!r} is unknown", f"choose from {', '.join(get_args(StepsFormat))}"
-        )
-    if spec.limit is not None and spec.limit < 1:
-        raise ConfigError(f"--limit {spec.limit} leaves no rows", "give 1 or more")
-    if spec.holdout < 0:
-        raise ConfigError(f"--holdout {spec.holdout} is negative", "give the number of rows to keep back")
-    steps_format: Any = spec.steps_format
-    if spec.source.split(":")[0] in GENERATORS:
-        if spec.split not in get_args(Split):
-            raise ConfigError(f"split {spec.split!r} of generated data", "choose train or test")
-        if spec.limit is None:
-            raise ConfigError(f"{spec.source} has no end", "say how many rows with --limit")
-        split: Any = spec.split
-        return list(itertools.islice(_generated(spec.source, split, spec.seed), spec.limit))
-    path = Path(spec.source).expanduser()
-    if path.exists() or _looks_like_path(spec.source):
-        examples = list(read_file(path, spec.columns, steps_format))
-        if spec.holdout >= len(examples) > 0:
-            raise DataError(f"--holdout {spec.holdout} keeps all {len(examples)} rows of {path} back", "keep fewer")
-        cut = len(examples) - spec.holdout
-        examples = examples[cut:] if spec.split == "test" and spec.holdout else examples[:cut]
+    if spec.is_generated:
+        examples = list(itertools.islice(_generated(spec), spec.limit))
     else:
-        examples = list(read_hub(spec.source, spec.split, spec.columns, steps_format))
+        if spec.split not in get_args(Split) and (spec.holdout or not spec.is_hub_name):
+            raise ConfigError(f"{spec.source} has no split {spec.split!r}", "choose train or test")
+        # Rows behind the limit are not even read, unless they decide which ones come before it.
+        needed = None if spec.holdout or spec.shuffle else spec.limit
+        examples = list(itertools.islice(_stored(spec), needed))
+        examples = _held_out(examples, spec) if spec.holdout else examples
     if not examples:
         raise DataError(f"{spec.source} holds no examples", "give a file with at least one row")
     if spec.shuffle:

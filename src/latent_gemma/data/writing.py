@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -17,12 +18,13 @@ def _row(example: Example, style: Style) -> dict[str, object]:
         reasoning = "\n".join(example.steps)
         completion = f"<reasoning>{reasoning}</reasoning><answer>{example.answer}</answer>"
         return {"prompt": example.question, "completion": completion}
-    return {
+    row: dict[str, object] = {
         "question": example.question,
         "steps": list(example.steps),
         "answer": example.answer,
         "language": example.language,
     }
+    return row | ({"accepted": list(example.accepted)} if example.accepted else {})
 
 
 def write_jsonl(examples: Iterable[Example], path: Path, style: Style = "examples") -> None:
@@ -30,20 +32,21 @@ def write_jsonl(examples: Iterable[Example], path: Path, style: Style = "example
 
     Args:
         examples: what to write.
-        path: the file.
-        style: "examples" with question, steps, answer and language; "prompt_completion" with the steps between
-            `<reasoning>` tags and the answer between `<answer>` tags.
+        path: the file; its folder is made if need be.
+        style: "examples" with question, steps, answer and language, and accepted answers where there are further ones;
+            "prompt_completion" with the steps between `<reasoning>` tags and the answer between `<answer>` tags.
 
     Raises:
         DataError: if the file cannot be written.
     """
-    temporary = path.with_name(path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            for example in examples:
-                file.write(json.dumps(_row(example, style), ensure_ascii=False) + "\n")
-        os.replace(temporary, path)
+        # In a folder of its own beside the file: same file system, never in another writer's way, gone afterwards.
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+            temporary = Path(folder) / path.name
+            with temporary.open("w", encoding="utf-8", newline="\n") as file:
+                for example in examples:
+                    file.write(json.dumps(_row(example, style), ensure_ascii=False) + "\n")
+            os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(f"{path} cannot be written: {error.strerror}") from error
+        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error

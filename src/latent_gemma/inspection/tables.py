@@ -9,9 +9,11 @@ from rich.text import Text
 
 from latent_gemma.evaluation.results import EvalReport, EvalRow
 from latent_gemma.inspection.numbers import milliseconds, percent, with_interval
-from latent_gemma.inspection.select import CONTROL_NAMES, control_rows, curves_over_k, curves_over_p, main_rows
+from latent_gemma.inspection.select import control_rows, curves_over_k, curves_over_p, main_rows
 
 ABSENT = "–"
+#: Headings short enough for a terminal of 80 columns.
+CONTROL_HEADINGS = {"zero": "zero", "noise": "noise", "swap": "swap", "pause": "pause", "k0": "K=0"}
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,17 @@ def results_grid(report: EvalReport) -> Grid:
     """
     mains = main_rows(report.rows)
     controls = {label: control_rows(report.rows, main) for label, main in mains.items()}
-    shown = [name for name in CONTROL_NAMES if any(name in found for found in controls.values())]
-    header = ("method", "accuracy", "strict", "tokens", "passes", "ms", *(CONTROL_NAMES[name] for name in shown), "n")
+    shown = [name for name in CONTROL_HEADINGS if any(name in found for found in controls.values())]
+    header = (
+        "method",
+        "accuracy",
+        "strict",
+        "tokens",
+        "passes",
+        "ms",
+        *(CONTROL_HEADINGS[name] for name in shown),
+        "n",
+    )
     rows = tuple(
         (
             label,
@@ -58,7 +69,8 @@ def results_grid(report: EvalReport) -> Grid:
         for label, main in mains.items()
     )
     what = "Accuracy in % with its 95 % Wilson interval; tokens, passes and ms are means per answer"
-    also = f"; {', '.join(CONTROL_NAMES[name] for name in shown)}: accuracy in % under that control" if shown else ""
+    names = ", ".join(CONTROL_HEADINGS[name] for name in shown)
+    also = f"; {names}: accuracy in % with the thoughts replaced or left out" if shown else ""
     return Grid("Results", header, rows, f"{what}{also}.")
 
 
@@ -119,6 +131,7 @@ def _draw(grid: Grid) -> Table:
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
+        show_edge=False,
         padding=0,
         pad_edge=False,
     )
@@ -155,7 +168,7 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: boo
 
 
 def _cell(text: str) -> str:
-    """Text that stays in its cell and is read as text, not as HTML."""
-    for raw, safe in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|")):
+    """Text that stays in its cell and is read as text, not as HTML and not as a link or an image to load."""
+    for raw, safe in (("\\", "\\\\"), ("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("](", "]\\(")):
         text = text.replace(raw, safe)
     return " ".join(text.split())

@@ -47,7 +47,7 @@ def thoughts_clause(rows: Sequence[EvalRow], main: EvalRow) -> str:
     if used:
         return f"{main.label} uses its thoughts: {', '.join(measured)}"
     survivors = [CONTROL_NAMES[name] for name in DECIDING if name in found and found[name].high >= main.low]
-    reason = f"{' and '.join(survivors)} not significantly lower, n = {main.total}"
+    reason = f"95 % intervals of {' and '.join(survivors)} reach that of intact, n = {main.total}"
     return f"{main.label} is not using its thoughts: {', '.join(measured)} ({reason})"
 
 
@@ -55,7 +55,7 @@ def _comparison(reference: EvalRow, latent: Sequence[EvalRow], with_cost: bool) 
     """One sentence that holds the latent methods against a reference."""
     clauses = []
     for main in latent:
-        relation = "not distinguishable"
+        relation = "not clearly different"
         if intervals_apart(main, reference):
             relation = "better" if main.accuracy > reference.accuracy else "worse"
         cost = f" at {main.passes_per_answer:.1f} passes an answer" if with_cost else ""

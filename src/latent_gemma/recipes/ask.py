@@ -7,6 +7,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from tyro.conf import Positional
 
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.answering import answer_batch
@@ -46,8 +47,8 @@ class Ask:
         asking: how to answer.
     """
 
-    model: str
-    question: str
+    model: Positional[str]
+    question: Positional[str]
     asking: Asking = Asking()
 
 
@@ -60,7 +61,7 @@ class Chat:
         asking: how to answer.
     """
 
-    model: str
+    model: Positional[str]
     asking: Asking = Asking()
 
 

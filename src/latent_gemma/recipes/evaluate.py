@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
+from tyro.conf import Positional
 
 from latent_gemma.config import parse_numbers
 from latent_gemma.data.load import load_examples
@@ -38,7 +39,7 @@ class Eval:
         seed: of generated data and of the noise control.
     """
 
-    model: str
+    model: Positional[str]
     data: DataSettings
     k: str = ""
     p: str = ""

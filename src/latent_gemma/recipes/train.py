@@ -1,6 +1,6 @@
 """`latent-gemma train sft | coconut | anneal`: the three stages that change weights."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,7 +102,6 @@ def run_train(config: Sft | Coconut | Anneal) -> Path:
     """
     recipe = type(config).__name__.lower()
     examples = load_examples(config.data.spec("train", config.train.seed))
-    longest = max(len(example.steps) for example in examples)
     changes: dict[str, Any]
     curriculum: Curriculum
     lora = None
@@ -111,14 +110,17 @@ def run_train(config: Sft | Coconut | Anneal) -> Path:
         curriculum, lora = WrittenCurriculum(config.reasoning), config.lora
     else:
         curriculum = config.curriculum
-        steps = longest
+        steps = max(len(example.steps) for example in examples)
         if isinstance(curriculum, CoconutCurriculum):
-            steps = min(longest, curriculum.max_latent_stage)
+            steps = min(steps, curriculum.max_latent_stage)
         # The scale of the latents is measured anew: the text stage has moved the embeddings.
         changes = {**vars(config.latent), "num_thoughts": steps * config.latent.c_thought, "embed_rms": None}
+    settings = config.train
+    if isinstance(config, Coconut) and config.curriculum.epochs_per_stage > 0.0 and not settings.steps:
+        settings = replace(settings, epochs=config.curriculum.count * config.curriculum.epochs_per_stage)
     with run_folder(config.out, config.resume) as run:
         model, tokenizer = load_model(config.model, changes)
-        result = fit(model, tokenizer, examples, curriculum, config.train, run, recipe, lora=lora, resume=config.resume)
+        result = fit(model, tokenizer, examples, curriculum, settings, run, recipe, lora=lora, resume=config.resume)
         if not result.finished:
             print(f"stopped at step {result.steps}; go on with --resume")
             return run

@@ -4,15 +4,26 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from latent_gemma.text.normalize import normalize_answer, parse_number
+from latent_gemma.text.normalize import fold_characters, normalize_answer, parse_number
 
-#: Longer predictions are never read: an answer of a megabyte is no answer.
+#: Longer predictions never match: a page of text that ends well is no answer.
 MAX_ANSWER_CHARS = 1000
+#: Only the end of a longer text is searched.
 MAX_TEXT_CHARS = 100_000
-_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
-_HASHES = re.compile(r"####[ \t]*([^\n]+)")
-_SPOKEN = re.compile(r"(?:answer\s+is|answer\s*[:：]|答えは|答え\s*[:：]|答：)\s*([^\n。]{1,200})", re.IGNORECASE)
-_NUMBERS = re.compile(r"[+\-\u2212]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:/\d+)?")
+#: Text without marks and numbers is an answer as a whole up to here.
+MAX_BARE_CHARS = 100
+
+# Each tag body stops at the next tag, so a text of unclosed tags is still read in linear time.
+_TAG = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTALL | re.IGNORECASE)
+_HASHES = re.compile(r"####[ \t]*([^\s#][^\n]*)")
+_SPOKEN = re.compile(
+    r"\banswer(?:\s+is\b\s*[:：]?|\s*[:：])|答え(?:は\s*[:：]?|\s*[:：]|(?=\s*[-+]?[0-9]))|答\s*[:：]", re.IGNORECASE
+)
+_SENTENCE_END = re.compile(r"[\n。]|\.(?=\s|$)")
+_NUMBER = re.compile(
+    r"(?:(?<![\w)\]])[+-][$€£¥]?)?"  # a sign, but not the minus of "10-4"
+    r"(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)(?:/[0-9]+)?"
+)
 
 
 @dataclass(frozen=True)
@@ -21,8 +32,8 @@ class Grade:
 
     Args:
         strict: the whole text, or what stands in an answer mark, equals an accepted answer.
-        lenient: the answer found by any rule equals an accepted answer.
-        extracted: what the lenient rules found; None if nothing.
+        lenient: strict, or the answer found by the lenient rules equals an accepted answer.
+        extracted: the whole text if that is right, else what the lenient rules found; None if nothing.
     """
 
     strict: bool
@@ -31,57 +42,68 @@ class Grade:
 
 
 def _boxed(text: str) -> str | None:
+    r"""What the last `\boxed{..}` holds, its own braces balanced."""
     start = text.rfind("\\boxed{")
     if start < 0:
         return None
-    depth, begin = 0, start + len("\\boxed{")
-    for index in range(begin, min(len(text), begin + MAX_ANSWER_CHARS)):
-        if text[index] == "{":
-            depth += 1
-        elif text[index] == "}":
-            if depth == 0:
-                return text[begin:index]
-            depth -= 1
+    begin = start + len("\\boxed{")
+    depth = 1
+    for index in range(begin, min(len(text), begin + MAX_ANSWER_CHARS + 1)):
+        depth += {"{": 1, "}": -1}.get(text[index], 0)
+        if depth == 0:
+            return text[begin:index].strip()
     return None
+
+
+def _marked(text: str) -> str | None:
+    for pattern in (_TAG, _HASHES):
+        found = pattern.findall(text)
+        if found:
+            return str(found[-1]).strip()
+    return _boxed(text)
+
+
+def _spoken(text: str) -> str | None:
+    """What follows the last "the answer is" or 答えは, up to the end of the sentence."""
+    matches = list(_SPOKEN.finditer(text))
+    if not matches:
+        return None
+    said = text[matches[-1].end() :].lstrip(" \t\n*:：")
+    return _SENTENCE_END.split(said, maxsplit=1)[0].strip(" \t*").removesuffix("です") or None
 
 
 def extract_answer(text: str, strict: bool) -> str | None:
     r"""Find the answer in a text.
 
     Args:
-        text: what a model wrote.
-        strict: accept only marked answers: `<answer>..</answer>`, `#### ..`, `\boxed{..}` (the last of each).
+        text: what a model wrote; of more than 100,000 characters the end is searched.
+        strict: accept only marked answers: `<answer>..</answer>`, else `#### ..`, else `\boxed{..}`; the last of each.
 
     Returns:
-        The answer, stripped, or None. Lenient falls back to "answer is ..", to a short text as a whole if it holds no
-        number, and to the last number.
+        The answer, stripped, or None. Lenient goes on, where nothing is marked, with what "answer is .." or 答えは
+        says, or the whole text; of that the last number, or all of it if it holds none and has at most 100 characters.
     """
     text = text[-MAX_TEXT_CHARS:]
-    for found in (_TAG.findall(text), _HASHES.findall(text)):
-        if found:
-            return found[-1].strip()
-    boxed = _boxed(text)
-    if boxed is not None or strict:
-        return None if boxed is None else boxed.strip()
-    spoken = _SPOKEN.findall(text)
-    candidate = spoken[-1] if spoken else text
-    if parse_number(normalize_answer(candidate)) is not None:
-        return candidate.strip()
-    numbers = _NUMBERS.findall(candidate)
+    marked = _marked(text)
+    if marked is not None or strict:
+        return marked
+    text = fold_characters(text)
+    candidate = _spoken(text) or text.strip()
+    numbers = _NUMBER.findall(candidate)
     if numbers:
-        return numbers[-1].rstrip(",")
-    return candidate.strip() if candidate.strip() and len(candidate) <= 200 else None
+        return str(numbers[-1])
+    return candidate if 0 < len(candidate) <= MAX_BARE_CHARS else None
 
 
 def answers_match(predicted: str | None, accepted: Sequence[str]) -> bool:
     """Whether a prediction equals one of the accepted answers, in spelling or in numeric value.
 
     Args:
-        predicted: the prediction; None never matches.
+        predicted: the prediction; None, an empty one and one of more than 1,000 characters never match.
         accepted: what counts as correct.
 
     Returns:
-        True if one matches. Numbers are compared exactly as fractions; nothing is evaluated.
+        True if one matches. Numbers are compared exactly, as fractions; nothing is evaluated.
     """
     if predicted is None or len(predicted) > MAX_ANSWER_CHARS:
         return False
@@ -89,13 +111,8 @@ def answers_match(predicted: str | None, accepted: Sequence[str]) -> bool:
     if not given:
         return False
     value = parse_number(given)
-    for answer in accepted:
-        wanted = normalize_answer(answer)
-        if given == wanted:
-            return True
-        if value is not None and value == parse_number(wanted):
-            return True
-    return False
+    wanted = [normalize_answer(answer) for answer in accepted]
+    return given in wanted or (value is not None and value in map(parse_number, wanted))
 
 
 def grade(generated: str, accepted: Sequence[str]) -> Grade:
@@ -108,6 +125,10 @@ def grade(generated: str, accepted: Sequence[str]) -> Grade:
     Returns:
         The strict and the lenient verdict. A bare answer without marks is strict if it is all there is.
     """
+    if answers_match(generated, accepted):
+        return Grade(strict=True, lenient=True, extracted=generated.strip())
     extracted = extract_answer(generated, strict=False)
-    strict = answers_match(generated, accepted) or answers_match(extract_answer(generated, strict=True), accepted)
-    return Grade(strict, strict or answers_match(extracted, accepted) or answers_match(generated, accepted), extracted)
+    strict = answers_match(extract_answer(generated, strict=True), accepted)
+    # "答えは1600年代" is right as said, though the number in it alone is not.
+    said = _spoken(fold_characters(generated[-MAX_TEXT_CHARS:]))
+    return Grade(strict, strict or answers_match(extracted, accepted) or answers_match(said, accepted), extracted)

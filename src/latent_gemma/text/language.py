@@ -4,7 +4,9 @@ import re
 from typing import Literal
 
 Language = Literal["en", "ja"]
-_JAPANESE = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uff66-\uff9f\u3005\u3006]")
+_KANA = r"\u3040-\u30ff\uff66-\uff9f"
+_KANJI = r"\u3005\u3006\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_JAPANESE = re.compile(f"[{_KANA}{_KANJI}]")
 
 
 def detect_language(text: str) -> Language:

@@ -8,33 +8,33 @@ from typing import Any
 
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_callback import ExportableState
 
 from latent_gemma.training.trainer import CurriculumTrainer
 
 
-class CurriculumCallback(TrainerCallback, ExportableState):
-    """Enters the stage of each step before it, and carries the gate through checkpoints."""
+class CurriculumCallback(TrainerCallback):
+    """Enters the stage of each step before it, and carries the loss gate through checkpoints."""
 
-    def __init__(self, gate_position: float = 0.0, smoothed_loss: float | None = None) -> None:
-        self.gate_position, self.smoothed_loss = gate_position, smoothed_loss
+    FILE = "curriculum.json"
+
+    def __init__(self) -> None:
         self.trainer: CurriculumTrainer | None = None
 
-    def attach(self, trainer: CurriculumTrainer) -> None:
-        """Name the trainer whose curriculum this drives."""
-        self.trainer = trainer
+    def attach(self, trainer: CurriculumTrainer, checkpoint: Path | None) -> None:
+        """Name the trainer whose curriculum this drives.
 
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return {
-            "args": {"gate_position": self.gate_position, "smoothed_loss": self.smoothed_loss},
-            "attributes": {"gate_position": self.gate_position, "smoothed_loss": self.smoothed_loss},
-        }
+        Args:
+            trainer: the trainer.
+            checkpoint: what it resumes from; the gate goes on where it was.
+        """
+        self.trainer = trainer
+        if checkpoint is not None:
+            kept = json.loads((checkpoint / self.FILE).read_text(encoding="utf-8"))
+            trainer.gate_position, trainer.smoothed_loss = kept["gate_position"], kept["smoothed_loss"]
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
         assert self.trainer is not None
-        self.trainer.gate_position, self.trainer.smoothed_loss = self.gate_position, self.smoothed_loss
-        self.trainer.stage = self.trainer.stage_now()
+        self.trainer.stage = self.trainer.stage_before()
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
         assert self.trainer is not None
@@ -43,7 +43,13 @@ class CurriculumCallback(TrainerCallback, ExportableState):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
         assert self.trainer is not None
         self.trainer.note_loss()
-        self.gate_position, self.smoothed_loss = self.trainer.gate_position, self.trainer.smoothed_loss
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
+        assert self.trainer is not None
+        kept = {"gate_position": self.trainer.gate_position, "smoothed_loss": self.trainer.smoothed_loss}
+        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
+        if state.is_world_process_zero:
+            (folder / self.FILE).write_text(json.dumps(kept), encoding="utf-8")
 
 
 class MetricsFile(TrainerCallback):

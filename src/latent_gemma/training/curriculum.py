@@ -43,8 +43,8 @@ class CoconutCurriculum:
     Args:
         first_stage: stage to begin with; 0 is reasoning in words, 1 fits a model that has learnt it already.
         max_latent_stage: n; the stage after it, if there is one, drops what is left of the written steps.
-        epochs_per_stage: share of the run each stage takes, relative to the others; the last stage takes the rest
-            of the run.
+        epochs_per_stage: passes over the data in each stage; 0 divides the run into equal shares, of which the last
+            stage takes two.
         final_stages: further stages at n in which all remaining written steps are dropped.
         pad_latent_to_max: all examples think n steps' worth from the stage after n on.
         uniform_prob: share of examples that draw their stage uniformly (mixing earlier and later stages).
@@ -56,16 +56,30 @@ class CoconutCurriculum:
 
     first_stage: int = 1
     max_latent_stage: int = 3
-    epochs_per_stage: float = 1.0
+    epochs_per_stage: float = 0.0
     final_stages: int = 0
     pad_latent_to_max: bool = False
     uniform_prob: float = 0.0
     reset_optimizer: bool = True
 
-    def stage_at(self, progress: float) -> Stage:
-        """The stage at `progress`, 0 to 1, of the run."""
-        count = self.max_latent_stage - self.first_stage + 1 + self.final_stages
-        number = self.first_stage + min(int(progress * count / self.epochs_per_stage), count - 1)
+    @property
+    def count(self) -> int:
+        """Number of stages."""
+        return self.max_latent_stage - self.first_stage + 1 + self.final_stages
+
+    def stage_at(self, progress: float, epochs: float) -> Stage:
+        """The stage at a point of the run.
+
+        Args:
+            progress: share of the run that is done, 0 to 1.
+            epochs: passes over the data in the whole run.
+
+        Returns:
+            The stage.
+        """
+        share = self.epochs_per_stage / epochs if self.epochs_per_stage > 0.0 else 1.0 / (self.count + 1)
+        # A step that begins a stage must not fall into the one before by a rounding error.
+        number = self.first_stage + min(int(progress / share + 1e-9), self.count - 1)
         over = number > self.max_latent_stage
         return Stage(
             number=number,
@@ -140,7 +154,7 @@ class WrittenCurriculum:
 
     reasoning: Literal["words", "none"] = "words"
 
-    def stage_at(self, progress: float) -> Stage:
+    def stage_at(self) -> Stage:
         """The same stage throughout."""
         return Stage(keeps_rest=self.reasoning == "words")
 

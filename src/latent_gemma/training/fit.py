@@ -121,7 +121,7 @@ def fit(
         args=arguments,
         callbacks=[steps, MetricsFile(run / "metrics.jsonl"), bar, stop],
     )
-    steps.attach(trainer)
+    steps.attach(trainer, checkpoint)
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     started = time.monotonic()

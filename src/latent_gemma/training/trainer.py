@@ -66,13 +66,24 @@ class CurriculumTrainer(Trainer):
         model = self.accelerator.unwrap_model(self.model)
         return model.get_base_model() if hasattr(model, "get_base_model") else model
 
+    def stage_before(self) -> Stage:
+        """The stage of the step done last: a run that resumes where a stage begins must see it begin."""
+        return self._stage_at(max(0, self.state.global_step - 1))
+
     def stage_now(self) -> Stage:
         """The stage of the step that comes next."""
-        progress = self.state.global_step / max(1, self.state.max_steps)
+        return self._stage_at(self.state.global_step)
+
+    def _stage_at(self, step: int) -> Stage:
+        progress = step / max(1, self.state.max_steps)
         if isinstance(self.curriculum, AnnealCurriculum):
             position = self.gate_position if self.curriculum.p_shape == "gated" else None
             return self.curriculum.stage_at(progress, position, self.longest)
-        return self.curriculum.stage_at(progress)
+        if isinstance(self.curriculum, CoconutCurriculum):
+            seen = self.state.max_steps * self.args.train_batch_size * self.args.gradient_accumulation_steps
+            epochs = seen * self.args.world_size / len(self.encoded)
+            return self.curriculum.stage_at(progress, max(epochs, 1e-9))
+        return self.curriculum.stage_at()
 
     def enter_stage(self) -> None:
         """Set the model up for the next step; called once per optimiser step."""

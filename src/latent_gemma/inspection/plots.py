@@ -1,0 +1,347 @@
+"""Charts of a report: accuracy over K and p, the controls, the training curves.
+
+Figures are built without pyplot, so none stays open behind the caller's back.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, PercentFormatter
+
+from latent_gemma.evaluation.results import EvalReport, EvalRow
+from latent_gemma.inspection.files import write_atomically
+from latent_gemma.inspection.numbers import percent
+from latent_gemma.inspection.select import (
+    CONTROL_NAMES,
+    control_rows,
+    curves_over_k,
+    curves_over_p,
+    main_rows,
+    reference_rows,
+)
+
+DPI = 150
+INK, FAINT, GRID = "#1f2933", "#66727f", "#e4e8ec"
+#: Methods: colours that stay apart for colour-blind readers; markers repeat what they say.
+COLOURS = ("#1f5a96", "#c8553d", "#2a8c7a", "#8a5a9e", "#b8860b", "#4f5d75")
+MARKERS = ("o", "s", "D", "^", "v", "P")
+#: What stands in the thought positions; the model's own thoughts are the one saturated colour.
+BAR_COLOURS = {
+    "intact": "#1f5a96",
+    "zero": "#d9843b",
+    "noise": "#e3c16f",
+    "swap": "#a4627f",
+    "pause": "#79b3a4",
+    "k0": "#aab4be",
+}
+#: The first always exists, the others hold Japanese on the usual systems.
+FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans JP", "IPAexGothic", "Hiragino Sans", "Yu Gothic")
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Our settings while a figure is built or written; the caller's come back afterwards."""
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    settings: Any = {
+        "font.family": [name for name in FONTS if name in installed],
+        "font.size": 10,
+        "text.color": INK,
+        "text.parse_math": False,  # a label with two dollar signs is no formula
+        "axes.edgecolor": "#b9c2cb",
+        "axes.labelcolor": FAINT,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.spines.left": False,
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "axes.axisbelow": True,
+        "grid.color": GRID,
+        "xtick.color": FAINT,
+        "ytick.color": FAINT,
+        "xtick.major.size": 0,
+        "ytick.major.size": 0,
+        "svg.fonttype": "none",  # text stays text: small, sharp and in the reader's own fonts
+        "svg.hashsalt": "latent-gemma",  # the same figure gives the same bytes
+    }
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def plot_accuracy_over_k(report: EvalReport) -> Figure:
+    """Accuracy over the number of latent steps, one line per label.
+
+    Args:
+        report: the report.
+
+    Returns:
+        Lines with 95 % Wilson intervals as bands; labels without latent steps as dashed lines.
+
+    Raises:
+        ValueError: if no label was measured at two numbers of latent steps.
+    """
+    curves = curves_over_k(report.rows)
+    return _plot_curves(
+        report,
+        curves,
+        lambda row: row.k,
+        "Accuracy over the number of latent steps",
+        "K, latent steps before the answer",
+    )
+
+
+def plot_accuracy_over_p(report: EvalReport) -> Figure:
+    """Accuracy over the share of the token embedding in what is fed back, one line per label.
+
+    Args:
+        report: the report.
+
+    Returns:
+        Lines with 95 % Wilson intervals as bands; labels without latent steps as dashed lines.
+
+    Raises:
+        ValueError: if no label was measured at two shares.
+    """
+    curves = curves_over_p(report.rows)
+    title = "Accuracy over the share of the token in each thought"
+    axis = "p, share of the token embedding (0: latent state alone, 1: token alone)"
+    return _plot_curves(report, curves, lambda row: row.p or 0.0, title, axis)
+
+
+def plot_controls(report: EvalReport) -> Figure:
+    """Accuracy with the thoughts left alone, replaced and left out, one group of bars per label.
+
+    Args:
+        report: the report.
+
+    Returns:
+        Bars with 95 % Wilson intervals, in the order intact, zeroed, noise, swapped, pause, K=0.
+
+    Raises:
+        ValueError: if no label was measured under a control.
+    """
+    groups = _controlled(report)
+    if not groups:
+        raise ValueError("no label of this report was measured under a control")
+    shown = [name for name in BAR_COLOURS if any(name in group for group in groups.values())]
+    with _style():
+        figure, axes = _accuracy_axes("Accuracy when the thoughts are replaced", width=max(8.0, 2.2 * len(groups) + 2))
+        axes.set_position((0.075, 0.19, 0.76, 0.64))
+        width = 0.84 / len(shown)
+        for index, name in enumerate(shown):
+            at = [i for i, group in enumerate(groups.values()) if name in group]
+            rows = [group[name] for group in groups.values() if name in group]
+            x = [i + (index - (len(shown) - 1) / 2) * width for i in at]
+            heights = [100 * row.accuracy for row in rows]
+            # Rounding must not make an error bar negative.
+            below = [max(0.0, height - 100 * row.low) for height, row in zip(heights, rows, strict=True)]
+            above = [max(0.0, 100 * row.high - height) for height, row in zip(heights, rows, strict=True)]
+            axes.bar(x, heights, 0.9 * width, color=BAR_COLOURS[name], label=CONTROL_NAMES.get(name, name))
+            axes.errorbar(x, heights, (below, above), fmt="none", ecolor=INK, elinewidth=1, capsize=2.5, capthick=1)
+            for position, row in zip(x, rows, strict=True):
+                axes.annotate(
+                    percent(row.accuracy), (position, 100 * row.high), (0, 3), textcoords="offset points",
+                    ha="center", fontsize=8, fontweight="bold" if name == "intact" else "normal", annotation_clip=False,
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+                )  # fmt: skip
+        _draw_references(axes, report)
+        axes.set_xlim(-0.55, len(groups) - 0.45)
+        axes.set_xticks(range(len(groups)), [_short(label, 36) for label in groups], color=INK, fontsize=11)
+        handles, names = axes.get_legend_handles_labels()
+        figure.legend(
+            handles, names, loc="lower left", bbox_to_anchor=(0.065, 0.015), ncols=len(shown), frameon=False,
+            handlelength=1, handleheight=1, columnspacing=1.6, fontsize=9,
+        )  # fmt: skip
+    return figure
+
+
+def plot_curves(report: EvalReport) -> Figure:
+    """The training curves, one small panel each.
+
+    Args:
+        report: the report.
+
+    Returns:
+        Panels in rows of two or three; each has its own scale.
+
+    Raises:
+        ValueError: if the report holds no curve.
+    """
+    curves = {name: points for name, points in report.curves.items() if points}
+    if not curves:
+        raise ValueError("this report holds no training curve")
+    columns = min(len(curves), 2 if len(curves) in (2, 4) else 3)
+    rows = ceil(len(curves) / columns)
+    height = 0.9 + 2.1 * rows
+    with _style():
+        figure = _figure("Training curves", 8.0, height)
+        grid = figure.add_gridspec(
+            rows, columns, left=0.075, right=0.975, top=1 - 0.85 / height, bottom=0.55 / height, wspace=0.25, hspace=0.5
+        )
+        for index, (name, points) in enumerate(curves.items()):
+            axes = figure.add_subplot(grid[divmod(index, columns)])
+            steps, values = [point["step"] for point in points], [point["value"] for point in points]
+            axes.plot(steps, values, color=COLOURS[0], linewidth=1.6, marker="o" if len(points) < 3 else None)
+            axes.set_title(_short(name, 30), loc="left", fontsize=10, color=INK)
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+            axes.tick_params(labelsize=8)
+            if index + columns >= len(curves):
+                axes.set_xlabel("step", fontsize=9)
+    return figure
+
+
+def figures(report: EvalReport) -> dict[str, Figure]:
+    """Every chart that the report has data for.
+
+    Args:
+        report: the report.
+
+    Returns:
+        Name, which is also the name of its PNG file -> figure.
+    """
+    charts: tuple[tuple[str, object, Callable[[EvalReport], Figure]], ...] = (
+        ("controls", _controlled(report), plot_controls),
+        ("accuracy_over_k", curves_over_k(report.rows), plot_accuracy_over_k),
+        ("accuracy_over_p", curves_over_p(report.rows), plot_accuracy_over_p),
+        ("training_curves", any(report.curves.values()), plot_curves),
+    )
+    return {name: plot(report) for name, data, plot in charts if data}
+
+
+def write_plots(report: EvalReport, folder: str | Path) -> list[Path]:
+    """Write every chart that the report has data for as a PNG of 150 dots per inch.
+
+    Args:
+        report: the report.
+        folder: where; made if missing.
+
+    Returns:
+        The files written.
+    """
+    paths = []
+    for name, figure in figures(report).items():
+        paths.append(Path(folder) / f"{name}.png")
+        write_atomically(paths[-1], render(figure, "png"))
+    return paths
+
+
+def render(figure: Figure, kind: str) -> bytes:
+    """A figure as the bytes of an image file; the same figure gives the same bytes.
+
+    Args:
+        figure: what to draw.
+        kind: "png" or "svg".
+
+    Returns:
+        The content of the file.
+    """
+    buffer = BytesIO()
+    with _style(), warnings.catch_warnings():
+        # Without a Japanese font a PNG shows boxes for a Japanese label; that must not cost the report.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure.savefig(buffer, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
+    return buffer.getvalue()
+
+
+def _controlled(report: EvalReport) -> dict[str, dict[str, EvalRow]]:
+    """Label -> intact and control rows, for labels whose thoughts were replaced at least once."""
+    groups = {}
+    for label, main in main_rows(report.rows).items():
+        controls = control_rows(report.rows, main)
+        if set(controls) - {"k0"}:
+            groups[label] = {"intact": main, **controls}
+    return groups
+
+
+def _figure(title: str, width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), facecolor="white")
+    FigureCanvasAgg(figure)
+    figure.text(0.02, 1 - 0.2 / height, title, ha="left", va="top", fontsize=13, fontweight="bold")
+    return figure
+
+
+def _accuracy_axes(title: str, width: float = 8.0) -> tuple[Figure, Axes]:
+    figure = _figure(title, width, 4.5)
+    figure.text(
+        0.02, 0.906, "Accuracy in %, with 95 % Wilson intervals", ha="left", va="top", fontsize=9.5, color=FAINT
+    )
+    axes = figure.add_axes((0.075, 0.145, 0.72, 0.685))
+    axes.set_ylim(0, 100)
+    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    return figure, axes
+
+
+def _plot_curves(
+    report: EvalReport,
+    curves: Mapping[str, Sequence[EvalRow]],
+    position: Callable[[EvalRow], float],
+    title: str,
+    axis: str,
+) -> Figure:
+    if not curves:
+        raise ValueError(f"this report has no data for: {title}")
+    # A label keeps its colour across charts.
+    order = [label for label, main in main_rows(report.rows).items() if main.k]
+    values = sorted({position(row) for rows in curves.values() for row in rows})
+    with _style():
+        figure, axes = _accuracy_axes(title)
+        ends = []
+        for label, rows in curves.items():
+            index = order.index(label) % len(COLOURS)
+            x, y = [position(row) for row in rows], [100 * row.accuracy for row in rows]
+            bounds = [100 * row.low for row in rows], [100 * row.high for row in rows]
+            axes.fill_between(x, *bounds, color=COLOURS[index], alpha=0.15, linewidth=0)
+            axes.plot(
+                x, y, color=COLOURS[index], marker=MARKERS[index], markersize=5.5, markeredgecolor="white",
+                linewidth=2, clip_on=False, zorder=3,
+            )  # fmt: skip
+            ends.append((y[-1], label, COLOURS[index]))
+        _draw_references(axes, report, ends)
+        margin = 0.03 * (values[-1] - values[0])
+        axes.set_xlim(values[0] - margin, values[-1] + margin)
+        axes.xaxis.set_major_locator(FixedLocator(values) if len(values) <= 12 else MaxNLocator(10))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_xlabel(axis, labelpad=8)
+    return figure
+
+
+def _draw_references(axes: Axes, report: EvalReport, ends: Sequence[tuple[float, str, str]] = ()) -> None:
+    """Dashed lines for methods without latent steps, and every name at the right end of its line."""
+    named = list(ends)
+    for label, row in reference_rows(report.rows).items():
+        axes.axhline(100 * row.accuracy, color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)), zorder=0.9)
+        named.append((100 * row.accuracy, label, FAINT))
+    named.sort()
+    heights = _spread([height for height, _, _ in named], gap=5.5)
+    for height, (_, label, colour) in zip(heights, named, strict=True):
+        axes.annotate(
+            _short(label, 20), (1, height), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+            va="center", color=colour, fontsize=10, fontweight="normal" if colour == FAINT else "bold",
+            annotation_clip=False,
+        )  # fmt: skip
+
+
+def _spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Sorted heights moved apart until neighbours are `gap` away, the top one at most at 100."""
+    placed = list(heights)
+    for i in range(1, len(placed)):
+        placed[i] = max(placed[i], placed[i - 1] + gap)
+    ceiling = 100.0
+    for i in reversed(range(len(placed))):
+        placed[i] = min(placed[i], ceiling)
+        ceiling = placed[i] - gap
+    return placed
+
+
+def _short(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1].rstrip() + "…"

@@ -1,0 +1,82 @@
+from dataclasses import replace
+from itertools import pairwise
+
+import matplotlib
+import pytest
+from PIL import Image
+
+from latent_gemma.inspection import plots
+from latent_gemma.inspection.plots import (
+    figures,
+    plot_accuracy_over_k,
+    plot_accuracy_over_p,
+    plot_controls,
+    plot_curves,
+    render,
+    write_plots,
+)
+
+PLOTS = (plot_accuracy_over_k, plot_accuracy_over_p, plot_controls, plot_curves)
+SIZES = {"controls": 675, "accuracy_over_k": 675, "accuracy_over_p": 675, "training_curves": 765}
+
+
+def test_pngs_have_the_expected_size(report, tmp_path):
+    paths = write_plots(report, tmp_path / "new")
+    assert [path.stem for path in paths] == list(SIZES)
+    for path in paths:
+        with Image.open(path) as image:
+            assert image.size == (1200, SIZES[path.stem])
+            assert len(image.convert("L").getcolors()) > 50
+    assert sorted(file.name for file in paths[0].parent.iterdir()) == sorted(f"{name}.png" for name in SIZES)
+
+
+def test_without_data_there_is_no_chart(bare, tmp_path):
+    assert write_plots(bare, tmp_path) == []
+    for plot in PLOTS:
+        with pytest.raises(ValueError, match="report"):
+            plot(bare)
+
+
+def test_lines_and_bars_show_the_rows(report):
+    axes = plot_accuracy_over_k(report).axes[0]
+    curves = [line for line in axes.lines if line.get_marker() != "None"]
+    assert list(curves[1].get_xdata()) == [0, 1, 2, 3, 4, 5, 6]
+    assert curves[1].get_ydata()[4] == pytest.approx(96.2)
+    assert {text.get_text() for text in axes.texts} == {"words", "annealed", "COCONUT", "no reasoning"}
+    bars = plot_controls(report).axes[0].patches
+    assert sorted(round(bar.get_height(), 1) for bar in bars)[-1] == 96.2
+    assert len(bars) == 12
+
+
+def test_names_on_the_right_never_overlap(report, row):
+    crowded = replace(report, rows=(*report.rows, *(row(f"method {i}", 0, 490 + i) for i in range(5))))
+    axes = plot_accuracy_over_p(crowded).axes[0]
+    heights = sorted(text.xy[1] for text in axes.texts)
+    assert all(upper - lower >= 5.49 for lower, upper in pairwise(heights))
+    assert heights[-1] <= 100
+
+
+@pytest.mark.parametrize("label", ["costs $5 or $6_", "推論なし", "x" * 200, "<svg onload=alert(1)>&"])
+def test_any_label_can_be_drawn(report, controlled, label):
+    points = [replace(point, label=label) for point in report.rows if point.label == "annealed"]
+    odd = replace(report, rows=(*points, *controlled("other", 2, 0.5, 40, swap=30)), curves={label: []})
+    for figure in figures(odd).values():
+        render(figure, "png")
+        assert b"<svg onload" not in render(figure, "svg")
+
+
+def test_no_japanese_font_is_no_reason_to_fail(report, monkeypatch):
+    monkeypatch.setattr(plots, "FONTS", ("DejaVu Sans",))
+    assert render(plot_curves(replace(report, curves={"損失": [{"step": 1, "value": 1.0}]})), "png")
+
+
+def test_the_same_report_gives_the_same_bytes_and_leaves_no_setting_behind(report):
+    before = dict(matplotlib.rcParams)
+    first, second = (render(plot_controls(report), "svg") for _ in range(2))
+    assert first == second
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_one_point_is_a_curve_too(report):
+    only = replace(report, curves={"loss": [{"step": 1, "value": float("nan")}], "p": [{"step": 1, "value": 1.0}]})
+    assert len(plot_curves(only).axes) == 2

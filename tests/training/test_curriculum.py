@@ -1,0 +1,61 @@
+"""Curricula are functions of progress; these are their tables."""
+
+import pytest
+
+from latent_gemma.training.curriculum import ALL_STEPS, AnnealCurriculum, CoconutCurriculum, WrittenCurriculum
+
+
+def test_coconut_divides_the_run_into_shares_of_which_the_last_stage_takes_two():
+    curriculum = CoconutCurriculum(first_stage=1, max_latent_stage=3)
+    numbers = [curriculum.stage_at(step / 400, epochs=1.0).number for step in range(400)]
+    assert [numbers.count(stage) for stage in (1, 2, 3)] == [100, 100, 200]
+    assert numbers == sorted(numbers)
+    assert curriculum.stage_at(0.3, 1.0).latent_steps == 2
+    assert curriculum.stage_at(0.3, 1.0).keeps_rest
+
+
+def test_coconut_epochs_per_stage_counts_passes_over_the_data():
+    curriculum = CoconutCurriculum(first_stage=0, max_latent_stage=2, epochs_per_stage=2.0)
+    epochs = curriculum.count * curriculum.epochs_per_stage
+    assert [curriculum.stage_at(epoch / epochs, epochs).number for epoch in range(6)] == [0, 0, 1, 1, 2, 2]
+
+
+def test_coconut_final_stage_drops_the_rest_and_pads_thoughts_when_asked():
+    curriculum = CoconutCurriculum(max_latent_stage=2, final_stages=1, pad_latent_to_max=True, uniform_prob=0.3)
+    before, after = curriculum.stage_at(0.3, 1.0), curriculum.stage_at(0.99, 1.0)
+    assert (before.number, before.latent_steps, before.pad_thoughts) == (2, 2, False)
+    assert (after.number, after.latent_steps, after.pad_thoughts) == (3, ALL_STEPS, True)
+    assert after.max_thought_steps == 2
+    assert after.mix_prob == 0.3
+
+
+@pytest.mark.parametrize(
+    ("shape", "progress", "expected"),
+    [("linear", 0.0, 0.9), ("linear", 0.35, 0.45), ("linear", 0.7, 0.0), ("linear", 1.0, 0.0),
+     ("cosine", 0.0, 0.9), ("cosine", 0.35, 0.45), ("cosine", 0.175, 0.9 * (0.5 + 0.5 * 2**-0.5)), ("cosine", 0.9, 0.0)],
+)  # fmt: skip
+def test_p_falls_from_start_to_end(shape, progress, expected):
+    assert AnnealCurriculum(p_shape=shape).stage_at(progress).p == pytest.approx(expected, abs=1e-12)
+
+
+def test_k_grows_and_the_anchor_fades():
+    curriculum = AnnealCurriculum(grow_until=0.5, anchor_weight=2.0, anchor_until=0.8, visibility_end=0.0)
+    assert [curriculum.stage_at(x, longest=4).latent_steps for x in (0.0, 0.125, 0.2, 0.3, 0.45, 0.9)] == [1, 1, 2, 3, 4, 4]
+    assert [curriculum.stage_at(x).anchor_weight for x in (0.0, 0.4, 0.8, 1.0)] == pytest.approx([2.0, 1.0, 0.0, 0.0])
+    assert [curriculum.stage_at(x).question_visibility for x in (0.0, 0.35, 0.7)] == pytest.approx([1.0, 0.5, 0.0])
+    assert AnnealCurriculum().stage_at(0.0, longest=4).latent_steps == 4
+
+
+def test_the_gate_holds_p_while_the_loss_is_high():
+    curriculum = AnnealCurriculum(p_shape="gated", gate_loss=0.5)
+    held = curriculum.advance(0.2, smoothed_loss=0.6, step=0.1)
+    moved = curriculum.advance(0.2, smoothed_loss=0.4, step=0.1)
+    assert (held, moved) == (0.2, pytest.approx(0.3))
+    assert curriculum.advance(0.95, 0.0, 0.1) == 1.0
+    assert curriculum.stage_at(0.9, position=0.0).p == 0.9
+    assert curriculum.stage_at(0.9, position=0.7).p == 0.0
+
+
+def test_the_written_stage_never_changes():
+    assert WrittenCurriculum("words").stage_at().keeps_rest
+    assert not WrittenCurriculum("none").stage_at().keeps_rest

@@ -1,0 +1,156 @@
+"""Training runs on a model small enough to train in seconds."""
+
+import itertools
+import json
+
+import pytest
+import torch
+
+from latent_gemma.data.chains import ChainConfig, chain_examples
+from latent_gemma.data.example import Example
+from latent_gemma.errors import ConfigError, RunError
+from latent_gemma.model.gemma import is_latent_parameter
+from latent_gemma.training.callbacks import CleanStop, read_metrics
+from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, WrittenCurriculum
+from latent_gemma.training.fit import fit
+from latent_gemma.training.settings import LoraSettings, TrainSettings, last_checkpoint
+from latent_gemma.training.trainer import CurriculumTrainer
+
+CHAINS = list(itertools.islice(chain_examples(ChainConfig(2), "train", 0), 64))
+FAST = TrainSettings(steps=6, batch_size=8, lr=1e-3, log_every=1)
+LATENT = {"step_separator": "", "num_thoughts": 2}
+
+
+def weights(model):
+    return {name: value.detach().clone() for name, value in model.named_parameters()}
+
+
+@pytest.mark.parametrize(
+    "curriculum",
+    [WrittenCurriculum("words"), WrittenCurriculum("none"), CoconutCurriculum(max_latent_stage=2, uniform_prob=0.5),
+     AnnealCurriculum(grow_until=0.5)],
+    ids=["words", "none", "coconut", "anneal"],
+)  # fmt: skip
+def test_every_curriculum_trains_and_logs(curriculum, make_model, tokenizer, tmp_path):
+    model = make_model(bridge="linear", **LATENT)
+    before = weights(model)
+    result = fit(model, tokenizer, CHAINS, curriculum, FAST, tmp_path, "test")
+    assert result.finished
+    assert result.steps == 6
+    assert any(not torch.equal(before[name], value) for name, value in result.model.named_parameters())
+    entries = read_metrics(tmp_path / "metrics.jsonl")
+    steps = [entry for entry in entries if "loss" in entry]
+    assert [entry["step"] for entry in steps] == [1, 2, 3, 4, 5, 6]
+    assert all({"p", "K", "stage", "tokens", "answer_loss", "grad_norm", "learning_rate"} <= entry.keys() for entry in steps)
+    if isinstance(curriculum, AnnealCurriculum):
+        assert [entry["p"] for entry in steps][0] == 0.9
+        assert [entry["p"] for entry in steps][-1] == 0.0
+        assert steps[0]["K"] == 1
+        assert steps[-1]["K"] == 2
+        assert {"latent_grad_norm_1", "latent_grad_norm_2"} <= steps[-1].keys()
+    if isinstance(curriculum, CoconutCurriculum):
+        assert [entry["stage"] for entry in steps] == [1, 1, 2, 2, 2, 2]
+        assert all(entry["p"] == 0.0 for entry in steps)
+
+
+def test_loss_falls(make_model, tokenizer, tmp_path):
+    settings = TrainSettings(steps=40, batch_size=16, lr=3e-3, log_every=5)
+    result = fit(make_model(**LATENT), tokenizer, CHAINS, WrittenCurriculum(), settings, tmp_path, "test")
+    losses = [entry["loss"] for entry in result.metrics if "loss" in entry]
+    assert losses[-1] < 0.6 * losses[0]
+
+
+@pytest.mark.parametrize("recurrence", ["append", "sequence"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_frozen_phases_stay_bit_for_bit(recurrence, checkpointing, make_model, tokenizer, tmp_path):
+    model = make_model(trains="thoughts", adapter="lora", bridge="mlp", recurrence=recurrence, **LATENT)
+    before = weights(model)
+    settings = TrainSettings(steps=3, batch_size=4, lr=1e-2, checkpointing=checkpointing)
+    fit(model, tokenizer, CHAINS, AnnealCurriculum(), settings, tmp_path, "test")
+    for name, value in model.named_parameters():
+        moved = not torch.equal(before[name], value)
+        assert moved == is_latent_parameter(name), name
+
+
+def test_lora_is_merged_into_plain_weights(make_model, tokenizer, tmp_path):
+    model = make_model(**LATENT)
+    names, before = set(model.state_dict()), weights(model)
+    result = fit(model, tokenizer, CHAINS, WrittenCurriculum(), FAST, tmp_path, "test", lora=LoraSettings(rank=2))
+    assert set(result.model.state_dict()) == names
+    after = weights(result.model)
+    assert not torch.equal(after["model.layers.0.self_attn.q_proj.weight"], before["model.layers.0.self_attn.q_proj.weight"])
+    assert torch.equal(after["model.embed_tokens.weight"], before["model.embed_tokens.weight"])
+
+
+def test_a_stopped_run_resumes_as_if_never_stopped(make_model, tokenizer, tmp_path, monkeypatch):
+    curriculum = AnnealCurriculum(grow_until=0.5, p_shape="gated", gate_loss=100.0)
+    whole = fit(make_model(bridge="linear", **LATENT), tokenizer, CHAINS, curriculum, FAST, tmp_path / "whole", "test")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            CleanStop, "on_step_begin",
+            lambda self, args, state, control, **kw: setattr(self, "asked", state.global_step >= 2), raising=False,
+        )  # fmt: skip
+        model = make_model(bridge="linear", **LATENT)
+        stopped = fit(model, tokenizer, CHAINS, curriculum, FAST, tmp_path / "cut", "test")
+    assert not stopped.finished
+    assert stopped.steps == 3
+    assert last_checkpoint(tmp_path / "cut").name == "checkpoint-3"
+
+    again = make_model(bridge="linear", **LATENT)
+    with torch.no_grad():
+        again.model.embed_tokens.weight.zero_()  # what it goes on from must be the checkpoint
+    resumed = fit(again, tokenizer, CHAINS, curriculum, FAST, tmp_path / "cut", "test", resume=True)
+    assert resumed.finished
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+    def logged(result):
+        kept = ("step", "loss", "p", "K", "grad_norm")
+        return [[entry[key] for key in kept] for entry in result.metrics if "loss" in entry]
+
+    assert logged(whole) == logged(resumed)
+
+
+def test_coconut_drops_the_optimizer_state_where_a_stage_begins(make_model, tokenizer, tmp_path, monkeypatch):
+    sizes = []
+    enter = CurriculumTrainer.enter_stage
+
+    def watched(self):
+        enter(self)
+        sizes.append(len(self.optimizer.state) if self.optimizer is not None else 0)
+
+    monkeypatch.setattr(CurriculumTrainer, "enter_stage", watched)
+    fit(make_model(**LATENT), tokenizer, CHAINS, CoconutCurriculum(max_latent_stage=2), FAST, tmp_path / "a", "test")
+    assert [size > 0 for size in sizes] == [False, True, False, True, True, True]
+    sizes.clear()
+    kept = CoconutCurriculum(max_latent_stage=2, reset_optimizer=False)
+    fit(make_model(**LATENT), tokenizer, CHAINS, kept, FAST, tmp_path / "b", "test")
+    assert [size > 0 for size in sizes] == [False, True, True, True, True, True]
+
+
+def test_accumulation_equals_one_large_batch(make_model, tokenizer, tmp_path):
+    small = TrainSettings(steps=2, batch_size=4, accumulate=2, lr=1e-3, warmup=0.0)
+    large = TrainSettings(steps=2, batch_size=8, accumulate=1, lr=1e-3, warmup=0.0)
+    same_length = [example for example in CHAINS if len(example.question) == 6][:16]
+    models = [
+        fit(make_model(**LATENT), tokenizer, same_length, AnnealCurriculum(), settings, tmp_path / str(i), "t").model
+        for i, settings in enumerate((small, large))
+    ]
+    for (name, one), other in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_what_cannot_train_is_refused(make_model, tokenizer, tmp_path):
+    with pytest.raises(ConfigError, match="neither a thought adapter nor a bridge"):
+        fit(make_model(trains="thoughts", **LATENT), tokenizer, CHAINS, AnnealCurriculum(), FAST, tmp_path, "test")
+    with pytest.raises(ConfigError, match="no example has written steps"):
+        fit(make_model(), tokenizer, [Example("1", (), "1")], WrittenCurriculum(), FAST, tmp_path, "test")
+    with pytest.raises(RunError, match="holds no checkpoint"):
+        fit(make_model(), tokenizer, CHAINS, WrittenCurriculum(), FAST, tmp_path, "test", resume=True)
+
+
+def test_a_metrics_file_cut_off_in_its_last_line_is_read(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(json.dumps({"step": 1, "loss": 2.0}) + "\n" + '{"step": 2, "lo')
+    assert read_metrics(path) == [{"step": 1, "loss": 2.0}]
