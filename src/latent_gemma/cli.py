@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import io
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -113,6 +114,12 @@ def parse(config_class: type, args: Sequence[str], verb: str) -> Any:
         raise LatentGemmaError(_one_line(stream.getvalue()), f"see latent-gemma {verb} --help") from None
 
 
+def _quieten() -> None:
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run one verb.
 
@@ -126,10 +133,13 @@ def main(args: Sequence[str] | None = None) -> int:
     if not args or args[0] in ("-h", "--help", "help"):
         print(_usage())
         return 0
+    # Progress is shown by the recipes; bars of the libraries for every file they touch would drown it.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         verb, rest = _split(args)
         module_name, class_name, function_name = VERBS[verb]
         module = importlib.import_module(f"latent_gemma.recipes.{module_name}")
+        _quieten()
         config = parse(getattr(module, class_name), rest, verb)
         getattr(module, function_name)(config)
     except LatentGemmaError as error:

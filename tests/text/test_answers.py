@@ -99,11 +99,19 @@ def test_grade(generated, accepted, expected):
     assert grade(generated, accepted) == expected
 
 
+frames = st.sampled_from(
+    ["{}", " {}\n", "so <answer>{}</answer>", "#### {}", "\\boxed{{{}}}", "The answer is {}.", "{} 7"]
+)
+
+
 @settings(max_examples=100)
-@given(st.text(max_size=60), st.lists(st.text(max_size=10), max_size=3))
-def test_strict_is_never_right_where_lenient_is_wrong(generated, accepted):
-    result = grade(generated, accepted)
+@given(frames, st.text("12.ab ", min_size=1, max_size=4), st.lists(st.text("12.ab ", max_size=4), max_size=3))
+def test_right_answers_are_graded_alike_in_every_frame(frame, answer, others):
+    result = grade(frame.format(answer), [*others, answer])
     assert result.lenient or not result.strict
+    unframed = frame.strip() == "{}"
+    if answers_match(answer, [answer]) and (unframed or frame[0] in "s#\\"):
+        assert result.strict
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from latent_gemma.training.batches import IGNORE, Encoded, build_row, encode_exa
 from latent_gemma.training.curriculum import ALL_STEPS, Stage
 
 B, T, E, X = 7, 8, 9, IGNORE
-ITEM = Encoded(question=[20, 21], steps=[[31, 32, 33], [41], [51, 52]], answer=[60, 1])
+ITEM = Encoded(question=[20, 21], steps=[[31, 32, 33], [41], [51, 52]], separator=[], answer=[60, 1])
 
 
 def row(tokenizer, c_thought=2, seed=0, item=ITEM, **stage):
@@ -46,7 +46,7 @@ def test_thoughts_are_bounded_and_padded(tokenizer):
     bounded = row(tokenizer, c_thought=1, latent_steps=ALL_STEPS, max_thought_steps=2)
     assert bounded.ids.count(T) == 2
     assert 51 not in bounded.ids, "steps past the bound are dropped, not written"
-    short = Encoded([20], [[31]], [60, 1])
+    short = Encoded([20], [[31]], [70], [60, 1])
     padded = row(tokenizer, item=short, latent_steps=ALL_STEPS, max_thought_steps=3, pad_thoughts=True)
     assert padded.ids == [20, B, *[T] * 6, E, 60, 1]
     assert padded.anchors == [X, X, X, 31, *[X] * 7]
@@ -59,8 +59,9 @@ def test_mixing_draws_every_stage_and_none_without_probability(tokenizer):
 
 
 def test_rows_are_aligned_by_their_thoughts(tokenizer):
-    long, short = row(tokenizer, c_thought=1, latent_steps=2), row(
-        tokenizer, c_thought=1, item=Encoded([25], [[31], [41]], [61, 62, 1]), latent_steps=1
+    long, short = (
+        row(tokenizer, c_thought=1, latent_steps=2),
+        row(tokenizer, c_thought=1, item=Encoded([25], [[31], [41]], [], [61, 62, 1]), latent_steps=1),
     )
     batch = pad_rows([long, short], pad_id=0)
     assert batch["input_ids"].tolist() == [
@@ -76,7 +77,9 @@ def test_examples_are_encoded_piece_by_piece(tokenizer):
     frame = Frame(tokenizer, LatentConfig(step_separator=";"))
     item = encode_examples(frame, [Example("2+3=", ("5", "7"), "7")])[0]
     assert tokenizer.decode(item.question) == "<bos>2+3=\n"
-    assert [tokenizer.decode(step) for step in item.steps] == ["5;", "7;"]
+    assert [tokenizer.decode(step) for step in item.steps] == ["5", "7"]
+    assert tokenizer.decode(item.separator) == ";"
+    assert tokenizer.decode(build_row(item, Stage(latent_steps=1), frame, random.Random(0)).ids[8:10]) == "7;"
     assert item.answer == [*tokenizer("7", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     with pytest.raises(DataError, match="example 1 has 14 tokens"):
         encode_examples(frame, [Example("2+3=", ("5", "7"), "7")], max_length=13)

@@ -41,10 +41,12 @@ def test_every_curriculum_trains_and_logs(curriculum, make_model, tokenizer, tmp
     entries = read_metrics(tmp_path / "metrics.jsonl")
     steps = [entry for entry in entries if "loss" in entry]
     assert [entry["step"] for entry in steps] == [1, 2, 3, 4, 5, 6]
-    assert all({"p", "K", "stage", "tokens", "answer_loss", "grad_norm", "learning_rate"} <= entry.keys() for entry in steps)
+    assert all(
+        {"p", "K", "stage", "tokens", "answer_loss", "grad_norm", "learning_rate"} <= entry.keys() for entry in steps
+    )
     if isinstance(curriculum, AnnealCurriculum):
-        assert [entry["p"] for entry in steps][0] == 0.9
-        assert [entry["p"] for entry in steps][-1] == 0.0
+        assert steps[0]["p"] == 0.9
+        assert steps[-1]["p"] == 0.0
         assert steps[0]["K"] == 1
         assert steps[-1]["K"] == 2
         assert {"latent_grad_norm_1", "latent_grad_norm_2"} <= steps[-1].keys()
@@ -78,7 +80,9 @@ def test_lora_is_merged_into_plain_weights(make_model, tokenizer, tmp_path):
     result = fit(model, tokenizer, CHAINS, WrittenCurriculum(), FAST, tmp_path, "test", lora=LoraSettings(rank=2))
     assert set(result.model.state_dict()) == names
     after = weights(result.model)
-    assert not torch.equal(after["model.layers.0.self_attn.q_proj.weight"], before["model.layers.0.self_attn.q_proj.weight"])
+    assert not torch.equal(
+        after["model.layers.0.self_attn.q_proj.weight"], before["model.layers.0.self_attn.q_proj.weight"]
+    )
     assert torch.equal(after["model.embed_tokens.weight"], before["model.embed_tokens.weight"])
 
 

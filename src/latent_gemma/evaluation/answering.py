@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from latent_gemma.errors import DataError
 from latent_gemma.model.prompt import Frame, pad_left
 from latent_gemma.model.thinking import ThoughtRecord
 
@@ -73,6 +74,9 @@ def answer_batch(
 
     Returns:
         The answers, the time they took and the thoughts.
+
+    Raises:
+        DataError: if a prompt is longer than the model allows.
     """
     latent = frame.latent
     if mode == "words":
@@ -82,6 +86,15 @@ def answer_batch(
     pad_id = frame.tokenizer.pad_token_id if frame.tokenizer.pad_token_id is not None else frame.end_id
     ids, mask = pad_left(rows, pad_id)
     ids, mask = ids.to(model.device), mask.to(model.device)
+    limit = model.config.max_position_embeddings
+    if ids.shape[1] >= limit:
+        longest = max(range(len(rows)), key=lambda i: len(rows[i]))
+        raise DataError(
+            f"question {longest + 1} of this batch has {len(rows[longest])} tokens with its thoughts, and the model takes "
+            f"{limit}",
+            "shorten it, or think fewer steps",
+        )
+    max_new_tokens = min(max_new_tokens, limit - ids.shape[1])
     record = ThoughtRecord()
     settings: dict[str, Any] = {"record": record, "p": p}
     if forced is not None:

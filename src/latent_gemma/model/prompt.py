@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latent_gemma.data.example import Example
 from latent_gemma.errors import ModelError
 from latent_gemma.model.config import LatentConfig
 
@@ -60,10 +59,6 @@ class Frame:
             raise ModelError("the tokenizer has no end-of-sequence token", "set tokenizer.eos_token")
         return int(self.tokenizer.eos_token_id)
 
-    def step_ids(self, steps: Sequence[str]) -> list[list[int]]:
-        """Ids of each written step, its separator included."""
-        return [self.text_ids(step + self.latent.step_separator) for step in steps]
-
     def latent_prompt(self, question: str, num_thoughts: int) -> list[int]:
         """Prompt that takes K latent steps and then answers; K = 0 answers at once."""
         latent = self.latent
@@ -72,10 +67,6 @@ class Frame:
     def words_prompt(self, question: str) -> list[int]:
         """Prompt that goes on with written steps."""
         return [*self.question_ids(question), self.latent.bot_id]
-
-    def target_ids(self, example: Example) -> list[int]:
-        """Ids of the answer and the end."""
-        return [*self.text_ids(example.answer), self.end_id]
 
 
 def append_thoughts(

@@ -14,7 +14,7 @@ from latent_gemma.data.example import Example
 from latent_gemma.evaluation.engine import EvalSettings, Evaluator
 from latent_gemma.evaluation.results import EvalReport, EvalRow
 from latent_gemma.inspection.lens import trace_examples
-from latent_gemma.inspection.tables import LEGEND, results_table
+from latent_gemma.inspection.tables import results_table
 from latent_gemma.inspection.verdict import verdict
 from latent_gemma.inspection.write import write_report
 from latent_gemma.model.config import LatentConfig
@@ -133,7 +133,7 @@ def run_demo(config: Demo) -> EvalReport:
             rows=tuple(rows),
             traces=tuple(traces),
             context={
-                "task": f"chains of {LENGTH} operations modulo 10, {len(tests)} test questions, none of them in training",
+                "task": f"chains of {LENGTH} operations modulo 10, {len(tests)} test questions, none in training",
                 "model": f"Gemma 2, {sum(p.numel() for p in model.parameters()):,} parameters",
                 "steps": ", ".join(f"{m.label} {max(1, round(m.steps * config.scale))}" for m in METHODS),
                 "time": f"{minutes:.1f} minutes", "machine": machine(), "seed": str(config.seed), **versions(),
@@ -142,7 +142,6 @@ def run_demo(config: Demo) -> EvalReport:
         )  # fmt: skip
         page = write_report(report, out)
     console.print(results_table(report))
-    console.print(LEGEND, style="dim")
     console.print(report.verdict, markup=False)
     console.print(f"{minutes:.1f} minutes; report: {page}", markup=False)
     console.print(f'next: latent-gemma ask {out} "{tests[1].question}" --thoughts', markup=False)

@@ -1,6 +1,7 @@
 """`latent-gemma eval`: accuracy with intervals over K and over p, the controls, and a report."""
 
-from dataclasses import dataclass, field
+import itertools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +32,7 @@ class Eval:
         p: shares of the token embedding to try besides the model's own, e.g. 0,0.5,1.
         mode: "latent" thinks; "words" writes its steps (a model trained by `train sft`).
         controls: measure zeroed, noise, swapped and pause thoughts.
-        out: folder of the report.
+        out: folder of the report; None takes the next free runs/eval-N.
         batch_size: questions answered at once.
         max_new_tokens: bound on generated tokens.
         traces: items whose thoughts the report shows.
@@ -45,12 +46,16 @@ class Eval:
     p: str = ""
     mode: Literal["latent", "words"] = "latent"
     controls: bool = True
-    out: Path = field(default_factory=lambda: Path("runs/eval"))
+    out: Path | None = None
     batch_size: int = 64
     max_new_tokens: int = 256
     traces: int = 5
     layers: bool = False
     seed: int = 0
+
+
+def _next_free() -> Path:
+    return next(path for n in itertools.count(1) if not (path := Path(f"runs/eval-{n}")).exists())
 
 
 def run_eval(config: Eval) -> Path:
@@ -73,7 +78,7 @@ def run_eval(config: Eval) -> Path:
         raise ConfigError(f"--p {config.p} holds a share outside [0, 1]", "give shares between 0 and 1")
     split = "test" if config.data.holdout or config.data.data.split(":")[0] in ("arithmetic", "chains") else "train"
     examples = load_examples(config.data.spec(split, config.seed))
-    with run_folder(config.out, resume=False) as out:
+    with run_folder(config.out or _next_free(), resume=False) as out:
         model, tokenizer = load_model(config.model)
         settings = EvalSettings(ks, ps, config.controls, config.batch_size, config.max_new_tokens, config.seed)
         label = (
@@ -95,10 +100,15 @@ def run_eval(config: Eval) -> Path:
             rows=tuple(rows),
             traces=tuple(traces),
             context={
-                "model": config.model, "model sha256": model_hash(config.model), "data": config.data.data,
-                "split": split, "items": str(len(examples)), "seed": str(config.seed), "machine": machine(), **versions(),
+                "model": config.model,
+                "model sha256": model_hash(config.model),
+                "data": f"{config.data.data} ({split})",
+                "items": str(len(examples)),
+                "seed": str(config.seed),
+                "machine": machine(),
+                **versions(),
             },
-        )  # fmt: skip
+        )
         console.print(results_table(report))
         for table in curve_tables(report):
             console.print(table)

@@ -113,6 +113,8 @@ def run_train(config: Sft | Coconut | Anneal) -> Path:
         steps = max(len(example.steps) for example in examples)
         if isinstance(curriculum, CoconutCurriculum):
             steps = min(steps, curriculum.max_latent_stage)
+        elif curriculum.max_latent_steps:
+            steps = curriculum.max_latent_steps
         # The scale of the latents is measured anew: the text stage has moved the embeddings.
         changes = {**vars(config.latent), "num_thoughts": steps * config.latent.c_thought, "embed_rms": None}
     settings = config.train

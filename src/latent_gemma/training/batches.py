@@ -21,12 +21,14 @@ class Encoded:
 
     Args:
         question: everything before `bot`.
-        steps: each written step with its separator.
+        steps: each written step, without its separator.
+        separator: what follows each written step.
         answer: the answer and the end token.
     """
 
     question: list[int]
     steps: list[list[int]]
+    separator: list[int]
     answer: list[int]
 
 
@@ -52,14 +54,16 @@ def encode_examples(frame: Frame, examples: Iterable[Example], max_length: int |
         return known[text]
 
     encoded = []
-    separator, end = frame.latent.step_separator, frame.end_id
+    separator, end = ids(frame.latent.step_separator), frame.end_id
     for number, example in enumerate(examples, start=1):
         item = Encoded(
             frame.question_ids(example.question),
-            [ids(step + separator) for step in example.steps],
+            [ids(step) for step in example.steps],
+            separator,
             [*ids(example.answer), end],
         )
-        length = len(item.question) + sum(map(len, item.steps)) + len(item.answer) + 2
+        written = sum(map(len, item.steps)) + len(item.steps) * len(separator)
+        length = len(item.question) + written + len(item.answer) + 2
         if max_length is not None and length > max_length:
             raise DataError(
                 f"example {number} has {length} tokens, more than the {max_length} the model allows",
@@ -89,8 +93,8 @@ def build_row(item: Encoded, stage: Stage, frame: Frame, rng: random.Random) -> 
         labels   .  .  .    .   .   .   .   s3  s3  eot  a   end
         anchors  .  .  .    s1  s1' s2  s2' .   .   .    .   .
 
-    The anchors of a step are its last c_thought tokens (the first thoughts of a shorter step have none): a result
-    stands at the end of its step.
+    The anchors of a step are its last c_thought tokens, the separator left out (the first thoughts of a shorter step
+    have none): a result stands at the end of its step.
 
     Args:
         item: the example.
@@ -108,7 +112,7 @@ def build_row(item: Encoded, stage: Stage, frame: Frame, rng: random.Random) -> 
     thinking = replaced
     if stage.max_thought_steps is not None:
         thinking = stage.max_thought_steps if stage.pad_thoughts else min(replaced, stage.max_thought_steps)
-    rest = [token for step in item.steps[replaced:] for token in step] if stage.keeps_rest else []
+    rest = [token for step in item.steps[replaced:] for token in (*step, *item.separator)] if stage.keeps_rest else []
     count = thinking * latent.c_thought
     anchors: list[int] = []
     for step in item.steps[: min(thinking, replaced)]:

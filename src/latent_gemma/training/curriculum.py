@@ -101,7 +101,9 @@ class AnnealCurriculum:
             under `gate_loss`.
         p_until: progress at which p reaches `p_end`, 0 to 1; the rest of the run stays there.
         gate_loss: loss under which a gated p may fall, nats.
-        grow_until: progress at which every written step has become a thought; 0 starts with all of them.
+        max_latent_steps: K grows to this many steps' worth of thoughts, the same for every example, because a prompt
+            cannot know how many steps its question needs; 0 takes the longest example's. Steps beyond it are dropped.
+        grow_until: progress at which K has grown to its end; 0 starts there. Until then later steps stay as text.
         anchor_weight: weight of the anchor loss at the beginning; 0 trains on the answer alone.
         anchor_until: progress at which the anchor has faded to 0.
         visibility_end: visibility of the question for positions after the thoughts at the end of the run; it falls
@@ -113,12 +115,13 @@ class AnnealCurriculum:
     p_shape: PShape = "linear"
     p_until: float = 0.7
     gate_loss: float = 0.5
+    max_latent_steps: int = 0
     grow_until: float = 0.0
     anchor_weight: float = 1.0
     anchor_until: float = 0.85
     visibility_end: float = 1.0
 
-    def stage_at(self, progress: float, position: float | None = None, longest: int = ALL_STEPS) -> Stage:
+    def stage_at(self, progress: float, position: float | None = None, longest: int = 1) -> Stage:
         """The stage at `progress`, 0 to 1, of the run.
 
         Args:
@@ -133,11 +136,14 @@ class AnnealCurriculum:
         done = min(1.0, at / self.p_until) if self.p_until > 0.0 else 1.0
         fallen = 0.5 - 0.5 * math.cos(math.pi * done) if self.p_shape == "cosine" else done
         grown = min(1.0, progress / self.grow_until) if self.grow_until > 0.0 else 1.0
-        steps = max(1, math.ceil(grown * longest))
+        most = self.max_latent_steps or longest
+        steps = max(1, math.ceil(grown * most))
         fade = max(0.0, 1.0 - progress / self.anchor_until) if self.anchor_until > 0.0 else 0.0
         return Stage(
             number=steps,
-            latent_steps=steps,
+            latent_steps=ALL_STEPS if steps >= most else steps,
+            max_thought_steps=steps,
+            pad_thoughts=True,
             p=self.p_start + (self.p_end - self.p_start) * fallen,
             anchor_weight=self.anchor_weight * fade,
             question_visibility=1.0 + (self.visibility_end - 1.0) * fallen,

@@ -1,0 +1,106 @@
+"""The evaluation measures what it says, on a model whose every answer can be checked by hand."""
+
+import itertools
+
+import pytest
+import torch
+
+from latent_gemma.data.chains import ChainConfig, chain_examples
+from latent_gemma.errors import DataError
+from latent_gemma.evaluation.answering import answer_batch
+from latent_gemma.evaluation.engine import EvalSettings, Evaluator
+from latent_gemma.evaluation.intervals import wilson_interval
+from latent_gemma.model import ThoughtRecord
+from latent_gemma.model.prompt import Frame
+from tests.conftest import EOT
+
+TESTS = list(itertools.islice(chain_examples(ChainConfig(2), "test", 0), 7))
+
+
+@pytest.fixture
+def evaluator(make_model, tokenizer):
+    def build(batch_size=3, **latent):
+        model = make_model(num_thoughts=2, bridge="linear", **latent)
+        settings = EvalSettings(ks=(0, 1, 2, 3), ps=(0.0, 1.0), batch_size=batch_size, max_new_tokens=4)
+        return Evaluator(model, tokenizer, TESTS, settings, "latent")
+
+    return build
+
+
+def test_every_setting_is_measured_once_with_its_controls(evaluator):
+    rows = evaluator().run()
+    settings = [(row.k, row.p, row.control) for row in rows]
+    assert settings == [
+        (2, 0.0, "none"), (0, None, "none"), (1, 0.0, "none"), (3, 0.0, "none"), (2, 1.0, "none"),
+        (2, 0.0, "zero"), (2, 0.0, "noise"), (2, 0.0, "swap"), (2, 0.0, "pause"),
+    ]  # fmt: skip
+    for row in rows:
+        assert row.total == len(TESTS)
+        assert (row.low, row.high) == wilson_interval(row.correct, row.total)
+        assert row.strict <= row.correct
+        assert row.passes_per_answer == pytest.approx(row.tokens_per_answer + row.k)
+        assert row.seconds_per_answer > 0
+
+
+@pytest.mark.parametrize("recurrence", ["append", "sequence"])
+def test_a_models_own_thoughts_put_back_give_its_own_answers(recurrence, evaluator):
+    measured = evaluator(recurrence=recurrence)
+    own = measured.measure(k=2)
+    again = measured.measure(k=2, forced=own.thoughts)
+    assert [answer.text for answer in again.answers] == [answer.text for answer in own.answers]
+
+
+@pytest.mark.parametrize("recurrence", ["append", "sequence"])
+def test_answers_and_thoughts_do_not_depend_on_the_batch(recurrence, evaluator):
+    small, large = evaluator(batch_size=1, recurrence=recurrence), evaluator(batch_size=7, recurrence=recurrence)
+    one, all_at_once = small.measure(k=2), large.measure(k=2)
+    assert [answer.text for answer in one.answers] == [answer.text for answer in all_at_once.answers]
+    for a, b in zip(one.thoughts, all_at_once.thoughts, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_controls_are_what_they_are_called(evaluator):
+    measured = evaluator()
+    own = measured.measure(k=2).thoughts
+    controls = measured.control_thoughts(own)
+    assert all(not thoughts.any() for thoughts in controls["zero"])
+    for noise, thoughts in zip(controls["noise"], own, strict=True):
+        torch.testing.assert_close(noise.norm(dim=-1), thoughts.norm(dim=-1))
+        assert not torch.allclose(noise, thoughts)
+    assert all(torch.equal(a, b) for a, b in zip(controls["swap"], [*own[1:], own[0]], strict=True))
+    token = measured.model.model.embed_tokens(torch.tensor([8]))[0]
+    assert all(torch.equal(thought, token) for thoughts in controls["pause"] for thought in thoughts)
+    assert "swap" not in measured.control_thoughts(own[:1])
+
+
+def test_a_control_reaches_the_thought_positions(evaluator, tokenizer):
+    measured = evaluator()
+    frame = Frame(tokenizer, measured.model.config.latent)
+    forced = [torch.full((2, 32), float(i)) for i in range(3)]
+    record = ThoughtRecord()
+    with measured.model.thinking(record=record):
+        batch = answer_batch(measured.model, frame, [e.question for e in TESTS[:3]], "latent", 2, forced=forced)
+    assert all(torch.equal(thoughts, given) for thoughts, given in zip(batch.thoughts, forced, strict=True))
+
+
+def test_words_are_split_into_reasoning_and_answer(make_model, tokenizer, monkeypatch):
+    model = make_model()
+    frame = Frame(tokenizer, model.config.latent)
+    ids = tokenizer("12", add_special_tokens=False)["input_ids"]
+    written = [ids[0], ids[1], EOT, ids[1], frame.end_id, 0]
+    cut = [ids[0]] * 6
+    prompt = len(frame.words_prompt("1+1="))
+    monkeypatch.setattr(
+        model, "generate", lambda x, **kw: torch.cat([x, torch.tensor([written, cut])], dim=1), raising=False
+    )
+    first, second = answer_batch(model, frame, ["1+1=", "1+1="], "words", max_new_tokens=6).answers
+    assert (first.reasoning, first.text, first.tokens, first.passes, first.finished) == ("12", "2", 5, 5, True)
+    assert (second.reasoning, second.text, second.tokens, second.finished) == ("111111", "", 6, False)
+    assert prompt > 0
+
+
+def test_a_prompt_longer_than_the_model_is_refused(make_model, tokenizer):
+    model = make_model()
+    frame = Frame(tokenizer, model.config.latent)
+    with pytest.raises(DataError, match="question 2 of this batch has 2104 tokens"):
+        answer_batch(model, frame, ["1", "1" * 2098], "latent", 2)

@@ -1,0 +1,159 @@
+"""The command line from end to end on tiny models, and one clear line for whatever cannot be done."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from transformers import LlamaConfig
+
+from latent_gemma.cli import VERBS, main
+from latent_gemma.model import LatentConfig
+from latent_gemma.model.tiny import save_tiny
+
+TINY = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(save_tiny(tmp_path_factory.mktemp("model"), latent=LatentConfig(num_thoughts=2), **TINY))
+
+
+def run(*args):
+    return main([str(arg) for arg in args])
+
+
+def test_train_evaluate_and_ask(model, tmp_path, capsys):
+    options = ["--data", "chains:length=2", "--limit", 32, "--steps", 3, "--batch-size", 8, "--log-every", 1]
+    words, coconut, anneal = tmp_path / "words", tmp_path / "coconut", tmp_path / "anneal"
+    assert run("train", "sft", "--model", model, "--out", words, "--rank", 2, "--step-separator", "", *options) == 0
+    assert run("train", "coconut", "--model", words, "--out", coconut, "--max-latent-stage", 2, *options) == 0
+    latent = ["--bridge", "mlp", "--adapter", "lora", "--trains", "thoughts", "--recurrence", "sequence"]
+    assert run("train", "anneal", "--model", words, "--out", anneal, *latent, *options) == 0
+    for folder, recipe in ((words, "sft"), (coconut, "coconut"), (anneal, "anneal")):
+        record = json.loads((folder / "run.json").read_text())
+        assert record["recipe"] == recipe
+        assert len(record["parent_sha256"]) == 64
+        assert {"torch", "transformers"} <= record["versions"].keys()
+        assert {path.name for path in folder.iterdir()} >= {"model", "run.json", "metrics.jsonl", "training.png"}
+    config = json.loads((anneal / "model" / "config.json").read_text())
+    assert config["latent"]["p"] == 0.0
+    assert config["latent"]["num_thoughts"] == 2
+    assert config["latent"]["step_separator"] == "", "the text stage's separator is inherited"
+
+    report = tmp_path / "report"
+    grid = ["--k", "0,1,2", "--p", "0,0.5,1", "--max-new-tokens", 4, "--batch-size", 4]
+    assert run("eval", coconut, "--data", "chains:length=2", "--limit", 6, *grid, "--layers", "--out", report) == 0
+    data = json.loads((report / "report.json").read_text())
+    assert {row["control"] for row in data["rows"]} == {"none", "zero", "noise", "swap", "pause"}
+    assert data["traces"][0]["steps"][0]["layers"]
+    assert {"report.html", "report.md", "accuracy_over_k.png"} <= {path.name for path in report.iterdir()}
+    assert (
+        run("eval", words, "--data", "chains:length=2", "--limit", 6, "--mode", "words", "--out", tmp_path / "w") == 0
+    )
+    capsys.readouterr()
+    assert run("ask", anneal, "1+2=", "--thoughts", "--max-new-tokens", 3) == 0
+    assert "entropy" in capsys.readouterr().out
+    assert run("ask", anneal, "1+2=", "--paths", 3) == 0
+    assert capsys.readouterr().out.count("%") == 3
+
+
+def test_chat_answers_line_by_line(model):
+    done = subprocess.run(
+        [sys.executable, "-m", "latent_gemma.cli", "chat", model, "--max-new-tokens", "3"],
+        input="1+2=\n3+4=\n", capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.rstrip("\n").split("\n")) >= 1
+
+
+def test_data_preview_and_generation(tmp_path, capsys):
+    out = tmp_path / "rows.jsonl"
+    assert run("data", "arithmetic", "--n", 20, "--ops", "add,sub,mul,div", "--digits", 2, "--out", out) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(rows) == 20
+    assert all(row["prompt"].startswith("Solve ") and "<answer>" in row["completion"] for row in rows)
+    capsys.readouterr()
+    assert run("data", "preview", "--data", out, "--rows", 2, "--latent-steps", 1) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("loss reads") == 2
+    assert "<thought>" in shown
+    assert run("data", "arithmetic", "--n", 5, "--out", out) == 2, "an existing file is not overwritten"
+
+
+def test_estimate_prints_memory_and_devices(capsys):
+    assert run("estimate", "--model", "google/gemma-2-2b-it") == 0
+    shown = capsys.readouterr().out
+    assert "2,614 M values" in shown
+    assert "A100 80 GB" in shown
+
+
+def test_every_verb_shows_its_options(capsys):
+    for verb in VERBS:
+        with pytest.raises(SystemExit) as stop:
+            run(*verb.split(), "--help")
+        assert stop.value.code == 0
+        assert f"usage: latent-gemma {verb}" in capsys.readouterr().out
+    assert run() == 0
+    assert all(verb in (shown := capsys.readouterr().out) or verb in shown for verb in ("demo",))
+
+
+@pytest.fixture
+def bad(tmp_path):
+    """Paths of things that cannot be used."""
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "broken.jsonl").write_text('{"question": "1", "answer": "1"}\n{"question": "2", "answer": null}\n')
+    (tmp_path / "nomodel").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "note.txt").write_text("mine")
+    LlamaConfig().save_pretrained(tmp_path / "llama")
+    return tmp_path
+
+
+CHAINS = ["--data", "chains", "--limit", "4"]
+TRAIN = ["train", "anneal", "--model", "MODEL", "--out", "TMP/out"]
+BAD_INPUT = [
+    (["fly"], "unknown verb 'fly'"),
+    (["train"], "train needs a second word"),
+    (["train", "grow"], "train 'grow' is no verb"),
+    ([*TRAIN, *CHAINS, "--colour", "red"], "unknown option --colour"),
+    (["train", "sft"], "missing --model"),
+    ([*TRAIN, *CHAINS, "--lr", "fast"], "--lr"),
+    ([*TRAIN, *CHAINS, "--p-shape", "steep"], "--p-shape"),
+    ([*TRAIN, "--data", "TMP/missing.jsonl"], "missing.jsonl"),
+    ([*TRAIN, "--data", "TMP/empty.jsonl"], "empty.jsonl"),
+    ([*TRAIN, "--data", "TMP/broken.jsonl"], "line 2"),
+    ([*TRAIN, "--data", "chains"], "--limit"),
+    ([*TRAIN, *CHAINS, "--c-thought", "0"], "c_thought"),
+    (["train", "sft", "--model", "TMP/nomodel", "--out", "TMP/out", *CHAINS], "is no model directory"),
+    (["train", "sft", "--model", "TMP/llama", "--out", "TMP/out", *CHAINS], "llama"),
+    (["train", "sft", "--model", "google/gemma-2-2b-it", "--out", "TMP/out", *CHAINS], "google/gemma-2-2b-it"),
+    (["train", "sft", "--model", "MODEL", "--out", "TMP/full", *CHAINS], "is not empty"),
+    (["train", "sft", "--model", "MODEL", "--out", "TMP/new", *CHAINS, "--resume"], "holds no checkpoint"),
+    ([*TRAIN, *CHAINS, "--trains", "thoughts"], "neither a thought adapter nor a bridge"),
+    (["eval", "MODEL", *CHAINS, "--k=-1"], "--k -1"),
+    (["eval", "MODEL", *CHAINS, "--k", "1,x"], "'x' is no number"),
+    (["eval", "MODEL", *CHAINS, "--p", "0,1.5"], "outside [0, 1]"),
+    (["ask", "MODEL", "1+1=", "--k=-2"], "--k -2"),
+    (["ask", "MODEL", "1+1=", "--p", "2"], "--p 2.0"),
+    (["ask", "MODEL", " "], "question is empty"),
+    (["ask", "MODEL", "1" * 3000], "tokens"),
+    (["ask", "TMP/nowhere", "1+1="], "there is no model at"),
+    (["estimate", "--model", "google/gemma-2-2b", "--k=-1"], "--k -1"),
+    (["data", "arithmetic", "--n", "0", "--out", "TMP/x.jsonl"], "--n 0"),
+    (["data", "arithmetic", "--n", "3", "--ops", "pow", "--out", "TMP/x.jsonl"], "pow"),
+]
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"), BAD_INPUT, ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else ""
+)
+def test_bad_input_is_told_in_one_line_and_leaves_nothing(args, expected, bad, model, capsys):
+    before = sorted(bad.rglob("*"))
+    code = run(*(arg.replace("TMP", str(bad)).replace("MODEL", model) for arg in args))
+    error = capsys.readouterr().err.rstrip("\n")
+    assert code == 2
+    assert error.startswith("latent-gemma: ")
+    assert "\n" not in error
+    assert expected in error
+    assert sorted(bad.rglob("*")) == before, "nothing half-written"
