@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 from latent_gemma.errors import LatentGemmaError
 
@@ -103,7 +103,8 @@ def parse(config_class: type, args: Sequence[str], verb: str) -> Any:
     try:
         with contextlib.redirect_stderr(stream):
             return tyro.cli(
-                Annotated[config_class, tyro.conf.OmitArgPrefixes],  # type: ignore[valid-type]
+                config_class,
+                config=(tyro.conf.OmitArgPrefixes,),
                 args=list(args),
                 prog=f"latent-gemma {verb}",
                 description=config_class.__doc__.split("\n")[0] if config_class.__doc__ else "",

@@ -88,7 +88,7 @@ def test_a_wrong_answer_is_named(answer, found):
         ({"question": "Q", "steps": ["a", None], "answer": "1"}, "'steps': expected a list of texts, found null in it"),
         ({"prompt": "Q", "completion": "<reasoning>a</reasoning>39"}, "column 'completion': expected <reasoning>"),
         ({"prompt": "Q", "completion": "<reasoning>a</reasoning><answer> </answer>"}, "column 'completion': expected"),
-        ({"ask": "Q", "reply": "1"}, "expected columns 'question' and 'answer', found ask, reply: rename them"),
+        ({"ask": "Q", "reply": "1"}, "expected columns 'question' and 'answer', found ask, reply: name them"),
         ({}, "found none"),
         ([1], "expected an object with named columns, found a list"),
         (3.5, "found a number"),

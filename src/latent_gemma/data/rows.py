@@ -137,7 +137,7 @@ def parse_row(row: Any, columns: FileColumns | None, steps_format: StepsFormat, 
     if names is None:
         raise DataError(
             f"{where}: expected columns 'question' and 'answer', found {', '.join(map(str, row)) or 'none'}",
-            "rename them, or name them with FileColumns",
+            "name them with --question-column and --answer-column",
         )
     question, answer = _text(row, names.question, where), _text(row, names.answer, where)
     if columns is None and names is _INSTRUCTION and row.get("input") not in (None, ""):

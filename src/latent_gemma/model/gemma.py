@@ -210,6 +210,9 @@ class LatentReasoningGemmaForCausalLM:
             ModelError: for any other architecture.
         """
         config = as_latent_config(base.config, latent or cls._default_latent())
+        # A GGUF file is dequantised on loading, but its configuration still says otherwise and forbids training.
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config
         model = LatentReasoningGemmaForCausalLM(config)
         model.load_state_dict(base.state_dict(), strict=False, assign=True)
         model.tie_weights()

@@ -74,7 +74,7 @@ def _train(method: _Method, config: Demo, out: Path) -> tuple[Any, Any, dict[str
     chains = chain_examples(ChainConfig(LENGTH), "train", config.seed)
     examples = list(itertools.islice(chains, steps * settings.batch_size))
     thinks = not isinstance(method.curriculum, WrittenCurriculum)
-    latent = {"num_thoughts": LENGTH if thinks else 0, "step_separator": "", "embed_rms": None}
+    latent: dict[str, Any] = {"num_thoughts": LENGTH if thinks else 0, "step_separator": "", "embed_rms": None}
     if method.parent is None:
         sizes = {"hidden_size": 128, "num_layers": 3, "intermediate_size": 256}
         model, tokenizer = build_tiny("gemma2", LatentConfig(**latent), seed=config.seed, **sizes), build_tokenizer()

@@ -27,7 +27,7 @@ class Eval:
 
     Args:
         model: a run folder, model directory, GGUF file or hub name.
-        data: the data; its held-out or test part is used.
+        data: the test part of generated and hub data; of a local file the held-out rows, or all without holdout.
         k: numbers of latent steps to try besides the model's own, e.g. 0,1,2,4,8.
         p: shares of the token embedding to try besides the model's own, e.g. 0,0.5,1.
         mode: "latent" thinks; "words" writes its steps (a model trained by `train sft`).
@@ -76,8 +76,9 @@ def run_eval(config: Eval) -> Path:
         raise ConfigError(f"--k {config.k} holds a negative number of latent steps", "give 0 or more")
     if any(not 0 <= p <= 1 for p in ps):
         raise ConfigError(f"--p {config.p} holds a share outside [0, 1]", "give shares between 0 and 1")
-    split = "test" if config.data.holdout or config.data.data.split(":")[0] in ("arithmetic", "chains") else "train"
-    examples = load_examples(config.data.spec(split, config.seed))
+    spec = config.data.spec("test", config.seed)
+    whole_file = not (spec.is_generated or spec.is_hub_name or spec.holdout)
+    examples = load_examples(spec)
     with run_folder(config.out or _next_free(), resume=False) as out:
         model, tokenizer = load_model(config.model)
         settings = EvalSettings(ks, ps, config.controls, config.batch_size, config.max_new_tokens, config.seed)
@@ -102,7 +103,7 @@ def run_eval(config: Eval) -> Path:
             context={
                 "model": config.model,
                 "model sha256": model_hash(config.model),
-                "data": f"{config.data.data} ({split})",
+                "data": f"{config.data.data} ({'whole file' if whole_file else 'held-out part'})",
                 "items": str(len(examples)),
                 "seed": str(config.seed),
                 "machine": machine(),

@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from latent_gemma.data.load import DataSpec
+from latent_gemma.data.rows import FileColumns
 from latent_gemma.errors import RunError
 from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.inspection.plots import plot_curves
@@ -38,19 +39,32 @@ class DataSettings:
         limit: use at most this many examples; needed for the generators.
         holdout: leave the last n rows of a local file to evaluation.
         steps_format: how GSM8K's steps are written: sentences, expressions, or their results alone.
+        question_column: name of the column that holds the question; published formats are recognised without.
+        steps_column: name of the column that holds the steps.
+        answer_column: name of the column that holds the answer.
     """
 
     data: str
     limit: int | None = None
     holdout: int = 0
-    steps_format: str = "natural"
+    steps_format: Literal["natural", "expression", "result"] = "natural"
+    question_column: str | None = None
+    steps_column: str | None = None
+    answer_column: str | None = None
 
     def spec(self, split: str, seed: int, limit: int | None = None) -> DataSpec:
         """The data specification of one split."""
+        named = {"question": self.question_column, "steps": self.steps_column, "answer": self.answer_column}
+        given = {name: column for name, column in named.items() if column is not None}
         return DataSpec(
-            source=self.data, split=split, limit=self.limit if limit is None else limit, seed=seed,
-            steps_format=self.steps_format, holdout=self.holdout,
-        )  # fmt: skip
+            source=self.data,
+            split=split,
+            limit=self.limit if limit is None else limit,
+            seed=seed,
+            steps_format=self.steps_format,
+            holdout=self.holdout,
+            columns=FileColumns(**given) if given else None,
+        )
 
 
 def versions() -> dict[str, str]:

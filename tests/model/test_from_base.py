@@ -1,0 +1,23 @@
+"""A plain Gemma in memory becomes a latent one."""
+
+import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM
+
+from latent_gemma.model import LatentReasoningGemmaForCausalLM
+
+
+def test_weights_are_shared_and_a_gguf_mark_is_dropped():
+    config = Gemma2Config(
+        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16,
+    )  # fmt: skip
+    base = Gemma2ForCausalLM(config).eval()
+    base.config.quantization_config = {"quant_method": "gguf"}
+    model = LatentReasoningGemmaForCausalLM.from_base(base, {"bridge": "linear"})
+    assert not hasattr(model.config, "quantization_config")
+    assert model.model.embed_tokens.weight.data_ptr() == base.model.embed_tokens.weight.data_ptr()
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert not model.training
+    assert model.config.latent.embed_rms > 0
+    ids = torch.tensor([[20, 21, 22]])
+    torch.testing.assert_close(model(ids).logits, base(ids).logits)

@@ -1,0 +1,49 @@
+"""The main job: a small twin that always runs, and the whole of it with its bars."""
+
+import json
+
+import pytest
+
+from latent_gemma.cli import main
+from latent_gemma.inspection.select import control_rows, main_rows
+from latent_gemma.recipes.demo import METHODS, Demo, run_demo
+
+
+def test_the_demo_writes_models_and_a_report(tmp_path, capsys):
+    out = tmp_path / "demo"
+    report = run_demo(Demo(out=out, items=12, scale=0.01))
+    labels = list(dict.fromkeys(row.label for row in report.rows))
+    assert labels == ["no reasoning", "words", "COCONUT", "annealed"]
+    for method in METHODS:
+        folder = out / method.label.lower().replace(" ", "-")
+        assert json.loads((folder / "run.json").read_text())["recipe"] == "demo"
+        assert (folder / "model" / "model.safetensors").is_file()
+    names = {path.name for path in out.iterdir()}
+    assert {
+        "report.html",
+        "report.json",
+        "accuracy_over_k.png",
+        "accuracy_over_p.png",
+        "controls.png",
+        "model",
+    } <= names
+    shown = capsys.readouterr().out
+    assert all(label in shown for label in ("words", "COCONUT", "annealed"))
+    assert report.verdict.split(":")[0] in shown.replace("\n", " ")
+    assert main(["ask", str(out), "1+2+3+4+5=", "--thoughts", "--max-new-tokens", "3"]) == 0
+    assert main(["demo", "--out", str(out)]) == 2, "a finished demo is not overwritten"
+
+
+@pytest.mark.slow
+def test_the_demo_meets_its_bars(tmp_path):
+    rows = run_demo(Demo(out=tmp_path / "demo")).rows
+    mains = main_rows(rows)
+    none, annealed, coconut = mains["no reasoning"], mains["annealed"], mains["COCONUT"]
+    assert annealed.p == 0.0
+    assert annealed.accuracy >= 0.95
+    assert none.accuracy < 0.5
+    for name in ("zero", "swap"):
+        assert control_rows(rows, annealed)[name].accuracy < 0.5
+        assert control_rows(rows, coconut)[name].low < none.high
+    assert coconut.accuracy >= none.accuracy + 0.20
+    assert coconut.low > none.high
