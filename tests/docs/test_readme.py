@@ -37,8 +37,3 @@ def test_continuous_integration_runs_the_readmes_test_command():
 
 def test_no_placeholder_is_left():
     assert not re.findall(r"^[A-Z]+_[A-Z]+$", README, re.MULTILINE)
-
-
-def test_pictures_exist():
-    for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
-        assert (ROOT / path).is_file(), path

@@ -1,0 +1,51 @@
+"""The thought lens reads what the model's own head says of the state that is fed back."""
+
+import itertools
+
+import pytest
+import torch
+
+from latent_gemma.data.chains import ChainConfig, chain_examples
+from latent_gemma.inspection.lens import read_thoughts, trace_examples
+from latent_gemma.model import ThoughtRecord
+from latent_gemma.model.prompt import Frame
+
+
+@pytest.mark.parametrize("recurrence", ["append", "sequence"])
+def test_a_thought_says_what_the_head_makes_of_the_state_before_it(recurrence, make_model, tokenizer):
+    model = make_model(recurrence=recurrence, num_thoughts=3)
+    steps = read_thoughts(model, tokenizer, "1+2=", 3, top=2, layers=True)
+    ids = torch.tensor([Frame(tokenizer, model.config.latent).latent_prompt("1+2=", 3)])
+    record = ThoughtRecord()
+    with model.thinking(record=record), torch.no_grad():
+        logits = model(ids).logits[0]
+    assert [step.step for step in steps] == [1, 2, 3]
+    for k, step in enumerate(steps):
+        if recurrence == "append":
+            state = logits[ids.shape[1] - 5 + k]  # the position before thought k
+        else:
+            state = model.project(record.source[k][0])
+        probabilities = state.softmax(-1)
+        best = probabilities.topk(2)
+        assert step.tokens == tuple(tokenizer.decode([i]) for i in best.indices.tolist())
+        assert step.probabilities == pytest.approx(best.values.tolist(), rel=1e-4)
+        entropy = -(probabilities * probabilities.log()).sum().item()
+        assert step.entropy_nats == pytest.approx(entropy, rel=1e-4)
+        assert step.norm == pytest.approx(record.inputs[k][0].norm().item(), rel=1e-4)
+        assert len(step.layers) == model.config.num_hidden_layers + 1
+    if recurrence == "append":
+        assert all(step.layers[-1] == step.tokens[0] for step in steps), "the last layer is what the head reads"
+
+
+def test_traces_name_the_step_each_thought_stands_for(make_model, tokenizer):
+    model = make_model(num_thoughts=4, c_thought=2)
+    examples = list(itertools.islice(chain_examples(ChainConfig(2), "test", 0), 2))
+    traces = trace_examples(model, tokenizer, examples, "latent", 4)
+    for trace, example in zip(traces, examples, strict=True):
+        assert (trace.question, trace.expected) == (example.question, example.answer)
+        first, second = example.steps
+        assert [step.target for step in trace.steps] == [first, first, second, second]
+
+
+def test_no_thoughts_nothing_to_read(make_model, tokenizer):
+    assert read_thoughts(make_model(), tokenizer, "1+2=", 0) == []
