@@ -21,10 +21,8 @@ def test_a_thought_says_what_the_head_makes_of_the_state_before_it(recurrence, m
         logits = model(ids).logits[0]
     assert [step.step for step in steps] == [1, 2, 3]
     for k, step in enumerate(steps):
-        if recurrence == "append":
-            state = logits[ids.shape[1] - 5 + k]  # the position before thought k
-        else:
-            state = model.project(record.source[k][0])
+        # in "append" the state fed back is that of the position before thought k
+        state = logits[ids.shape[1] - 5 + k] if recurrence == "append" else model.project(record.source[k][0])
         probabilities = state.softmax(-1)
         best = probabilities.topk(2)
         assert step.tokens == tuple(tokenizer.decode([i]) for i in best.indices.tolist())

@@ -119,6 +119,8 @@ class LatentConfig:
 class LatentConfigMixin:
     """What the three latent Gemma configurations share: a nested `latent` that survives JSON."""
 
+    latent: Any
+
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)  # type: ignore[misc]
         self.latent = LatentConfig.from_value(self.latent)
@@ -179,7 +181,8 @@ def as_latent_config(config: PreTrainedConfig, latent: LatentConfig | dict[str, 
         ModelError: for an architecture that is none of the three.
     """
     if isinstance(config, LatentConfigMixin):
-        target, latent = type(config), LatentConfig.from_value(config.latent if latent is None else latent)
+        target: Any = type(config)
+        latent = LatentConfig.from_value(config.latent if latent is None else latent)
     elif config.model_type in LATENT_CONFIGS:
         target, latent = LATENT_CONFIGS[config.model_type], LatentConfig.from_value(latent)
     else:

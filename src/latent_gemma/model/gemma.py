@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from transformers import (
     Gemma3TextModel,
     GemmaForCausalLM,
     GemmaModel,
+    GenerationMixin,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -59,8 +60,8 @@ def _init_latent_weights(module: nn.Module) -> None:
 class _LatentWeights:
     """What decoder and causal-LM classes share: how latent weights start, and which stay in float32."""
 
-    _keys_to_ignore_on_load_missing: ClassVar = [r"bridge\.", PREFIX]
-    _keep_in_fp32_modules_strict: ClassVar = {"bridge"}
+    _keys_to_ignore_on_load_missing: set[str] | list[str] | None = [r"bridge\.", PREFIX]  # noqa: RUF012
+    _keep_in_fp32_modules_strict: set[str] | list[str] | None = {"bridge"}  # noqa: RUF012
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -101,7 +102,14 @@ class LatentGemma3TextModel(_LatentWeights, LatentDecoder, Gemma3TextModel):
         self.post_init()
 
 
-class LatentReasoningGemmaForCausalLM:
+if TYPE_CHECKING:
+    # Every instance is a stock causal-LM model too: the families below put this class in front of one.
+    class _Stock(PreTrainedModel, GenerationMixin): ...
+else:
+    _Stock = object
+
+
+class LatentReasoningGemmaForCausalLM(_Stock):
     """A Gemma that reasons in continuous latent space.
 
     Calling this class, or its `from_pretrained`, looks at the configuration and gives the class of the right family.
@@ -144,18 +152,18 @@ class LatentReasoningGemmaForCausalLM:
     def __init__(self, config: PreTrainedConfig) -> None:
         config = as_latent_config(config, None if hasattr(config, "latent") else self._default_latent())
         # The stock class would build the stock decoder first; past it, its few lines stand here.
-        PreTrainedModel.__init__(self, config)  # type: ignore[arg-type]
+        PreTrainedModel.__init__(self, config)
         self.model = self.decoder_class(config)
         self.vocab_size = config.vocab_size
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.post_init()  # type: ignore[attr-defined]
+        self.post_init()
 
     @staticmethod
     def _default_latent() -> LatentConfig:
         return LatentConfig(num_thoughts=LatentReasoningGemmaForCausalLM.DEFAULT_CONFIG["continuous_thoughts"])
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]
         cls,
         pretrained_model_name_or_path: Any,
         *args: Any,
@@ -189,8 +197,8 @@ class LatentReasoningGemmaForCausalLM:
         if latent is None and getattr(config, "latent", None) is None:
             latent = cls._default_latent()
         config = as_latent_config(config, latent)
-        loader = super(LatentReasoningGemmaForCausalLM, _FAMILIES[config.model_type])
-        model = loader.from_pretrained(pretrained_model_name_or_path, *args, config=config, **kwargs)  # type: ignore[misc]
+        loader: Any = super(LatentReasoningGemmaForCausalLM, _FAMILIES[config.model_type])
+        model = loader.from_pretrained(pretrained_model_name_or_path, *args, config=config, **kwargs)
         if config.latent.embed_rms is None:
             model.model.calibrate()
         return model
@@ -224,12 +232,12 @@ class LatentReasoningGemmaForCausalLM:
     def project(self, hidden_states: Tensor) -> Tensor:
         """Logits [..., V] of final hidden states [..., D], through the model's own head, final softcap included."""
         logits = self.lm_head(hidden_states)
-        cap = getattr(self.config, "final_logit_softcapping", None)  # type: ignore[attr-defined]
+        cap = getattr(self.config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
     def forward(self, *args: Any, **kwargs: Any) -> CausalLMOutputWithPast:
         """As the stock causal-LM forward; positions that hold the thought id take the hidden state before them."""
-        return super().forward(*args, project=self.project, **kwargs)  # type: ignore[misc]
+        return super().forward(*args, project=self.project, **kwargs)
 
     def generate(self, inputs: Tensor | None = None, *args: Any, num_thoughts: int | None = None, **kwargs: Any) -> Any:
         """As `GenerationMixin.generate`, with an option to let bare prompts think.
@@ -244,19 +252,23 @@ class LatentReasoningGemmaForCausalLM:
         Returns:
             As `GenerationMixin.generate`.
         """
-        latent: LatentConfig = self.config.latent  # type: ignore[attr-defined]
+        latent: LatentConfig = self.config.latent
         if num_thoughts is None and self.tokenizer is not None:
             num_thoughts = latent.num_thoughts
         if num_thoughts is not None:
-            key = "input_ids" if inputs is None else None
-            ids = kwargs.pop("input_ids") if key else inputs
+            ids: Tensor = kwargs.pop("input_ids") if inputs is None else inputs
             inputs, mask = append_thoughts(ids, kwargs.pop("attention_mask", None), latent, num_thoughts)
             kwargs["attention_mask"] = mask
-        config = kwargs.get("generation_config") or self.generation_config  # type: ignore[attr-defined]
+        config = kwargs.get("generation_config") or self.generation_config
         kwargs.setdefault("suppress_tokens", sorted({*(config.suppress_tokens or ()), latent.thought_id}))
         return super().generate(inputs, *args, **kwargs)  # type: ignore[misc]
 
-    def _reorder_cache(self, past_key_values: Cache, beam_idx: Tensor) -> Cache:
+    @staticmethod
+    def create_masks_for_generate(attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
+        """Hand the padding mask on: a prompt with thoughts is several decoder calls, each with its own mask."""
+        return attention_mask
+
+    def _reorder_cache(self, past_key_values: Cache, beam_idx: torch.LongTensor) -> Cache:
         """Reorder a cache for beam search, with what it remembers of the rollout."""
         past_key_values.reorder_cache(beam_idx)
         state = getattr(past_key_values, "latent_state", None)
@@ -285,7 +297,7 @@ class LatentReasoningGemmaForCausalLM:
 
     def set_latent(self, **changes: Any) -> None:
         """Replace fields of the latent configuration that need no rebuilding (p, num_thoughts, visibility, ...)."""
-        update_latent(self.config, **changes)  # type: ignore[attr-defined]
+        update_latent(self.config, **changes)
 
     def freeze_phases(self) -> int:
         """Let exactly the parameters train that `latent.trains` names.
@@ -296,9 +308,9 @@ class LatentReasoningGemmaForCausalLM:
         Raises:
             ConfigError: if that is none.
         """
-        everything = self.config.latent.trains == "all"  # type: ignore[attr-defined]
+        everything = self.config.latent.trains == "all"
         total = 0
-        for name, parameter in self.named_parameters():  # type: ignore[attr-defined]
+        for name, parameter in self.named_parameters():
             parameter.requires_grad_(everything or is_latent_parameter(name))
             total += parameter.numel() if parameter.requires_grad else 0
         if total == 0:
@@ -346,7 +358,7 @@ _FAMILIES: dict[str, type[LatentReasoningGemmaForCausalLM]] = {
 def register() -> None:
     """Make `AutoConfig`, `AutoModel` and `AutoModelForCausalLM` know the latent classes; safe to call twice."""
     for model_type, family in _FAMILIES.items():
-        config_class: Any = family.config_class  # type: ignore[attr-defined]
+        config_class: Any = family.config_class
         AutoConfig.register(model_type, config_class, exist_ok=True)
         AutoModel.register(config_class, family.decoder_class, exist_ok=True)
         AutoModelForCausalLM.register(config_class, family, exist_ok=True)

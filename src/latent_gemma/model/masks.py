@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache
 
@@ -65,7 +66,11 @@ def biased_masks(
         allowed = keys <= queries
         if layer_type == "sliding_attention":
             allowed = allowed & (keys > queries - config.sliding_window)
-        window = slice(offset, offset + kv_length)
-        padding = None if attention_mask is None else attention_mask[:, window].bool()
-        masks[layer_type] = _biased_mask(allowed[None], key_bias[:, window], after_thoughts, dtype, padding)
+        # A static cache has more keys than have been seen; causality hides the rest, whatever it is filled with.
+        unseen = max(0, offset + kv_length - key_bias.shape[1])
+        bias = functional.pad(key_bias, (0, unseen))[:, offset : offset + kv_length]
+        padding = None
+        if attention_mask is not None:
+            padding = functional.pad(attention_mask, (0, unseen))[:, offset : offset + kv_length].bool()
+        masks[layer_type] = _biased_mask(allowed[None], bias, after_thoughts, dtype, padding)
     return masks if hasattr(config, "layer_types") else masks["full_attention"]

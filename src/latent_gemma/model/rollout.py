@@ -64,6 +64,12 @@ class LatentDecoder(nn.Module):
     """Mixin that gives a stock Gemma decoder its latent phase; a sequence without thoughts runs the stock forward."""
 
     thinking: Thinking = Thinking()
+    # What the stock decoder beside this mixin brings.
+    config: Any
+    layers: nn.ModuleList
+    embed_tokens: Any
+    gradient_checkpointing: bool
+    bridge: Bridge | None
 
     def build_latent(self) -> None:
         """Add the bridge and the thought adapters that the configuration asks for (identity start)."""
@@ -119,16 +125,19 @@ class LatentDecoder(nn.Module):
         Returns:
             As the stock decoder, hidden states of all T positions.
         """
-        thought = None if input_ids is None else input_ids == self.config.latent.thought_id
-        if thought is not None and bool(thought.any()):
+        thought = None if input_ids is None else torch.eq(input_ids, self.config.latent.thought_id)
+        if input_ids is not None and thought is not None and bool(thought.any()):
             rollout = _Rollout(self, thought, attention_mask, position_ids, past_key_values, project, use_cache, kwargs)
             return rollout.run(input_ids)
 
         state: CacheState | None = getattr(past_key_values, "latent_state", None)
         bias = None
         if state is not None and state.key_bias is not None:
-            batch, length = (input_ids if input_ids is not None else inputs_embeds).shape[:2]
-            start = past_key_values.get_seq_length()
+            given = input_ids if input_ids is not None else inputs_embeds
+            if given is None or past_key_values is None or isinstance(attention_mask, dict):
+                raise ModelError("a continued prompt with thoughts needs ids and a padding mask", "pass input_ids")
+            batch, length = given.shape[:2]
+            start = int(past_key_values.get_seq_length())
             bias = nn.functional.pad(state.key_bias, (0, start + length - state.length))
             after = torch.ones((batch, length), dtype=torch.bool, device=bias.device)
             attention_mask = biased_masks(
@@ -144,8 +153,9 @@ class LatentDecoder(nn.Module):
             **kwargs,
         )
         if isinstance(output, BaseModelOutputWithPast) and output.past_key_values is not None:
-            cache = output.past_key_values
-            cache.latent_state = CacheState(cache.get_seq_length(), output.last_hidden_state[:, -1], bias)
+            cache: Any = output.past_key_values
+            last_hidden: Any = output.last_hidden_state
+            cache.latent_state = CacheState(int(cache.get_seq_length()), last_hidden[:, -1], bias)
         return output
 
     def decoder_call(self, **kwargs: Any) -> BaseModelOutputWithPast:
@@ -192,6 +202,7 @@ class _Rollout:
         if self.latent.embed_rms is None:
             decoder.calibrate()
             self.latent = decoder.config.latent
+        self.embed_rms = float(self.latent.embed_rms or 0.0)
         self.settings: Thinking = decoder.thinking
         self.p = self.latent.p if self.settings.p is None else self.settings.p
         self.record = self.settings.record
@@ -206,7 +217,7 @@ class _Rollout:
             not self.replays and (decoder.config.use_cache if use_cache is None else use_cache)
         )
         if self.replays:
-            self.cache: Cache = SegmentCache.empty(decoder.config.num_hidden_layers)
+            self.cache: Any = SegmentCache.empty(decoder.config.num_hidden_layers)
         elif past_key_values is not None:
             self.cache = past_key_values
         else:
@@ -238,8 +249,8 @@ class _Rollout:
         tokens = None
         fed = torch.zeros((), device=hidden.device, dtype=torch.promote_types(hidden.dtype, torch.float32))
         if self.p < 1.0:
-            fed = latent_from_hidden(hidden, decoder.bridge, latent.embed_rms)
-            fed = self.settings.perturb(fed, latent.embed_rms)
+            fed = latent_from_hidden(hidden, decoder.bridge, self.embed_rms)
+            fed = self.settings.perturb(fed, self.embed_rms)
         if self.p > 0.0:
             with torch.no_grad():
                 tokens = self.project(hidden).argmax(-1)
@@ -277,7 +288,8 @@ class _Rollout:
                 **self.kwargs,
             )
         self.outputs.append(output)
-        return output.last_hidden_state
+        hidden: Any = output.last_hidden_state
+        return hidden
 
     def next_cache(self) -> Cache:
         """The cache for the call that follows one made with `self.cache`."""
@@ -297,7 +309,7 @@ class _Rollout:
     @contextmanager
     def _layers_replay(self):
         """Have each layer checkpoint through our function, which keeps the cache and the phase right."""
-        layers = list(self.decoder.layers)
+        layers: list[Any] = list(self.decoder.layers)
         kept = [(layer._gradient_checkpointing_func, layer._can_checkpoint_with_cache) for layer in layers]
         for layer in layers:
             layer._gradient_checkpointing_func, layer._can_checkpoint_with_cache = _replay_in_phase, True
@@ -327,7 +339,7 @@ class _Rollout:
             hidden_states=all_hidden,
         )
 
-    def _join(self, calls: list[BaseModelOutputWithPast]) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+    def _join(self, calls: list[Any]) -> tuple[Tensor, tuple[Tensor, ...] | None]:
         hidden = torch.cat([call.last_hidden_state for call in calls], dim=1)
         if calls[0].hidden_states is None:
             return hidden, None

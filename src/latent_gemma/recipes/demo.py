@@ -55,10 +55,11 @@ class _Method:
 
 
 METHODS = (
-    _Method("no reasoning", None, WrittenCurriculum("none"), 400),
-    _Method("words", None, WrittenCurriculum("words"), 400),
-    _Method("COCONUT", "words", CoconutCurriculum(first_stage=1, max_latent_stage=LENGTH, uniform_prob=0.1), 400),
-    _Method("annealed", "words", AnnealCurriculum(p_until=0.7, anchor_weight=1.0, anchor_until=0.85), 300),
+    # As many steps as the longer of the latent models has had in both its stages.
+    _Method("no reasoning", None, WrittenCurriculum("none"), 660),
+    _Method("words", None, WrittenCurriculum("words"), 300),
+    _Method("COCONUT", "words", CoconutCurriculum(first_stage=1, max_latent_stage=LENGTH, uniform_prob=0.1), 360),
+    _Method("annealed", "words", AnnealCurriculum(grow_until=0.35, p_until=0.7, anchor_until=0.85), 270),
 )
 SETTINGS = TrainSettings(batch_size=64, lr=2e-3, warmup=0.05, log_every=10)
 
