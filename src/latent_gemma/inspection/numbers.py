@@ -16,7 +16,7 @@ def percent(share: float) -> str:
 
 
 def with_interval(row: EvalRow) -> str:
-    """Accuracy of a row in percent with its 95 % interval: "98.1 [96.5–99.0]".
+    """Accuracy of a row in percent with its 95 % interval: "98.1 [96.5–99.0]", "100.0 [99.2–100]".
 
     Args:
         row: the row.
@@ -24,7 +24,8 @@ def with_interval(row: EvalRow) -> str:
     Returns:
         The text, without a percent sign.
     """
-    return f"{percent(row.accuracy)} [{percent(row.low)}–{percent(row.high)}]"
+    high = "100" if row.correct == row.total else percent(row.high)
+    return f"{percent(row.accuracy)} [{percent(row.low)}–{high}]"
 
 
 def milliseconds(seconds: float) -> str:
