@@ -1,10 +1,27 @@
-"""Keys and values of a rollout under gradient checkpointing: replaying a call must not change them."""
+"""What a rollout keeps between its calls: a cache that checkpointing can replay, and a note on a stock one."""
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
 KeyValue = tuple[Tensor, Tensor]
+
+
+@dataclass
+class CacheState:
+    """What a cache has to remember besides keys and values, kept as its attribute `latent_state`.
+
+    Args:
+        length: positions in the cache when this was written.
+        last_hidden: final hidden state of the last position, [B, D]; what a thought that comes next would feed back.
+        key_bias: bias per key for every later position, [B, length], or None where there is none.
+    """
+
+    length: int
+    last_hidden: Tensor
+    key_bias: Tensor | None
 
 
 class SegmentCache(Cache):

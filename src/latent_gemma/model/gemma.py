@@ -35,10 +35,10 @@ from latent_gemma.model.config import (
     as_latent_config,
     update_latent,
 )
+from latent_gemma.model.decoder import LatentDecoder
 from latent_gemma.model.feedback import ZeroLinear
 from latent_gemma.model.paths import generate_answer
 from latent_gemma.model.prompt import append_thoughts
-from latent_gemma.model.rollout import LatentDecoder
 from latent_gemma.model.thinking import Thinking
 
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")

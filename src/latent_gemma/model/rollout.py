@@ -24,29 +24,14 @@ from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from latent_gemma.errors import ModelError
-from latent_gemma.model.adapters import current_thought_mask, install_thought_adapters, thought_phase
-from latent_gemma.model.cache import SegmentCache
-from latent_gemma.model.config import LatentConfig, update_latent
-from latent_gemma.model.feedback import Bridge, latent_from_hidden, mix_inputs
+from latent_gemma.model.adapters import current_thought_mask, thought_phase
+from latent_gemma.model.cache import CacheState, SegmentCache
+from latent_gemma.model.config import LatentConfig
+from latent_gemma.model.feedback import latent_from_hidden, mix_inputs
 from latent_gemma.model.masks import biased_masks
 from latent_gemma.model.thinking import Thinking
 
 Project = Callable[[Tensor], Tensor]
-
-
-@dataclass
-class CacheState:
-    """What a cache has to remember besides keys and values, kept as its attribute `latent_state`.
-
-    Args:
-        length: positions in the cache when this was written.
-        last_hidden: final hidden state of the last position, [B, D]; what a thought that comes next would feed back.
-        key_bias: bias per key for every later position, [B, length], or None where there is none.
-    """
-
-    length: int
-    last_hidden: Tensor
-    key_bias: Tensor | None
 
 
 def _replay_in_phase(function: Callable[..., Any], *args: Any) -> Any:
@@ -60,124 +45,34 @@ def _replay_in_phase(function: Callable[..., Any], *args: Any) -> Any:
     return checkpoint(run, *args, use_reentrant=False)
 
 
-class LatentDecoder(nn.Module):
-    """Mixin that gives a stock Gemma decoder its latent phase; a sequence without thoughts runs the stock forward."""
+@dataclass(frozen=True)
+class _Bias:
+    """Bias per key [B, T_keys] and the positions of this forward it applies to [B, T]."""
 
-    thinking: Thinking = Thinking()
-    # What the stock decoder beside this mixin brings.
-    config: Any
-    layers: nn.ModuleList
-    embed_tokens: Any
-    gradient_checkpointing: bool
-    bridge: Bridge | None
-
-    def build_latent(self) -> None:
-        """Add the bridge and the thought adapters that the configuration asks for (identity start)."""
-        latent: LatentConfig = self.config.latent
-        self.bridge = None if latent.bridge == "identity" else Bridge(self.config.hidden_size, latent.bridge)
-        install_thought_adapters(self.layers, latent.adapter, latent.lora_rank, latent.lora_alpha)
-
-    @torch.no_grad()
-    def calibrate(self) -> None:
-        """Measure the scale of what layer 0 sees and write it to the configuration as `embed_rms`.
-
-        Rows of the embedding that are zero (padding) are left out; the median over rows keeps a few unused ones
-        from moving it.
-
-        Raises:
-            ModelError: if the decoder scales `inputs_embeds` again; a thought would then arrive at the wrong scale.
-        """
-        ids = torch.arange(min(4, self.config.vocab_size), device=self.embed_tokens.weight.device)[None]
-        embeds = self.embed_tokens(ids)
-        by_ids = super().forward(input_ids=ids, use_cache=False).last_hidden_state
-        by_embeds = super().forward(inputs_embeds=embeds, use_cache=False).last_hidden_state
-        if not torch.equal(by_ids, by_embeds):
-            raise ModelError(
-                "this decoder scales inputs_embeds inside its forward", "use transformers 5.12 or newer, which does not"
-            )
-        scale = (embeds.float().norm() / self.embed_tokens.weight[ids].float().norm().clamp_min(1e-30)).item()
-        rms = torch.cat([rows.float().pow(2).mean(-1).sqrt() for rows in self.embed_tokens.weight.split(65536)])
-        update_latent(self.config, embed_rms=rms[rms > 0].median().item() * scale)
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | dict[str, Tensor] | None = None,
-        position_ids: Tensor | None = None,
-        past_key_values: Cache | None = None,
-        inputs_embeds: Tensor | None = None,
-        use_cache: bool | None = None,
-        project: Project | None = None,
-        **kwargs: Any,
-    ) -> BaseModelOutputWithPast:
-        """Run the decoder; wherever `input_ids` holds the thought id, the position before is fed back.
-
-        Args:
-            input_ids: [B, T].
-            attention_mask: padding, [B, T_past + T].
-            position_ids: [B, T]; counted from the cache when omitted, as in the stock decoder.
-            past_key_values: a cache to continue and extend.
-            inputs_embeds: [B, T, D] instead of ids; then no position is a thought.
-            use_cache: return a cache.
-            project: hidden states [..., D] to logits [..., V]; needed while p > 0, given by the causal-LM class.
-            **kwargs: as the stock decoder.
-
-        Returns:
-            As the stock decoder, hidden states of all T positions.
-        """
-        thought = None if input_ids is None else torch.eq(input_ids, self.config.latent.thought_id)
-        if input_ids is not None and thought is not None and bool(thought.any()):
-            rollout = _Rollout(self, thought, attention_mask, position_ids, past_key_values, project, use_cache, kwargs)
-            return rollout.run(input_ids)
-
-        state: CacheState | None = getattr(past_key_values, "latent_state", None)
-        bias = None
-        if state is not None and state.key_bias is not None:
-            given = input_ids if input_ids is not None else inputs_embeds
-            if given is None or past_key_values is None or isinstance(attention_mask, dict):
-                raise ModelError("a continued prompt with thoughts needs ids and a padding mask", "pass input_ids")
-            batch, length = given.shape[:2]
-            start = int(past_key_values.get_seq_length())
-            bias = nn.functional.pad(state.key_bias, (0, start + length - state.length))
-            after = torch.ones((batch, length), dtype=torch.bool, device=bias.device)
-            attention_mask = biased_masks(
-                self.config, attention_mask, past_key_values, start, bias, after, self.embed_tokens.weight.dtype
-            )
-        output = super().forward(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            inputs_embeds=inputs_embeds,
-            use_cache=use_cache,
-            **kwargs,
-        )
-        if isinstance(output, BaseModelOutputWithPast) and output.past_key_values is not None:
-            cache: Any = output.past_key_values
-            last_hidden: Any = output.last_hidden_state
-            cache.latent_state = CacheState(int(cache.get_seq_length()), last_hidden[:, -1], bias)
-        return output
-
-    def decoder_call(self, **kwargs: Any) -> BaseModelOutputWithPast:
-        """The stock decoder's forward."""
-        return super().forward(**kwargs)
-
-    def _tied_projection(self, hidden_states: Tensor) -> Tensor:
-        if not self.config.tie_word_embeddings:
-            raise ModelError(
-                "a decoder alone cannot feed tokens back (p > 0) when its head is not tied", "call the causal-LM model"
-            )
-        logits = nn.functional.linear(hidden_states, self.embed_tokens.weight)
-        cap = getattr(self.config, "final_logit_softcapping", None)
-        return logits if cap is None else torch.tanh(logits / cap) * cap
+    keys: Tensor
+    queries: Tensor
 
 
-class _Rollout:
-    """One forward over a batch that holds thoughts."""
+class Rollout:
+    """One forward over a batch that holds thoughts.
+
+    Args:
+        decoder: the latent decoder.
+        thought: which positions are thoughts, [B, T] bool.
+        attention_mask: padding, [B, T_past + T], or None.
+        position_ids: [B, T] or None.
+        past_key_values: a cache to extend, or None.
+        project: hidden states to logits, or None for the tied head.
+        use_cache: return a cache.
+        kwargs: what else the stock decoder is to be given.
+
+    Raises:
+        ModelError: for a thought with nothing before it, or what a rollout cannot give (attention maps, ...).
+    """
 
     def __init__(
         self,
-        decoder: LatentDecoder,
+        decoder: Any,
         thought: Tensor,
         attention_mask: Tensor | dict[str, Tensor] | None,
         position_ids: Tensor | None,
@@ -197,7 +92,7 @@ class _Rollout:
                 "drop output_attentions",
             )
         self.decoder, self.thought, self.padding = decoder, thought, attention_mask
-        self.position_ids, self.project, self.kwargs = position_ids, project or decoder._tied_projection, kwargs
+        self.position_ids, self.project, self.kwargs = position_ids, project or decoder.tied_projection, kwargs
         self.latent: LatentConfig = decoder.config.latent
         if self.latent.embed_rms is None:
             decoder.calibrate()
@@ -258,7 +153,7 @@ class _Rollout:
             fed = mix_inputs(embedding, fed, self.p, latent.mix)
         return fed.to(hidden.dtype), tokens
 
-    def call(self, embeds: Tensor, a: int, cache: Cache | None, thinks: Tensor | None, bias: "_Bias | None") -> Tensor:
+    def call(self, embeds: Tensor, a: int, cache: Cache | None, thinks: Tensor | None, bias: _Bias | None) -> Tensor:
         """One decoder call over columns [a, a + T) with `embeds` [B, T, D]; returns final hidden states."""
         b = a + embeds.shape[1]
         if bias is not None:
@@ -347,7 +242,7 @@ class _Rollout:
             torch.cat(layer, dim=1) for layer in zip(*(call.hidden_states for call in calls), strict=True)
         )
 
-    def _bias(self) -> "_Bias | None":
+    def _bias(self) -> _Bias | None:
         """Keys that positions after the thoughts do not see, or None where they see everything."""
         thought, latent = self.thought, self.latent
         past = None if self.state is None else self.state.key_bias
@@ -472,14 +367,6 @@ class _Rollout:
             self.record.prefix = inputs
         self.call(decoder.embed_tokens(input_ids[:, width:length]), width, self.next_cache(), None, bias)
         return self._join(self.outputs[-2:])
-
-
-@dataclass(frozen=True)
-class _Bias:
-    """Bias per key [B, T_keys] and the positions of this forward it applies to [B, T]."""
-
-    keys: Tensor
-    queries: Tensor
 
 
 def _align_end(source: Tensor, like: Tensor, ends: Tensor) -> Tensor:

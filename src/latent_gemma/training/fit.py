@@ -107,7 +107,7 @@ def fit(
         data_seed=settings.seed,
         report_to=[],
         remove_unused_columns=False,
-        # The recomputation of latent steps needs the non-reentrant form, and an unused bridge is no error under DDP.
+        # A bridge or an adapter that a stage without thoughts leaves unused is no error under DDP.
         ddp_find_unused_parameters=True if torch.cuda.device_count() > 1 else None,
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
