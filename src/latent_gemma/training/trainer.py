@@ -102,7 +102,7 @@ class CurriculumTrainer(Trainer):
         # Drawn from the step's number, not from a running generator: the same after a resume.
         rng = random.Random(f"{self.args.seed}-{self.state.global_step}-{list(rows[:1])}")
         laid = [build_row(self.encoded[row], self.stage, self.frame, rng) for row in rows]
-        return pad_rows(laid, self.frame.tokenizer.pad_token_id or 0)
+        return pad_rows(laid, self.frame.pad_id)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Loss of a batch of row indices; see `latent_loss`."""
