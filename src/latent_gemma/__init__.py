@@ -1,14 +1,19 @@
 """latent-gemma: teach Gemma to reason, in words and in latent space, and prove what the reasoning is worth."""
 
+import importlib
 from typing import Any
 
-__all__ = ["LatentConfig", "LatentReasoningGemmaForCausalLM"]
+#: public name -> module it lives in
+_HOMES = {
+    "LatentConfig": "latent_gemma.model",
+    "LatentReasoningGemmaForCausalLM": "latent_gemma.model",
+    "Voter": "latent_gemma.evaluation.voting",
+}
+__all__ = ["LatentConfig", "LatentReasoningGemmaForCausalLM", "Voter"]
 
 
 def __getattr__(name: str) -> Any:
     # Loaded on first use: importing torch and transformers takes seconds, and `latent-gemma --help` needs neither.
-    if name in __all__:
-        import latent_gemma.model
-
-        return getattr(latent_gemma.model, name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

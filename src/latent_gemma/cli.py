@@ -17,7 +17,9 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "train sft": ("train", "Sft", "run_train"),
     "train coconut": ("train", "Coconut", "run_train"),
     "train anneal": ("train", "Anneal", "run_train"),
+    "train grpo": ("grpo", "Grpo", "run_grpo"),
     "eval": ("evaluate", "Eval", "run_eval"),
+    "vote": ("vote", "Vote", "run_vote"),
     "ask": ("ask", "Ask", "run_ask"),
     "chat": ("ask", "Chat", "run_chat"),
     "data preview": ("data", "Preview", "run_preview"),
@@ -27,10 +29,12 @@ VERBS: dict[str, tuple[str, str, str]] = {
 }
 SUMMARIES = {
     "demo": "train a tiny Gemma 2 to reason in latent space, and prove it (under 5 minutes on 2 cores)",
-    "train sft": "text stage: written steps between the thought markers",
+    "train sft": "text stage: written steps, between the thought markers or tags",
     "train coconut": "latent stage: steps become thoughts, stage by stage",
     "train anneal": "latent stage: p falls from 0.9 to 0 while K grows",
+    "train grpo": "GRPO: a model improved by the rewards of its own answers",
     "eval": "accuracy over K and p, controls, report",
+    "vote": "answer by a vote of several traces, or measure what votes are worth",
     "ask": "ask a model one question",
     "chat": "ask a model questions, one a line",
     "data preview": "show rows as text, tokens and label mask",
@@ -128,7 +132,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: the command line without the program's name; None takes the process's.
 
     Returns:
-        0 when it worked, 2 when what was asked for cannot be done, 130 after Ctrl-C.
+        0 when it worked, 2 when what was asked for cannot be done, 130 after Ctrl-C, 141 when the output was closed.
     """
     args = list(sys.argv[1:] if args is None else args)
     if not args or args[0] in ("-h", "--help", "help"):
@@ -146,6 +150,9 @@ def main(args: Sequence[str] | None = None) -> int:
     except LatentGemmaError as error:
         print(f"latent-gemma: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read our output has closed it, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("latent-gemma: stopped", file=sys.stderr)
         return 130

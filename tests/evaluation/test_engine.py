@@ -47,14 +47,14 @@ def test_a_models_own_thoughts_put_back_give_its_own_answers(recurrence, evaluat
     measured = evaluator(recurrence=recurrence)
     own = measured.measure(k=2)
     again = measured.measure(k=2, forced=own.thoughts)
-    assert [answer.text for answer in again.answers] == [answer.text for answer in own.answers]
+    assert [answer.answer for answer in again.answers] == [answer.answer for answer in own.answers]
 
 
 @pytest.mark.parametrize("recurrence", ["append", "sequence"])
 def test_answers_and_thoughts_do_not_depend_on_the_batch(recurrence, evaluator):
     small, large = evaluator(batch_size=1, recurrence=recurrence), evaluator(batch_size=7, recurrence=recurrence)
     one, all_at_once = small.measure(k=2), large.measure(k=2)
-    assert [answer.text for answer in one.answers] == [answer.text for answer in all_at_once.answers]
+    assert [answer.answer for answer in one.answers] == [answer.answer for answer in all_at_once.answers]
     for a, b in zip(one.thoughts, all_at_once.thoughts, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
@@ -94,8 +94,9 @@ def test_words_are_split_into_reasoning_and_answer(make_model, tokenizer, monkey
         model, "generate", lambda x, **kw: torch.cat([x, torch.tensor([written, cut])], dim=1), raising=False
     )
     first, second = answer_batch(model, frame, ["1+1=", "1+1="], "words", max_new_tokens=6).answers
-    assert (first.reasoning, first.text, first.tokens, first.passes, first.finished) == ("12", "2", 5, 5, True)
-    assert (second.reasoning, second.text, second.tokens, second.finished) == ("111111", "", 6, False)
+    assert (first.reasoning, first.answer, first.tokens, first.complete, first.finished) == ("12", "2", 5, True, True)
+    assert (second.reasoning, second.answer, second.tokens, second.finished) == ("111111", "", 6, False)
+    assert not second.complete
     assert prompt > 0
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from latent_gemma.inspection.tables import curve_tables, results_table, to_markdown
+from latent_gemma.inspection.tables import further_tables, results_table, to_markdown
 
 RESULTS = {
     "no reasoning": "12.2 [9.6–15.4] 11.6 4.2 4.2 6.1 – – – – – 500",
@@ -40,7 +40,7 @@ def test_a_terminal_of_80_columns_loses_nothing(report, draw):
 
 
 def test_curves_hold_every_point(report, draw):
-    lines = draw(*curve_tables(report))
+    lines = draw(*further_tables(report))
     assert "K COCONUT annealed" in lines
     assert "4 34.0 [30.0–38.3] 96.2 [94.1–97.6]" in lines
     assert "0.25 34.6 [30.6–38.9] 96.8 [94.9–98.0]" in lines
@@ -49,7 +49,7 @@ def test_curves_hold_every_point(report, draw):
 def test_what_was_not_measured_has_no_column_and_no_table(bare, draw):
     lines = draw(results_table(bare))
     assert "method accuracy strict tokens passes ms n" in lines
-    assert curve_tables(bare) == []
+    assert further_tables(bare) == []
     assert to_markdown(bare).count("## ") == 1
 
 

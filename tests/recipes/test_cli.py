@@ -130,7 +130,7 @@ BAD_INPUT = [
     (["train", "sft", "--model", "TMP/llama", "--out", "TMP/out", *CHAINS], "llama"),
     (["train", "sft", "--model", "google/gemma-2-2b-it", "--out", "TMP/out", *CHAINS], "google/gemma-2-2b-it"),
     (["train", "sft", "--model", "MODEL", "--out", "TMP/full", *CHAINS], "is not empty"),
-    (["train", "sft", "--model", "MODEL", "--out", "TMP/new", *CHAINS, "--resume"], "holds no checkpoint"),
+    (["train", "sft", "--model", "MODEL", "--out", "TMP/new", *CHAINS, "--resume", "yes"], "holds no checkpoint"),
     ([*TRAIN, *CHAINS, "--trains", "thoughts"], "neither a thought adapter nor a bridge"),
     (["eval", "MODEL", *CHAINS, "--k=-1"], "--k -1"),
     (["eval", "MODEL", *CHAINS, "--k", "1,x"], "'x' is no number"),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latent_gemma.text.answers import Grade, answers_match, extract_answer, grade
+from latent_gemma.text.answers import Grade, answers_match, candidate, extract_answer, grade
 
 
 @pytest.mark.parametrize(
@@ -122,3 +122,21 @@ def test_time_is_linear_in_hostile_text(piece):
     result = grade(piece * (200_000 // len(piece)), ["1"])
     assert time.perf_counter() - started < 3
     assert not result.strict
+
+
+@pytest.mark.parametrize(
+    ("text", "given_"),
+    [
+        ("<reasoning>1 plus 2 is 3.</reasoning><answer>3</answer>", "3"),
+        ("<answer></answer>", None),
+        ("7 remainder 3", "7 remainder 3"),
+        ("So the answer is 39.", "39"),
+        ("東京", "東京"),
+        ("Half of it, 20, " + "and so on " * 20 + "is 19", "19"),
+        ("no number here " * 20, None),
+        ("  ", None),
+        ("", None),
+    ],
+)
+def test_what_a_text_votes_for(text, given_):
+    assert candidate(text) == given_

@@ -10,10 +10,11 @@ from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, RunError
 from latent_gemma.model.gemma import is_latent_parameter
-from latent_gemma.training.callbacks import CleanStop, read_metrics
+from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, WrittenCurriculum
 from latent_gemma.training.fit import fit
 from latent_gemma.training.settings import LoraSettings, TrainSettings, last_checkpoint
+from latent_gemma.training.stopping import CleanStop
 from latent_gemma.training.trainer import CurriculumTrainer
 
 CHAINS = list(itertools.islice(chain_examples(ChainConfig(2), "train", 0), 64))

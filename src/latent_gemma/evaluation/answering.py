@@ -3,35 +3,14 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from latent_gemma.errors import DataError
-from latent_gemma.model.prompt import Frame, pad_left
+from latent_gemma.model.prompt import Frame, Mode, Written, pad_left
 from latent_gemma.model.thinking import ThoughtRecord
-
-Mode = Literal["latent", "words"]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One answer.
-
-    Args:
-        text: the answer alone.
-        reasoning: the written steps before it; empty in latent mode.
-        tokens: generated tokens, reasoning and end token included.
-        passes: decoder passes after the prompt: generated tokens plus latent steps.
-        finished: whether it ended by itself before `max_new_tokens`.
-    """
-
-    text: str
-    reasoning: str
-    tokens: int
-    passes: int
-    finished: bool
 
 
 @dataclass(frozen=True)
@@ -44,7 +23,7 @@ class Batch:
         thoughts: what was fed back, one tensor a question: [K, D], or [T, D] in recurrence "sequence".
     """
 
-    answers: list[Answer]
+    answers: list[Written]
     seconds: float
     thoughts: list[Tensor]
 
@@ -78,11 +57,7 @@ def answer_batch(
     Raises:
         DataError: if a prompt is longer than the model allows.
     """
-    latent = frame.latent
-    if mode == "words":
-        rows = [frame.words_prompt(question) for question in questions]
-    else:
-        rows = [frame.latent_prompt(question, num_thoughts) for question in questions]
+    rows = [frame.prompt(question, mode, num_thoughts) for question in questions]
     ids, mask = pad_left(rows, frame.pad_id)
     ids, mask = ids.to(model.device), mask.to(model.device)
     limit = model.config.max_position_embeddings
@@ -108,26 +83,9 @@ def answer_batch(
             pad_token_id=frame.pad_id,
         )
     seconds = time.perf_counter() - started
-    answers = []
-    for row in output[:, ids.shape[1] :].tolist():
-        finished = frame.end_id in row
-        written = row[: row.index(frame.end_id)] if finished else row
-        length = len(written) + finished
-        reasoning: list[int] = []
-        if mode == "words":
-            cut = written.index(latent.eot_id) if latent.eot_id in written else len(written)
-            reasoning, written = written[:cut], written[cut + 1 :]
-        text = frame.tokenizer.decode(written, skip_special_tokens=True).strip()
-        answers.append(
-            Answer(
-                text,
-                frame.tokenizer.decode(reasoning, skip_special_tokens=True).strip(),
-                length,
-                length + num_thoughts,
-                finished,
-            )
-        )
-    return Batch(answers, seconds, _own_thoughts(record, mask, num_thoughts, latent.recurrence))
+    answers = [frame.read(row, mode) for row in output[:, ids.shape[1] :].tolist()]
+    thoughts = _own_thoughts(record, mask, num_thoughts, frame.latent.recurrence)
+    return Batch(answers, seconds, thoughts)
 
 
 def _own_thoughts(record: ThoughtRecord, mask: Tensor, num_thoughts: int, recurrence: str) -> list[Tensor]:

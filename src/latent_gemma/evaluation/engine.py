@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from latent_gemma.data.example import Example
-from latent_gemma.evaluation.answering import Answer, Mode, answer_batch
+from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.evaluation.intervals import wilson_interval
 from latent_gemma.evaluation.results import EvalRow
-from latent_gemma.model.prompt import Frame
+from latent_gemma.model.prompt import Frame, Mode, Written
 from latent_gemma.text.answers import grade
 
 Progress = Callable[[str], None]
@@ -43,7 +43,7 @@ class Measured:
     """One row and what it was counted from."""
 
     row: EvalRow
-    answers: list[Answer]
+    answers: list[Written]
     thoughts: list[Tensor]
 
 
@@ -85,7 +85,7 @@ class Evaluator:
         Returns:
             The row, the answers and the thoughts.
         """
-        answers: list[Answer] = []
+        answers: list[Written] = []
         thoughts: list[Tensor] = []
         seconds, size = 0.0, self.settings.batch_size
         for start in range(0, len(self.examples), size):
@@ -102,7 +102,7 @@ class Evaluator:
             answers += batch.answers
             thoughts += batch.thoughts
             seconds += batch.seconds
-        grades = [grade(answer.text, example.answers) for answer, example in zip(answers, self.examples, strict=True)]
+        grades = [grade(answer.graded, example.answers) for answer, example in zip(answers, self.examples, strict=True)]
         total, correct = len(answers), sum(result.lenient for result in grades)
         low, high = wilson_interval(correct, total)
         row = EvalRow(
@@ -116,8 +116,10 @@ class Evaluator:
             low=low,
             high=high,
             tokens_per_answer=sum(answer.tokens for answer in answers) / total,
-            passes_per_answer=sum(answer.passes for answer in answers) / total,
+            passes_per_answer=sum(answer.tokens + k for answer in answers) / total,
             seconds_per_answer=seconds / total,
+            complete=sum(answer.complete for answer in answers) if mode == "words" else None,
+            truncated=sum(not answer.finished for answer in answers),
         )
         return Measured(row, answers, thoughts)
 

@@ -24,6 +24,9 @@ class EvalRow:
         tokens_per_answer: mean number of generated tokens (reasoning in words and answer, without the prompt).
         passes_per_answer: mean number of decoder passes after the prompt: generated tokens plus latent steps.
         seconds_per_answer: wall-clock seconds over the batch divided by its items.
+        complete: answers in the format that was asked for: reasoning and answer each once, in order and closed; None
+            where no format was asked for.
+        truncated: answers cut off at the bound on generated tokens.
     """
 
     label: str
@@ -38,6 +41,8 @@ class EvalRow:
     tokens_per_answer: float
     passes_per_answer: float
     seconds_per_answer: float
+    complete: int | None = None
+    truncated: int = 0
 
     @property
     def accuracy(self) -> float:
@@ -81,6 +86,54 @@ class ThoughtTrace:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """A table before it is drawn.
+
+    Args:
+        title: what it shows.
+        header: one heading a column.
+        rows: the cells; the first of a row names it.
+        note: how to read it.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a line; with `low` and `high`, the ends of its 95 % interval."""
+
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A line chart before it is drawn.
+
+    Args:
+        name: of its PNG file.
+        title: its heading.
+        x_label: what runs along the bottom.
+        y_label: what runs upwards; shares are drawn in percent.
+        lines: label -> points, from left to right.
+        shares: the values are shares, 0 to 1.
+    """
+
+    name: str
+    title: str
+    x_label: str
+    y_label: str
+    lines: dict[str, tuple[Point, ...]]
+    shares: bool = True
+
+
+@dataclass(frozen=True)
 class EvalReport:
     """Everything one evaluation found; the only thing plots, tables and the HTML report are made from.
 
@@ -91,6 +144,8 @@ class EvalReport:
         traces: a few items with their thoughts.
         context: seed, versions, machine, data set, command; shown as a table.
         curves: training curves, name -> list of {"step": int, "value": float}; may be empty.
+        tables: further tables, such as maj@k.
+        charts: further line charts.
     """
 
     title: str
@@ -99,6 +154,8 @@ class EvalReport:
     traces: tuple[ThoughtTrace, ...] = ()
     context: dict[str, str] = field(default_factory=dict)
     curves: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    tables: tuple[Grid, ...] = ()
+    charts: tuple[Chart, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-ready data; every row also carries its `accuracy`."""

@@ -7,13 +7,13 @@ from importlib.resources import files
 from math import isfinite
 from pathlib import Path
 
-from latent_gemma.evaluation.results import EvalReport, ThoughtStep, ThoughtTrace
+from latent_gemma.evaluation.results import EvalReport, Grid, ThoughtStep, ThoughtTrace
 from latent_gemma.inspection.files import write_atomically
 from latent_gemma.inspection.numbers import percent
 from latent_gemma.inspection.plots import figures as draw_figures
 from latent_gemma.inspection.plots import render
 from latent_gemma.inspection.select import control_rows, main_rows
-from latent_gemma.inspection.tables import CONTROL_HEADINGS, Grid, curve_grids, results_grid
+from latent_gemma.inspection.tables import CONTROL_HEADINGS, curve_grids, results_grid
 
 #: Should anything slip through the escaping, the browser still loads and runs nothing.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -59,6 +59,7 @@ def render_html(report: EvalReport, figures: bool = True) -> str:
     sections = [
         _verdict(report.verdict),
         _section("Results", _table(results, "results") if results.rows else ""),
+        *(_section(escape(grid.title), _table(grid, "results")) for grid in report.tables),
         _section("Charts", _charts(report) if figures else ""),
         _section("What the controls replace", _controls(report)),
         _section(
@@ -115,16 +116,17 @@ def _table(grid: Grid, kind: str) -> str:
 
 def _number(cell: str) -> str:
     """A cell with its interval, if it has one, set back."""
-    value, bracket, interval = cell.partition(" [")
+    value, bracket, interval = escape(cell).partition(" [")
     return f'{value} <span class="interval">[{interval}</span>' if bracket else value
 
 
 def _charts(report: EvalReport) -> str:
     charts = []
+    texts = FIGURE_TEXTS | {chart.name: f"Lines: {chart.title}." for chart in report.charts}
     for name, figure in draw_figures(report).items():
         # As an image and not inline, so that the ids of one chart cannot meet those of another.
         data = b64encode(render(figure, "svg")).decode("ascii")
-        charts.append(f'<figure><img alt="{FIGURE_TEXTS[name]}" src="data:image/svg+xml;base64,{data}"></figure>')
+        charts.append(f'<figure><img alt="{escape(texts[name])}" src="data:image/svg+xml;base64,{data}"></figure>')
     return "".join(charts)
 
 

@@ -101,6 +101,6 @@ def trace_examples(
             index = (step.step - 1) // latent.c_thought
             target = example.steps[index] if index < len(example.steps) else ""
             steps.append(ThoughtStep(**{**step.__dict__, "target": target}))
-        correct = grade(answer.text, example.answers).lenient
-        traces.append(ThoughtTrace(label, example.question, example.answer, answer.text, correct, tuple(steps)))
+        correct = grade(answer.graded, example.answers).lenient
+        traces.append(ThoughtTrace(label, example.question, example.answer, answer.answer, correct, tuple(steps)))
     return traces

@@ -1,4 +1,4 @@
-"""Charts of a report: accuracy over K and p, the controls, the training curves.
+"""Charts of a report: accuracy over K and p, the controls, the training curves, and its own line charts.
 
 Figures are built without pyplot, so none stays open behind the caller's back.
 """
@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, PercentFormatter
 
-from latent_gemma.evaluation.results import EvalReport, EvalRow
+from latent_gemma.evaluation.results import Chart, EvalReport, EvalRow
 from latent_gemma.inspection.files import write_atomically
 from latent_gemma.inspection.numbers import percent
 from latent_gemma.inspection.select import (
@@ -200,6 +200,50 @@ def plot_curves(report: EvalReport) -> Figure:
     return figure
 
 
+def plot_chart(chart: Chart) -> Figure:
+    """A chart of the report's own.
+
+    Args:
+        chart: what to draw.
+
+    Returns:
+        Lines with markers, and 95 % intervals as bands where the points have them.
+
+    Raises:
+        ValueError: if it has no point.
+    """
+    if not any(chart.lines.values()):
+        raise ValueError(f"the chart {chart.title!r} has no point")
+    scale = 100 if chart.shares else 1
+    values = sorted({point.x for points in chart.lines.values() for point in points})
+    with _style():
+        figure = _figure(_short(chart.title, 80), 8.0, 4.5)
+        figure.text(0.02, 0.906, chart.y_label, ha="left", va="top", fontsize=9.5, color=FAINT)
+        axes = figure.add_axes((0.085, 0.145, 0.69, 0.685))
+        if chart.shares:
+            axes.set_ylim(0, 100)
+            axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+        ends = []
+        few = len(values) <= 12
+        for index, (label, points) in enumerate(chart.lines.items()):
+            if not points:
+                continue
+            colour, x, y = COLOURS[index % len(COLOURS)], [p.x for p in points], [scale * p.y for p in points]
+            if all(p.low is not None for p in points):
+                low, high = ([scale * (getattr(p, end) or 0.0) for p in points] for end in ("low", "high"))
+                axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(
+                x, y, color=colour, marker=MARKERS[index % len(MARKERS)] if few else None, markersize=5.5,
+                markeredgecolor="white", linewidth=2, clip_on=False, zorder=3,
+            )  # fmt: skip
+            ends.append((y[-1], label, colour))
+        _name_lines(axes, ends)
+        axes.xaxis.set_major_locator(FixedLocator(values) if few else MaxNLocator(10))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_xlabel(chart.x_label, labelpad=8)
+    return figure
+
+
 def figures(report: EvalReport) -> dict[str, Figure]:
     """Every chart that the report has data for.
 
@@ -215,7 +259,8 @@ def figures(report: EvalReport) -> dict[str, Figure]:
         ("accuracy_over_p", curves_over_p(report.rows), plot_accuracy_over_p),
         ("training_curves", any(report.curves.values()), plot_curves),
     )
-    return {name: plot(report) for name, data, plot in charts if data}
+    own = {chart.name: plot_chart(chart) for chart in report.charts}
+    return own | {name: plot(report) for name, data, plot in charts if data}
 
 
 def write_plots(report: EvalReport, folder: str | Path) -> list[Path]:
@@ -321,8 +366,14 @@ def _draw_references(axes: Axes, report: EvalReport, ends: Sequence[tuple[float,
     for label, row in reference_rows(report.rows).items():
         axes.axhline(100 * row.accuracy, color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)), zorder=0.9)
         named.append((100 * row.accuracy, label, FAINT))
-    named.sort()
-    heights = _spread([height for height, _, _ in named], gap=5.5)
+    _name_lines(axes, named)
+
+
+def _name_lines(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Every name at the right end of its line, moved apart where lines end close together."""
+    named = sorted(ends)
+    low, high = axes.get_ylim()
+    heights = _spread([height for height, _, _ in named], gap=0.055 * (high - low), ceiling=high)
     for height, (_, label, colour) in zip(heights, named, strict=True):
         axes.annotate(
             _short(label, 20), (1, height), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
@@ -331,12 +382,11 @@ def _draw_references(axes: Axes, report: EvalReport, ends: Sequence[tuple[float,
         )  # fmt: skip
 
 
-def _spread(heights: Sequence[float], gap: float) -> list[float]:
-    """Sorted heights moved apart until neighbours are `gap` away, the top one at most at 100."""
+def _spread(heights: Sequence[float], gap: float, ceiling: float = 100.0) -> list[float]:
+    """Sorted heights moved apart until neighbours are `gap` away, the top one at most at the ceiling."""
     placed = list(heights)
     for i in range(1, len(placed)):
         placed[i] = max(placed[i], placed[i - 1] + gap)
-    ceiling = 100.0
     for i in reversed(range(len(placed))):
         placed[i] = min(placed[i], ceiling)
         ceiling = placed[i] - gap

@@ -1,36 +1,18 @@
 """The numbers as tables: in the terminal, in Markdown and, through the same grids, in the HTML report."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from latent_gemma.evaluation.results import EvalReport, EvalRow
+from latent_gemma.evaluation.results import EvalReport, EvalRow, Grid
 from latent_gemma.inspection.numbers import milliseconds, percent, with_interval
 from latent_gemma.inspection.select import control_rows, curves_over_k, curves_over_p, main_rows
 
 ABSENT = "–"
 #: Headings short enough for a terminal of 80 columns.
 CONTROL_HEADINGS = {"zero": "zero", "noise": "noise", "swap": "swap", "pause": "pause", "k0": "K=0"}
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table before it is drawn.
-
-    Args:
-        title: what it shows.
-        header: one heading a column.
-        rows: the cells; the first of a row names it.
-        note: how to read it.
-    """
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str
 
 
 def results_grid(report: EvalReport) -> Grid:
@@ -45,10 +27,12 @@ def results_grid(report: EvalReport) -> Grid:
     mains = main_rows(report.rows)
     controls = {label: control_rows(report.rows, main) for label, main in mains.items()}
     shown = [name for name in CONTROL_HEADINGS if any(name in found for found in controls.values())]
+    formatted = any(main.complete is not None for main in mains.values())
     header = (
         "method",
         "accuracy",
         "strict",
+        *(("format", "cut") if formatted else ()),
         "tokens",
         "passes",
         "ms",
@@ -60,6 +44,7 @@ def results_grid(report: EvalReport) -> Grid:
             label,
             with_interval(main),
             percent(main.strict / main.total),
+            *(_format_cells(main) if formatted else ()),
             f"{main.tokens_per_answer:.1f}",
             f"{main.passes_per_answer:.1f}",
             milliseconds(main.seconds_per_answer),
@@ -68,10 +53,16 @@ def results_grid(report: EvalReport) -> Grid:
         )
         for label, main in mains.items()
     )
+    shape = "; format: answers in the format asked for, cut: answers cut off, both in %" if formatted else ""
     what = "Accuracy in % with its 95 % Wilson interval; tokens, passes and ms are means per answer"
     names = ", ".join(CONTROL_HEADINGS[name] for name in shown)
     also = f"; {names}: accuracy in % with the thoughts replaced or left out" if shown else ""
-    return Grid("Results", header, rows, f"{what}{also}.")
+    return Grid("Results", header, rows, f"{what}{shape}{also}.")
+
+
+def _format_cells(row: EvalRow) -> tuple[str, str]:
+    complete = ABSENT if row.complete is None else percent(row.complete / row.total)
+    return complete, percent(row.truncated / row.total)
 
 
 def curve_grids(report: EvalReport) -> list[Grid]:
@@ -112,16 +103,16 @@ def results_table(report: EvalReport) -> Table:
     return _draw(results_grid(report))
 
 
-def curve_tables(report: EvalReport) -> list[Table]:
-    """Accuracy over K and over p for the terminal.
+def further_tables(report: EvalReport) -> list[Table]:
+    """Accuracy over K and over p, and the report's own tables, for the terminal.
 
     Args:
         report: the report.
 
     Returns:
-        Up to two tables; a curve without data has none.
+        The tables; a curve without data has none.
     """
-    return [_draw(grid) for grid in curve_grids(report)]
+    return [_draw(grid) for grid in (*curve_grids(report), *report.tables)]
 
 
 def _draw(grid: Grid) -> Table:
@@ -144,7 +135,7 @@ def _draw(grid: Grid) -> Table:
 
 
 def to_markdown(report: EvalReport) -> str:
-    """The report as Markdown: verdict, results, curves and context.
+    """The report as Markdown: verdict, results, tables, curves and context.
 
     Args:
         report: the report.
@@ -153,7 +144,7 @@ def to_markdown(report: EvalReport) -> str:
         The text, ending in a newline.
     """
     parts = [f"# {_cell(report.title)}", _cell(report.verdict)]
-    for grid in (results_grid(report), *curve_grids(report)):
+    for grid in (results_grid(report), *report.tables, *curve_grids(report)):
         if grid.rows:
             parts += [f"## {grid.title}", _markdown(grid.header, grid.rows), grid.note]
     if report.context:

@@ -12,8 +12,16 @@ BridgeKind = Literal["identity", "linear", "mlp"]
 Mix = Literal["linear", "variance_preserving"]
 Trains = Literal["all", "thoughts"]
 Adapter = Literal["none", "lora", "full"]
+WordsFormat = Literal["markers", "tags"]
 
-_CHOICES = {"recurrence": Recurrence, "bridge": BridgeKind, "mix": Mix, "trains": Trains, "adapter": Adapter}
+_CHOICES = {
+    "recurrence": Recurrence,
+    "bridge": BridgeKind,
+    "mix": Mix,
+    "trains": Trains,
+    "adapter": Adapter,
+    "words_format": WordsFormat,
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,9 @@ class LatentConfig:
             0 (nothing: every bit about the question has to pass through the thoughts).
         backprop_steps: backpropagate through the last n latent steps only; None through all.
         step_separator: text after each written step; words and thoughts must share it.
+        words_format: how the model writes its reasoning: between the thought markers, the frame that latent stages
+            share ("markers"), or as `<reasoning>..</reasoning><answer>..</answer>` ("tags").
+        system: text put before every question, in the user's turn; empty for none.
         bot_id: token id of begin-of-thought.
         thought_id: token id of a thought.
         eot_id: token id of end-of-thought.
@@ -59,6 +70,8 @@ class LatentConfig:
     question_visibility: float = 1.0
     backprop_steps: int | None = None
     step_separator: str = "\n"
+    words_format: WordsFormat = "markers"
+    system: str = ""
     # Ids 7, 8 and 9 are <unusedN> in the vocabularies of Gemma 1, 2 and 3 alike, so no embedding is resized.
     bot_id: int = 7
     thought_id: int = 8

@@ -1,5 +1,6 @@
 """The Gemma classes that think: one per family, and the name users type."""
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -259,8 +260,14 @@ class LatentReasoningGemmaForCausalLM(_Stock):
             ids: Tensor = kwargs.pop("input_ids") if inputs is None else inputs
             inputs, mask = append_thoughts(ids, kwargs.pop("attention_mask", None), latent, num_thoughts)
             kwargs["attention_mask"] = mask
-        config = kwargs.get("generation_config") or self.generation_config
-        kwargs.setdefault("suppress_tokens", sorted({*(config.suppress_tokens or ()), latent.thought_id}))
+        given = kwargs.get("generation_config")
+        if "suppress_tokens" not in kwargs:
+            suppressed = sorted({*((given or self.generation_config).suppress_tokens or ()), latent.thought_id})
+            if given is None:
+                kwargs["suppress_tokens"] = suppressed
+            else:  # transformers takes either a configuration or single settings
+                kwargs["generation_config"] = copy.deepcopy(given)
+                kwargs["generation_config"].suppress_tokens = suppressed
         return super().generate(inputs, *args, **kwargs)  # type: ignore[misc]
 
     @staticmethod

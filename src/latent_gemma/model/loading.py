@@ -106,6 +106,7 @@ def load_model(
     latent: dict[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
     attention: str = "eager",
+    quantization: Any = None,
 ) -> tuple[LatentReasoningGemmaForCausalLM, Any]:
     """Load a model and its tokenizer.
 
@@ -115,6 +116,7 @@ def load_model(
             as the identity where the checkpoint has none.
         dtype: of the weights.
         attention: attention implementation; Gemma 2's softcap needs eager or flex.
+        quantization: transformers' configuration of quantised weights, or None.
 
     Returns:
         The model in evaluation mode, on the GPU if there is one, and its tokenizer.
@@ -127,8 +129,15 @@ def load_model(
         return build_tiny(latent=LatentConfig.from_value(latent)).eval(), build_tokenizer()
     tokenizer = load_tokenizer(name)
     where, gguf = resolve_model(name)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    # quantised weights are made on the device that holds them and cannot be moved afterwards
+    quantized: dict[str, Any] = (
+        {} if quantization is None else {"quantization_config": quantization, "device_map": {"": device}}
+    )
     try:
         if gguf:
+            if quantized:
+                raise ModelError(f"{name} is a GGUF file, which is dequantised on loading", "leave --quantize out")
             fields = {**_markers(tokenizer), **(latent or {})}
             model = LatentReasoningGemmaForCausalLM.from_pretrained(
                 where, gguf_file=gguf, latent=fields, dtype=dtype, attn_implementation=attention
@@ -145,7 +154,7 @@ def load_model(
                     )
                 fields = {**_markers(tokenizer), **(latent or {})}
             model = LatentReasoningGemmaForCausalLM.from_pretrained(
-                where, latent=fields, dtype=dtype, attn_implementation=attention
+                where, latent=fields, dtype=dtype, attn_implementation=attention, **quantized
             )
     except OSError as error:
         if Path(where).is_dir():
@@ -153,4 +162,4 @@ def load_model(
                 f"{name} holds no weights that can be read", "the folder needs model.safetensors beside config.json"
             ) from error
         raise _hub_problem(name, error) from error
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
+    return (model if quantized else model.to(device)).eval(), tokenizer

@@ -1,14 +1,40 @@
-"""Prompts as token ids: question, `bot`, thoughts or written steps, `eot`, answer."""
+"""Prompts as token ids, and what a model wrote after them: question, reasoning or thoughts, answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from latent_gemma.errors import ModelError
 from latent_gemma.model.config import LatentConfig
+from latent_gemma.text.tags import parse_tagged
+
+Mode = Literal["latent", "words"]
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a model wrote after its prompt.
+
+    Args:
+        answer: the answer alone; all of the text where no answer can be told from reasoning.
+        reasoning: the written steps before it; empty in latent mode.
+        graded: the text an answer is looked for in: with tags everything, else the answer alone.
+        tagged: everything, with tags around reasoning and answer; what rewards read.
+        complete: reasoning and answer each once, in order and closed; in latent mode, an answer that is not empty.
+        tokens: generated tokens, the end token included.
+        finished: whether it ended by itself.
+    """
+
+    answer: str
+    reasoning: str
+    graded: str
+    tagged: str
+    complete: bool
+    tokens: int
+    finished: bool
 
 
 @dataclass(frozen=True)
@@ -18,6 +44,7 @@ class Frame:
         <bos> question newline  bot  step step step  eot  answer end      reasoning in words
         <bos> question newline  bot  t    t    step  eot  answer end      two steps in latent space
         <bos> question newline  bot                  eot  answer end      no reasoning
+        <bos> question newline  <reasoning>step step</reasoning><answer>answer</answer> end      words between tags
 
     Every piece is tokenised on its own, so the first token of a step or an answer is never merged with the text
     before it.
@@ -40,13 +67,15 @@ class Frame:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def question_ids(self, question: str) -> list[int]:
-        """Ids of everything before `bot`."""
+        """Ids of everything before `bot`; a system text stands in the user's turn, for Gemma has no role for it."""
         if self.is_chat:
-            turn = [{"role": "user", "content": question}]
+            content = f"{self.latent.system}\n\n{question}" if self.latent.system else question
+            turn = [{"role": "user", "content": content}]
             text = self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
             return self.text_ids(text)
         bos = self.tokenizer.bos_token_id
-        return ([] if bos is None else [bos]) + self.text_ids(question + "\n")
+        system = f"{self.latent.system}\n" if self.latent.system else ""
+        return ([] if bos is None else [bos]) + self.text_ids(f"{system}{question}\n")
 
     @property
     def end_id(self) -> int:
@@ -72,7 +101,46 @@ class Frame:
 
     def words_prompt(self, question: str) -> list[int]:
         """Prompt that goes on with written steps."""
-        return [*self.question_ids(question), self.latent.bot_id]
+        ids = self.question_ids(question)
+        return ids if self.latent.words_format == "tags" else [*ids, self.latent.bot_id]
+
+    def prompt(self, question: str, mode: Mode, num_thoughts: int = 0) -> list[int]:
+        """Prompt of either mode; `num_thoughts` counts in latent mode only."""
+        return self.words_prompt(question) if mode == "words" else self.latent_prompt(question, num_thoughts)
+
+    def read(self, generated: Sequence[int], mode: Mode) -> Written:
+        """Take apart what a model generated.
+
+        Args:
+            generated: ids after the prompt, up to and with the end token, or padding behind it.
+            mode: of the prompt.
+
+        Returns:
+            Reasoning and answer.
+        """
+        ids = list(generated)
+        finished = self.end_id in ids
+        ids = ids[: ids.index(self.end_id)] if finished else ids
+        tokens = len(ids) + finished
+        if mode == "latent":
+            text = self._decode(ids)
+            return Written(text, "", text, text, bool(text), tokens, finished)
+        if self.latent.words_format == "tags":
+            text = self._decode(ids)
+            parsed = parse_tagged(text)
+            answer = text if parsed.answer is None else parsed.answer
+            return Written(answer, parsed.reasoning, text, text, parsed.shape == "complete", tokens, finished)
+        closed = self.latent.eot_id in ids
+        cut = ids.index(self.latent.eot_id) if closed else len(ids)
+        reasoning, answer = self._decode(ids[:cut]), self._decode(ids[cut + 1 :])
+        tagged = f"<reasoning>{reasoning}"
+        if closed:
+            tagged += f"</reasoning><answer>{answer}" + ("</answer>" if finished else "")
+        complete = closed and finished and ids.count(self.latent.eot_id) == 1
+        return Written(answer, reasoning, answer, tagged, complete, tokens, finished)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
 def append_thoughts(

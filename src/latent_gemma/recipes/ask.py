@@ -14,6 +14,7 @@ from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.inspection.lens import read_thoughts
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Frame
+from latent_gemma.recipes.words import writing_mode
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Chat:
 
 def _answer(model: Any, tokenizer: Any, question: str, asking: Asking, console: Console) -> None:
     latent = model.config.latent
-    mode = asking.mode if asking.mode != "auto" else "latent" if latent.num_thoughts else "words"
+    mode = writing_mode(latent, asking.mode)
     k = 0 if mode == "words" else latent.num_thoughts if asking.k is None else asking.k
     if asking.paths > 1:
         paths = model.generate_answer(
@@ -90,7 +91,7 @@ def _answer(model: Any, tokenizer: Any, question: str, asking: Asking, console: 
             said = "  ".join(f"{token!r} {p:.0%}" for token, p in zip(step.tokens, step.probabilities, strict=True))
             table.add_row(str(step.step), Text(said), f"{step.norm:.2f}", f"{step.entropy_nats:.2f}")
         console.print(table)
-    console.print(Text(answer.text, style="bold"))
+    console.print(Text(answer.answer, style="bold"))
 
 
 def _load(model: str, asking: Asking) -> tuple[Any, Any]:

@@ -1,6 +1,5 @@
 """`latent-gemma eval`: accuracy with intervals over K and over p, the controls, and a report."""
 
-import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,11 +13,14 @@ from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.engine import EvalSettings, Evaluator
 from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.inspection.lens import trace_examples
-from latent_gemma.inspection.tables import curve_tables, results_table
+from latent_gemma.inspection.tables import further_tables, results_table
 from latent_gemma.inspection.verdict import verdict
 from latent_gemma.inspection.write import write_report
+from latent_gemma.model.config import WordsFormat
 from latent_gemma.model.loading import load_model
-from latent_gemma.recipes.stage import DataSettings, machine, model_hash, run_folder, versions
+from latent_gemma.model.prompt import Mode
+from latent_gemma.recipes.stage import DataSettings, machine, model_hash, next_free, run_folder, versions
+from latent_gemma.recipes.words import ask_for
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,10 @@ class Eval:
         data: the test part of generated and hub data; of a local file the held-out rows, or all without holdout.
         k: numbers of latent steps to try besides the model's own, e.g. 0,1,2,4,8.
         p: shares of the token embedding to try besides the model's own, e.g. 0,0.5,1.
-        mode: "latent" thinks; "words" writes its steps (a model trained by `train sft`).
+        mode: "latent" thinks, "words" writes its steps (a model trained by `train sft`); "auto" writes them where they
+            stand between tags, and thinks otherwise.
+        format: how a model that was never trained here writes its words; None keeps the model's own way.
+        system: text before every question, in the user's turn; None keeps the model's own.
         controls: measure zeroed, noise, swapped and pause thoughts.
         out: folder of the report; None takes the next free runs/eval-N.
         batch_size: questions answered at once.
@@ -44,7 +49,9 @@ class Eval:
     data: DataSettings
     k: str = ""
     p: str = ""
-    mode: Literal["latent", "words"] = "latent"
+    mode: Literal["auto", "latent", "words"] = "auto"
+    format: WordsFormat | None = None
+    system: str | None = None
     controls: bool = True
     out: Path | None = None
     batch_size: int = 64
@@ -52,10 +59,6 @@ class Eval:
     traces: int = 5
     layers: bool = False
     seed: int = 0
-
-
-def _next_free() -> Path:
-    return next(path for n in itertools.count(1) if not (path := Path(f"runs/eval-{n}")).exists())
 
 
 def run_eval(config: Eval) -> Path:
@@ -79,22 +82,23 @@ def run_eval(config: Eval) -> Path:
     spec = config.data.spec("test", config.seed)
     whole_file = not (spec.is_generated or spec.is_hub_name or spec.holdout)
     examples = load_examples(spec)
-    with run_folder(config.out or _next_free(), resume=False) as out:
+    with run_folder(config.out or next_free("eval"), resume=False) as out:
         model, tokenizer = load_model(config.model)
+        ask_for(model, config.format, config.system)
+        tags = model.config.latent.words_format == "tags"
+        mode: Mode = config.mode if config.mode != "auto" else "words" if tags else "latent"
         settings = EvalSettings(ks, ps, config.controls, config.batch_size, config.max_new_tokens, config.seed)
-        label = (
-            "words" if config.mode == "words" else ("latent" if model.config.latent.num_thoughts else "no reasoning")
-        )
+        label = "words" if mode == "words" else ("latent" if model.config.latent.num_thoughts else "no reasoning")
         evaluator = Evaluator(model, tokenizer, examples, settings, label)
         console = Console()
         with console.status("") as status:
-            if config.mode == "words":
+            if mode == "words":
                 rows = [evaluator.measure(mode="words").row]
             else:
                 rows = evaluator.run(lambda text: status.update(text))
             traces = trace_examples(
                 model, tokenizer, examples[: config.traces], label, config.max_new_tokens, config.layers
-            ) if config.traces and config.mode == "latent" else []  # fmt: skip
+            ) if config.traces and mode == "latent" else []  # fmt: skip
         report = EvalReport(
             title=f"{Path(config.model).name} on {config.data.data}",
             verdict=verdict(rows),
@@ -111,7 +115,7 @@ def run_eval(config: Eval) -> Path:
             },
         )
         console.print(results_table(report))
-        for table in curve_tables(report):
+        for table in further_tables(report):
             console.print(table)
         console.print(report.verdict)
         page = write_report(report, out)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -25,7 +26,8 @@ from latent_gemma.inspection.files import write_atomically
 from latent_gemma.inspection.plots import plot_curves
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.loading import resolve_model
-from latent_gemma.training.fit import FitResult
+from latent_gemma.training.running import FitResult
+from latent_gemma.training.settings import Resume, last_checkpoint
 
 _PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "safetensors")
 
@@ -97,6 +99,11 @@ def model_hash(name: str) -> str:
     return digest.hexdigest() if files else ""
 
 
+def next_free(name: str) -> Path:
+    """The next run folder runs/NAME-N that does not exist."""
+    return next(path for n in itertools.count(1) if not (path := Path(f"runs/{name}-{n}")).exists())
+
+
 @contextlib.contextmanager
 def run_folder(out: Path, resume: bool) -> Iterator[Path]:
     """Open a run folder: a new one, or with `resume` the one of a stopped run.
@@ -114,7 +121,7 @@ def run_folder(out: Path, resume: bool) -> Iterator[Path]:
     if out.exists() and not out.is_dir():
         raise RunError(f"--out {out} is a file", "give a folder")
     if not resume and out.is_dir() and any(out.iterdir()):
-        raise RunError(f"--out {out} is not empty", "give another folder, or --resume to go on with a stopped run")
+        raise RunError(f"--out {out} is not empty", "give another folder, or --resume auto to go on with a stopped run")
     created = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -125,6 +132,28 @@ def run_folder(out: Path, resume: bool) -> Iterator[Path]:
     finally:
         if created and not any(out.iterdir()):
             out.rmdir()
+
+
+def resumes(out: Path, resume: Resume) -> bool | None:
+    """Whether a run goes on from a checkpoint.
+
+    Args:
+        out: the run folder.
+        resume: as the user asked.
+
+    Returns:
+        True or False; None if "auto" finds the run finished, which is said on the terminal.
+    """
+    if resume == "auto" and (out / "run.json").is_file():
+        print(f"{out} is finished; its model is in {out / 'model'}")
+        return None
+    return resume == "yes" or (resume == "auto" and last_checkpoint(out) is not None)
+
+
+def say_stopped(run: Path, result: FitResult) -> Path:
+    """Say where a run stopped and how to go on; returns the run folder."""
+    print(f"stopped at step {result.steps}; the same command with --resume auto goes on")
+    return run
 
 
 def save_stage(
@@ -168,6 +197,7 @@ def save_stage(
             "seconds": round(result.seconds, 3),
             "steps": result.steps,
             "metrics": result.metrics[-1] if result.metrics else {},
+            "notes": result.notes,
         },
         indent=2,
         ensure_ascii=False,
@@ -181,8 +211,17 @@ def save_stage(
 
 
 def training_curves(metrics: list[dict[str, Any]], prefix: str = "") -> dict[str, list[dict[str, float]]]:
-    """The curves worth a plot: loss, p, K and the gradient norm of the first and last latent step."""
+    """The curves worth a plot: loss, p, K and the gradient norm of the first and last latent step; of GRPO the
+    rewards, the divergence from the start, the length of completions and what was cut or taught nothing."""
     names = {"answer_loss": "answer loss", "anchor_loss": "anchor loss", "p": "p", "K": "K"}
+    names |= {"reward": "reward", "kl": "KL to the start, nats per token", "completions/mean_length": "tokens"}
+    names |= {"frac_reward_zero_std": "groups of equal reward", "completions/clipped_ratio": "completions cut off"}
+    names |= {
+        key: f"reward for {key.split('/')[1].replace('_', ' ')}"
+        for entry in metrics
+        for key in entry
+        if key.startswith("rewards/") and key.endswith("/mean")
+    }
     steps = sorted(
         {key for entry in metrics for key in entry if key.startswith("latent_grad_norm_")},
         key=lambda k: int(k.rsplit("_", 1)[1]),

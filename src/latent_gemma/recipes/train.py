@@ -1,16 +1,22 @@
 """`latent-gemma train sft | coconut | anneal`: the three stages that change weights."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from latent_gemma.data.example import Example
 from latent_gemma.data.load import load_examples
-from latent_gemma.model.config import Adapter, BridgeKind, Mix, Recurrence, Trains
+from latent_gemma.errors import ConfigError
+from latent_gemma.model.config import Adapter, BridgeKind, Mix, Recurrence, Trains, WordsFormat
 from latent_gemma.model.loading import load_model
-from latent_gemma.recipes.stage import DataSettings, run_folder, save_stage
+from latent_gemma.recipes.stage import DataSettings, resumes, run_folder, save_stage, say_stopped
+from latent_gemma.text.tags import INSTRUCTION
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Curriculum, WrittenCurriculum
 from latent_gemma.training.fit import fit
-from latent_gemma.training.settings import LoraSettings, TrainSettings
+from latent_gemma.training.lora import quantization
+from latent_gemma.training.settings import LoraSettings, Resume, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -22,27 +28,34 @@ class Common:
         data: the training data.
         out: the run folder to write.
         train: the optimisation.
-        resume: go on from the newest checkpoint in `out`.
+        resume: "yes" goes on from the newest checkpoint in `out`; "auto" does so if there is one and starts otherwise,
+            so that the same command is right in every session.
     """
 
     model: str
     data: DataSettings
     out: Path
     train: TrainSettings = field(default_factory=TrainSettings)
-    resume: bool = False
+    resume: Resume = "no"
 
 
 @dataclass(frozen=True)
 class Sft(Common):
-    """Text stage: learn to write the steps between the thought markers, then the answer.
+    """Text stage: learn to write the steps, then the answer.
 
     Args:
         reasoning: "words" writes the steps; "none" learns the answer alone, the baseline without reasoning.
-        lora: low-rank adaptation, merged at the end.
+        format: "markers" puts the steps between the thought markers, the frame that latent stages start from; "tags"
+            writes `<reasoning>..</reasoning><answer>..</answer>`, and rows without steps as their answer alone.
+        system: text before every question, in the user's turn; None asks a model with a chat template for the tags
+            it is to write, and puts nothing elsewhere.
+        lora: low-rank adaptation, kept as an adapter and merged at the end.
         step_separator: text after each written step; the latent stages inherit it.
     """
 
     reasoning: Literal["words", "none"] = "words"
+    format: WordsFormat = "markers"
+    system: str | None = None
     lora: LoraSettings = field(default_factory=LoraSettings)
     step_separator: str = "\n"
 
@@ -100,33 +113,62 @@ def run_train(config: Sft | Coconut | Anneal) -> Path:
     Raises:
         LatentGemmaError: for anything in the configuration, the data or the model that cannot be used.
     """
+    started_s = time.monotonic()
     recipe = type(config).__name__.lower()
+    resume = resumes(config.out, config.resume)
+    if resume is None:
+        return config.out / "model"
     examples = load_examples(config.data.spec("train", config.train.seed))
-    changes: dict[str, Any]
-    curriculum: Curriculum
-    lora = None
-    if isinstance(config, Sft):
-        changes = {"step_separator": config.step_separator, "num_thoughts": 0, "p": 0.0}
-        curriculum, lora = WrittenCurriculum(config.reasoning), config.lora
-    else:
-        curriculum = config.curriculum
-        steps = max(len(example.steps) for example in examples)
-        if isinstance(curriculum, CoconutCurriculum):
-            steps = min(steps, curriculum.max_latent_stage)
-        elif curriculum.max_latent_steps:
-            steps = curriculum.max_latent_steps
-        # The scale of the latents is measured anew: the text stage has moved the embeddings.
-        changes = {**vars(config.latent), "num_thoughts": steps * config.latent.c_thought, "embed_rms": None}
-    settings = config.train
-    if isinstance(config, Coconut) and config.curriculum.epochs_per_stage > 0.0 and not settings.steps:
-        settings = replace(settings, epochs=config.curriculum.count * config.curriculum.epochs_per_stage)
-    with run_folder(config.out, config.resume) as run:
-        model, tokenizer = load_model(config.model, changes)
-        result = fit(model, tokenizer, examples, curriculum, settings, run, recipe, lora=lora, resume=config.resume)
+    settings, changes, curriculum, lora = _plan(config, examples)
+    with run_folder(config.out, config.resume != "no") as run:
+        quantized = quantization(lora) if lora is not None else None
+        model, tokenizer = load_model(config.model, changes, quantization=quantized)
+        if isinstance(config, Sft):
+            model.set_latent(system=_system_text(config, tokenizer))
+        elif model.config.latent.words_format == "tags":
+            raise ConfigError(
+                f"{config.model} writes its words between tags, a frame that thoughts do not share",
+                "start from a text stage trained with --format markers",
+            )
+        result = fit(
+            model, tokenizer, examples, curriculum, settings, run, recipe, lora=lora, resume=resume, started_s=started_s
+        )
         if not result.finished:
-            print(f"stopped at step {result.steps}; go on with --resume")
-            return run
+            return say_stopped(run, result)
         model = result.model
         if isinstance(config, Anneal):
             model.set_latent(p=config.curriculum.p_end, question_visibility=config.curriculum.visibility_end)
         return save_stage(run, recipe, model, tokenizer, config, config.model, result, config.train.seed)
+
+
+def _plan(
+    config: Sft | Coconut | Anneal, examples: Sequence[Example]
+) -> tuple[TrainSettings, dict[str, Any], Curriculum, LoraSettings | None]:
+    """Optimisation, changes of the latent configuration, curriculum and adapter of a stage."""
+    if isinstance(config, Sft):
+        if config.format == "tags" and config.reasoning == "none":
+            raise ConfigError("--format tags with --reasoning none", "an answer without reasoning needs no tags")
+        changes: dict[str, Any] = {
+            "step_separator": config.step_separator,
+            "words_format": config.format,
+            "num_thoughts": 0,
+            "p": 0.0,
+        }
+        return config.train, changes, WrittenCurriculum(config.reasoning), config.lora
+    curriculum, settings = config.curriculum, config.train
+    steps = max(len(example.steps) for example in examples)
+    if isinstance(curriculum, CoconutCurriculum):
+        steps = min(steps, curriculum.max_latent_stage)
+        if curriculum.epochs_per_stage > 0.0 and not settings.steps:
+            settings = replace(settings, epochs=curriculum.count * curriculum.epochs_per_stage)
+    elif curriculum.max_latent_steps:
+        steps = curriculum.max_latent_steps
+    # The scale of the latents is measured anew: the text stage has moved the embeddings.
+    changes = {**vars(config.latent), "num_thoughts": steps * config.latent.c_thought, "embed_rms": None}
+    return settings, changes, curriculum, None
+
+
+def _system_text(config: Sft, tokenizer: Any) -> str:
+    if config.system is not None:
+        return config.system
+    return INSTRUCTION if config.format == "tags" and getattr(tokenizer, "chat_template", None) else ""

@@ -95,6 +95,23 @@ def extract_answer(text: str, strict: bool) -> str | None:
     return candidate if 0 < len(candidate) <= MAX_BARE_CHARS else None
 
 
+def candidate(text: str) -> str | None:
+    """The answer that a text gives its vote to.
+
+    Args:
+        text: what a model wrote after its reasoning.
+
+    Returns:
+        What is marked or said to be the answer, else all of a short text ("7 remainder 3" is not 3), else the last
+        number of a long one; None if there is nothing.
+    """
+    given = extract_answer(text, strict=True)
+    if given is None:
+        text = fold_characters(text[-MAX_TEXT_CHARS:]).strip()
+        given = _spoken(text) or (text if len(text) <= MAX_BARE_CHARS else extract_answer(text, strict=False))
+    return given or None
+
+
 def answers_match(predicted: str | None, accepted: Sequence[str]) -> bool:
     """Whether a prediction equals one of the accepted answers, in spelling or in numeric value.
 

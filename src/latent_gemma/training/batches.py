@@ -10,6 +10,7 @@ from torch import Tensor
 from latent_gemma.data.example import Example
 from latent_gemma.errors import DataError
 from latent_gemma.model.prompt import Frame
+from latent_gemma.text.tags import write_tagged
 from latent_gemma.training.curriculum import Stage
 
 IGNORE = -100
@@ -21,9 +22,9 @@ class Encoded:
 
     Args:
         question: everything before `bot`.
-        steps: each written step, without its separator.
+        steps: each written step, without its separator; empty where the words stand between tags.
         separator: what follows each written step.
-        answer: the answer and the end token.
+        answer: the answer and the end token; with tags, everything after the question.
     """
 
     question: list[int]
@@ -56,14 +57,14 @@ def encode_examples(frame: Frame, examples: Iterable[Example], max_length: int |
     encoded = []
     separator, end = ids(frame.latent.step_separator), frame.end_id
     for number, example in enumerate(examples, start=1):
-        item = Encoded(
-            frame.question_ids(example.question),
-            [ids(step) for step in example.steps],
-            separator,
-            [*ids(example.answer), end],
-        )
-        written = sum(map(len, item.steps)) + len(item.steps) * len(separator)
-        length = len(item.question) + written + len(item.answer) + 2
+        question = frame.question_ids(example.question)
+        if frame.latent.words_format == "tags":
+            written = write_tagged(example.steps, example.answer, frame.latent.step_separator)
+            item = Encoded(question, [], separator, [*frame.text_ids(written), end])
+        else:
+            item = Encoded(question, [ids(step) for step in example.steps], separator, [*ids(example.answer), end])
+        steps = sum(map(len, item.steps)) + len(item.steps) * len(separator)
+        length = len(item.question) + steps + len(item.answer) + 2
         if max_length is not None and length > max_length:
             raise DataError(
                 f"example {number} has {length} tokens, more than the {max_length} the model allows",
@@ -75,7 +76,7 @@ def encode_examples(frame: Frame, examples: Iterable[Example], max_length: int |
 
 @dataclass(frozen=True)
 class Row:
-    """One sequence before padding; `start` is the column of `bot`, by which rows are aligned."""
+    """One sequence before padding; `start` is the column behind the question, by which rows are aligned."""
 
     ids: list[int]
     labels: list[int]
@@ -93,6 +94,11 @@ def build_row(item: Encoded, stage: Stage, frame: Frame, rng: random.Random) -> 
         labels   .  .  .    .   .   .   .   s3  s3  eot  a   end
         anchors  .  .  .    s1  s1' s2  s2' .   .   .    .   .
 
+    With words between tags there are no markers and the loss reads everything after the question:
+
+        ids      q  q  <reasoning>  s1  s2  s3  </reasoning>  <answer>  a  </answer>  end
+        labels   .  .  <reasoning>  s1  s2  s3  </reasoning>  <answer>  a  </answer>  end
+
     The anchors of a step are its last c_thought tokens, the separator left out (the first thoughts of a shorter step
     have none): a result stands at the end of its step.
 
@@ -106,6 +112,14 @@ def build_row(item: Encoded, stage: Stage, frame: Frame, rng: random.Random) -> 
         The row.
     """
     latent = frame.latent
+    if latent.words_format == "tags":
+        blank = [IGNORE] * len(item.question)
+        return Row(
+            ids=[*item.question, *item.answer],
+            labels=[*blank, *item.answer],
+            anchors=[*blank, *[IGNORE] * len(item.answer)],
+            start=len(item.question),
+        )
     steps = len(item.steps)
     replaced = rng.randint(0, steps) if stage.mix_prob > 0.0 and rng.random() < stage.mix_prob else stage.latent_steps
     replaced = min(replaced, steps)

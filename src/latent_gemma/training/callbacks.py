@@ -1,15 +1,18 @@
-"""Thin callbacks: the curriculum's steps, the metrics file, the progress bar, a clean stop."""
+"""Thin callbacks: the curriculum's steps, the metrics file, the progress bar, and a check that something trains."""
 
 import json
-import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from latent_gemma.errors import RunError
 from latent_gemma.training.trainer import CurriculumTrainer
 
 
@@ -90,13 +93,25 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-class ProgressBar(TrainerCallback):
-    """One line: loss, p, K, stage, gradient norm of the first and last latent step, tokens/s, time left."""
+def describe_curriculum(logs: dict[str, Any]) -> dict[str, str]:
+    """What the bar of a curriculum shows: loss, p, K, stage, gradient norm of the first and last latent step."""
+    shown = {"loss": f"{logs['loss']:.3f}", "p": f"{logs['p']:.2f}", "K": str(logs["K"]), "stage": str(logs["stage"])}
+    norms = [value for name, value in logs.items() if name.startswith("latent_grad_norm_")]
+    return shown | ({"grad": f"{norms[0]:.1e}..{norms[-1]:.1e}"} if norms else {})
 
-    def __init__(self, title: str) -> None:
-        self.title = title
+
+class ProgressBar(TrainerCallback):
+    """One line: what `describe` makes of the last log entry, tokens/s, time left.
+
+    Args:
+        title: of the bar.
+        describe: from a log entry that holds a loss to what is shown.
+        tokens: the log entry that counts tokens since the start of this session.
+    """
+
+    def __init__(self, title: str, describe: Callable[[dict[str, Any]], dict[str, str]], tokens: str) -> None:
+        self.title, self.describe, self.tokens = title, describe, tokens
         self.bar: tqdm | None = None
-        self.trainer: CurriculumTrainer | None = None
         self.started_s = 0.0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
@@ -119,42 +134,50 @@ class ProgressBar(TrainerCallback):
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs=None, **kwargs: Any):
         if self.bar is None or not logs or "loss" not in logs:
             return
-        rate = logs["tokens"] / max(1e-9, time.monotonic() - self.started_s)
-        shown = {"loss": f"{logs['loss']:.3f}", "p": f"{logs['p']:.2f}", "K": logs["K"], "stage": logs["stage"]}
-        norms = [value for name, value in logs.items() if name.startswith("latent_grad_norm_")]
-        if norms:
-            shown["grad"] = f"{norms[0]:.1e}..{norms[-1]:.1e}"
-        self.bar.set_postfix({**shown, "tok/s": f"{rate:.0f}"}, refresh=False)
+        rate = logs[self.tokens] / max(1e-9, time.monotonic() - self.started_s)
+        self.bar.set_postfix({**self.describe(logs), "tok/s": f"{rate:.0f}"}, refresh=False)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
         if self.bar is not None:
             self.bar.close()
 
 
-class CleanStop(TrainerCallback):
-    """The first Ctrl-C ends the run after the step in progress, with a checkpoint; the second one ends it at once."""
+class TrainsSomething(TrainerCallback):
+    """Raises in the first step that should move the weights if it moves none of them.
+
+    A step should move them if its learning rate is positive and a gradient that is not zero has arrived. (A group of
+    equal rewards gives none, and a warm-up may begin at rate zero: such steps are passed over.)
+
+    Raises:
+        RunError: from `on_pre_optimizer_step` if no trainable weight gets a gradient at all, from `on_step_end` if no
+            weight has moved.
+    """
 
     def __init__(self) -> None:
-        self.asked = False
-        self._previous: Any = None
+        self.before: tuple[Tensor, Tensor] | None = None
+        self.done = False
 
-    def _ask(self, signum: int, frame: Any) -> None:
-        self.asked = True
-        signal.signal(signal.SIGINT, self._previous)
-        tqdm.write("stopping after this step, with a checkpoint (Ctrl-C again stops at once)")
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
-        try:
-            self._previous = signal.signal(signal.SIGINT, self._ask)
-        except ValueError:  # not the main thread: signals are somebody else's
-            self._previous = None
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None,
+        optimizer: Any = None, **kwargs: Any,
+    ):  # fmt: skip
+        if self.done:
+            return
+        trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if all(parameter.grad is None for parameter in trainable):
+            raise RunError("no gradient reaches any of the weights that should train", "check what trains (--trains)")
+        if not any(group["lr"] > 0 for group in optimizer.param_groups):
+            return
+        moved = [p for p in trainable if p.grad is not None and bool(p.grad.any())]
+        # One weight that gets a gradient is enough to see whether the optimiser holds it; a copy of all would not fit.
+        smallest = min(moved, key=lambda p: p.numel(), default=None)
+        self.before = None if smallest is None else (smallest, smallest.detach().clone())
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
-        if self.asked:
-            control.should_save = True
-            control.should_training_stop = True
-        return control
-
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
+        if self.done or self.before is None:
+            return
+        if torch.equal(*self.before):
+            raise RunError(
+                f"step {state.global_step} had a gradient and changed no weight", "raise --lr, or check what trains"
+            )
+        self.before, self.done = None, True

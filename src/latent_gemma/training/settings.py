@@ -4,6 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from latent_gemma.errors import ConfigError
+
+Resume = Literal["no", "yes", "auto"]
+
 
 @dataclass(frozen=True)
 class TrainSettings:
@@ -22,6 +26,8 @@ class TrainSettings:
         checkpointing: recompute activations in backward: less memory, about a third more time.
         log_every: steps between entries of metrics.jsonl.
         save_every: steps between checkpoints; 0 saves only when the run is stopped.
+        max_hours: stop in time to be done, with a full checkpoint, after this many hours (a Kaggle session has 9);
+            `--resume auto` goes on in the next session.
         seed: of data order, dropout and stage mixing.
     """
 
@@ -37,24 +43,37 @@ class TrainSettings:
     checkpointing: bool = False
     log_every: int = 10
     save_every: int = 0
+    max_hours: float | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_hours is not None and self.max_hours <= 0:
+            raise ConfigError(f"--max-hours {self.max_hours:g} leaves no time", "give a positive number of hours")
 
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Low-rank adaptation of the whole model in the text stage; merged into the weights at the end.
+    """Low-rank adaptation of the whole model; kept as an adapter, and merged into the weights at the end.
 
     Args:
         rank: rank of the update; 0 trains all weights instead.
         alpha: its scale times its rank.
         dropout: on the update's input.
         targets: names of the projections it acts on.
+        quantize: "4bit" keeps the frozen weights in 4 bits while the adapter trains (QLoRA; needs bitsandbytes).
     """
 
     rank: int = 0
     alpha: int = 32
     dropout: float = 0.0
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    quantize: Literal["none", "4bit"] = "none"
+
+    def __post_init__(self) -> None:
+        if self.rank < 0:
+            raise ConfigError(f"--rank {self.rank} is negative", "give 0 to train all weights, or a rank such as 16")
+        if self.quantize == "4bit" and not self.rank:
+            raise ConfigError("--quantize 4bit freezes all weights", "train an adapter beside them with --rank 16")
 
 
 def last_checkpoint(run: Path) -> Path | None:

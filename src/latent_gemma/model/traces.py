@@ -1,0 +1,168 @@
+"""Several sampled answers to each question of a batch, in one generation call, its prompts read once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList
+
+from latent_gemma.errors import ConfigError, DataError
+from latent_gemma.model.prompt import Frame, Mode, Written, pad_left
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One sampled answer.
+
+    Args:
+        written: its reasoning and answer.
+        logprob: mean log-probability of its tokens under the model itself (temperature 1), nats.
+        temperature: it was sampled at; 0 is greedy.
+    """
+
+    written: Written
+    logprob: float
+    temperature: float
+
+
+class _RowTemperature(LogitsProcessor):
+    """Divide each row's scores by its own temperature, and add up the log-probabilities of what was chosen.
+
+    The log-probability of a token is known one call later, when it stands at the end of `input_ids`: so one step of
+    scores is kept, not all of them, which with 256k tokens would be gigabytes.
+    """
+
+    def __init__(self, temperatures: Tensor, end_id: int) -> None:
+        self.greedy = (temperatures == 0.0)[:, None]
+        self.divisor = torch.where(self.greedy, 1.0, temperatures[:, None])
+        self.end_id = end_id
+        self.total = torch.zeros(len(temperatures), device=temperatures.device)
+        self.alive = torch.ones(len(temperatures), dtype=torch.bool, device=temperatures.device)
+        self.scores: Tensor | None = None
+
+    def note(self, chosen: Tensor) -> None:
+        """Count the tokens chosen from the kept scores; rows that have ended count no more."""
+        if self.scores is not None:
+            picked = self.scores.gather(1, chosen[:, None])[:, 0] - self.scores.logsumexp(-1)
+            self.total += torch.where(self.alive, picked, 0.0)
+            self.alive &= chosen != self.end_id
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self.note(input_ids[:, -1])
+        self.scores = scores.float()
+        best = self.scores == self.scores.max(-1, keepdim=True).values
+        greedy_scores = torch.where(best, 0.0, float("-inf"))
+        return torch.where(self.greedy, greedy_scores, self.scores / self.divisor)
+
+
+def _repeat(cache: DynamicCache, times: int) -> None:
+    """Give every row of a cache `times` copies side by side, with what the rollout remembers of it."""
+    cache.batch_repeat_interleave(times)
+    state = getattr(cache, "latent_state", None)
+    if state is not None:
+        state.last_hidden = state.last_hidden.repeat_interleave(times, dim=0)
+        state.key_bias = None if state.key_bias is None else state.key_bias.repeat_interleave(times, dim=0)
+
+
+def _read_prompts(model: Any, ids: Tensor, mask: Tensor, columns: int, times: int) -> DynamicCache | None:
+    """The cache of the first columns of each prompt, computed once a question; None where there is nothing to read."""
+    if columns <= 0:
+        return None
+    cache = DynamicCache(config=model.config)
+    # the decoder alone: nobody reads logits of a prompt
+    model.model(
+        input_ids=ids[:, :columns],
+        attention_mask=mask[:, :columns],
+        past_key_values=cache,
+        use_cache=True,
+        **({"project": model.project} if model.config.latent.p > 0.0 else {}),
+    )
+    _repeat(cache, times)
+    return cache
+
+
+@torch.no_grad()
+def sample_traces(
+    model: Any,
+    frame: Frame,
+    questions: Sequence[str],
+    temperatures: Sequence[float],
+    mode: Mode = "words",
+    num_thoughts: int = 0,
+    noise_std: float = 0.0,
+    max_new_tokens: int = 256,
+    seed: int = 0,
+) -> list[list[Trace]]:
+    """Sample N answers to each question in one generation call.
+
+        question 0   prompt | cache x N | trace at t0, trace at t1, ..
+        question 1   prompt | cache x N | trace at t0, trace at t1, ..
+
+    Args:
+        model: a latent Gemma in evaluation mode.
+        frame: its frame.
+        questions: the questions.
+        temperatures: one for each trace of a question, 0 or more; 0 decodes greedily.
+        mode: "words", or "latent" to think `num_thoughts` steps first.
+        num_thoughts: K.
+        noise_std: noise on each trace's latents, in units of their RMS; its thoughts are then its own, and only the
+            question is read once.
+        max_new_tokens: bound on generated tokens of a trace.
+        seed: of the sampling; the caller's random state is left as it was.
+
+    Returns:
+        The traces of each question, in the order of `temperatures`.
+
+    Raises:
+        ConfigError: for no temperature or a negative one.
+        DataError: if a prompt is longer than the model allows.
+    """
+    if not temperatures or min(temperatures) < 0.0:
+        raise ConfigError(f"temperatures {list(temperatures)}", "give at least one, none below 0")
+    if noise_std < 0.0:
+        raise ConfigError(f"noise of {noise_std:g} is negative", "give 0 or more")
+    times = len(temperatures)
+    ids, mask = pad_left([frame.prompt(question, mode, num_thoughts) for question in questions], frame.pad_id)
+    ids, mask = ids.to(model.device), mask.to(model.device)
+    limit = model.config.max_position_embeddings
+    if ids.shape[1] >= limit:
+        raise DataError(
+            f"a question of this batch has {ids.shape[1]} tokens, and the model takes {limit}", "shorten it"
+        )
+    thinks = mode == "latent" and num_thoughts > 0
+    if thinks and frame.latent.recurrence == "sequence":
+        # all of the prompt is thought, and its passes cannot continue a cache
+        columns = 0 if noise_std else ids.shape[1] - 1
+    else:
+        columns = ids.shape[1] - (num_thoughts + 2 if thinks and noise_std else 1)
+    rows = torch.tensor(list(temperatures) * len(questions), dtype=torch.float32, device=model.device)
+    processor = _RowTemperature(rows, frame.end_id)
+    wide_ids, wide_mask = ids.repeat_interleave(times, dim=0), mask.repeat_interleave(times, dim=0)
+    devices = [model.device.index or 0] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        cache = _read_prompts(model, ids, mask, columns, times)
+        with model.thinking(noise_std=noise_std):
+            output = model.generate(
+                wide_ids,
+                attention_mask=wide_mask,
+                past_key_values=cache,
+                max_new_tokens=min(max_new_tokens, limit - ids.shape[1]),
+                do_sample=True,
+                temperature=1.0,
+                top_k=0,
+                top_p=1.0,
+                logits_processor=LogitsProcessorList([processor]),
+                eos_token_id=frame.end_id,
+                pad_token_id=frame.pad_id,
+            )
+    processor.note(output[:, -1])
+    written = [frame.read(row, mode) for row in output[:, ids.shape[1] :].tolist()]
+    totals = processor.total.tolist()
+    traces = [
+        Trace(text, total / max(1, text.tokens), temperature)
+        for text, total, temperature in zip(written, totals, list(temperatures) * len(questions), strict=True)
+    ]
+    return [traces[start : start + times] for start in range(0, len(traces), times)]

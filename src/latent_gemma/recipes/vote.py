@@ -1,0 +1,182 @@
+"""`latent-gemma vote`: one question answered by consensus, or what consensus is worth over a data set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from tyro.conf import Positional
+
+from latent_gemma.config import parse_numbers
+from latent_gemma.data.example import Example
+from latent_gemma.data.load import load_examples
+from latent_gemma.errors import ConfigError
+from latent_gemma.evaluation.engine import EvalSettings, Evaluator
+from latent_gemma.evaluation.results import EvalReport, EvalRow
+from latent_gemma.evaluation.voting import VotedAnswer, VoteMeasured, Voter, measure_vote
+from latent_gemma.inspection.tables import further_tables, results_table
+from latent_gemma.inspection.verdict import verdict
+from latent_gemma.inspection.votes import votes_charts, votes_grids
+from latent_gemma.inspection.write import write_report
+from latent_gemma.model.config import WordsFormat
+from latent_gemma.model.loading import load_model
+from latent_gemma.recipes.stage import DataSettings, machine, model_hash, next_free, run_folder, versions
+from latent_gemma.recipes.words import ask_for, writing_mode
+
+
+@dataclass(frozen=True)
+class Vote:
+    """Answer by a vote of several traces: one question, or with `data` a whole test set, with a report.
+
+    Args:
+        model: a run folder, model directory, GGUF file or hub name.
+        question: the question to answer.
+        data: instead of a question: the test part of generated and hub data, the held-out rows of a local file.
+        base: measure this model beside, asked in the same way: what the vote was worth before training.
+        temperatures: of the traces.
+        traces: traces in a vote, the temperatures taken in turn; None takes one each.
+        mode: "auto" thinks if the model was trained to, and writes its reasoning otherwise.
+        k: latent steps in latent mode; None takes the model's own number.
+        noise: noise on each trace's thoughts in latent mode, in units of their RMS.
+        format: how a model that was never trained here writes its words; None keeps the model's own way.
+        system: text before every question, in the user's turn; None keeps the model's own.
+        show_traces: print every trace.
+        out: folder of the report; None takes the next free runs/vote-N.
+        batch_size: questions in one generation call.
+        max_new_tokens: bound on generated tokens of a trace.
+        seed: of the sampling and of generated data.
+    """
+
+    model: Positional[str]
+    question: Positional[str] = ""
+    data: DataSettings = field(default_factory=lambda: DataSettings(data=""))
+    base: str | None = None
+    temperatures: str = "0.2,0.4,0.6,0.8,1.0"
+    traces: int | None = None
+    mode: Literal["auto", "latent", "words"] = "auto"
+    k: int | None = None
+    noise: float = 0.0
+    format: WordsFormat | None = None
+    system: str | None = None
+    show_traces: bool = False
+    out: Path | None = None
+    batch_size: int = 16
+    max_new_tokens: int = 256
+    seed: int = 0
+
+
+def run_vote(config: Vote) -> Path | None:
+    """Answer a question on the terminal, or measure and write a report.
+
+    Args:
+        config: see `Vote`.
+
+    Returns:
+        The path of the HTML report; None for a question.
+
+    Raises:
+        LatentGemmaError: for anything in the configuration, the data or the model that cannot be used.
+    """
+    temperatures = parse_numbers(config.temperatures, float, "--temperatures")
+    if bool(config.question.strip()) == bool(config.data.data):
+        raise ConfigError("a vote is on one question or on --data", 'write vote RUN "2+3=", or vote RUN --data FILE')
+    if config.k is not None and config.k < 0:
+        raise ConfigError(f"--k {config.k} is negative", "give 0 or more latent steps")
+    if config.batch_size < 1:
+        raise ConfigError(f"--batch-size {config.batch_size}", "give 1 or more")
+    if config.question:
+        _show(_voter(*load_model(config.model), config, temperatures)(config.question), config.show_traces)
+        return None
+    return _measure(config, temperatures)
+
+
+def _voter(model: Any, tokenizer: Any, config: Vote, temperatures: Sequence[float]) -> Voter:
+    ask_for(model, config.format, config.system)
+    return Voter(
+        model, tokenizer, temperatures, config.traces, writing_mode(model.config.latent, config.mode), config.k,
+        config.noise, config.max_new_tokens, config.seed,
+    )  # fmt: skip
+
+
+def _show(voted: VotedAnswer, traces: bool) -> None:
+    console = Console()
+    if traces:
+        table = Table("temperature", "answer", "log-probability", "reasoning", box=None)
+        for trace in voted.traces:
+            written = trace.written
+            table.add_row(
+                f"{trace.temperature:g}", Text(written.answer), f"{trace.logprob:.3f}", Text(written.reasoning)
+            )
+        console.print(table)
+    if voted.answer is None:
+        console.print("no trace has an answer", style="dim")
+        return
+    winner = voted.consensus.winner
+    reasoning = voted.traces[winner].written.reasoning if winner is not None and not traces else ""
+    if reasoning:
+        console.print(Text(reasoning, style="dim"))
+    agreement = f"  {voted.consensus.votes} of {voted.consensus.total} traces agree"
+    console.print(Text.assemble((voted.answer, "bold"), (agreement, "dim")))
+
+
+def measure_both(
+    voter: Voter, examples: Sequence[Example], label: str, batch_size: int
+) -> tuple[EvalRow, VoteMeasured]:
+    """One greedy pass and the vote of a model over the same questions.
+
+    Args:
+        voter: how to vote.
+        examples: the questions.
+        label: the method's name in tables.
+        batch_size: questions in one generation call.
+
+    Returns:
+        The row of the single pass, and what the vote is worth.
+    """
+    settings = EvalSettings(batch_size=batch_size, max_new_tokens=voter.max_new_tokens, seed=voter.seed)
+    evaluator = Evaluator(voter.model, voter.frame.tokenizer, examples, settings, label)
+    single = evaluator.measure(voter.mode, voter.num_thoughts).row
+    return single, measure_vote(voter, examples, f"{label}, vote of {len(voter.temperatures)}", batch_size)
+
+
+def _measure(config: Vote, temperatures: Sequence[float]) -> Path:
+    examples = load_examples(config.data.spec("test", config.seed))
+    models = {Path(config.model).name: config.model}
+    if config.base:
+        models["base" if Path(config.base).name in models else Path(config.base).name] = config.base
+    votes: dict[str, VoteMeasured] = {}
+    singles: dict[str, EvalRow] = {}
+    with run_folder(config.out or next_free("vote"), resume=False) as out:
+        console = Console()
+        asked = config
+        for label, name in models.items():
+            model, tokenizer = load_model(name)
+            with console.status(f"measuring {label}"):
+                voter = _voter(model, tokenizer, asked, temperatures)
+                singles[label], votes[label] = measure_both(voter, examples, label, config.batch_size)
+            # the base answers the same prompt in the same mode
+            latent = model.config.latent
+            asked = replace(config, mode=voter.mode, format=latent.words_format, system=latent.system)
+        rows = [row for label in models for row in (singles[label], votes[label].row)]
+        report = EvalReport(
+            title=f"{Path(config.model).name} by vote on {config.data.data}",
+            verdict=verdict(rows),
+            rows=tuple(rows),
+            context={
+                "model": config.model, "model sha256": model_hash(config.model), "base": config.base or "not measured",
+                "data": config.data.data, "items": str(len(examples)),
+                "temperatures": ", ".join(f"{value:g}" for value in voter.temperatures),
+                "seed": str(config.seed), "machine": machine(), **versions(),
+            },
+            tables=votes_grids(votes),
+            charts=votes_charts(votes, singles),
+        )  # fmt: skip
+        console.print(results_table(report))
+        for table in further_tables(report):
+            console.print(table)
+        page = write_report(report, out)
+        console.print(f"report: {page}")
+    return page

@@ -1,0 +1,73 @@
+"""`<reasoning>..</reasoning><answer>..</answer>`: writing it, taking it apart, and telling good from broken."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+#: What an instruction-tuned model is asked for; folded into the user's turn, since Gemma has no system role.
+INSTRUCTION = (
+    "Show your work between <reasoning> and </reasoning>, then give the final answer alone between <answer> and "
+    "</answer>."
+)
+_TAG = re.compile(r"<(/?)(reasoning|answer)>")
+_COMPLETE = ["<reasoning>", "</reasoning>", "<answer>", "</answer>"]
+
+Shape = Literal["complete", "partial", "broken"]
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """A text taken apart.
+
+    Args:
+        shape: "complete", both pairs of tags once and in order; "broken", a tag without its partner, repeated, nested
+            or out of order; "partial", whatever else: no tags at all, or one intact pair alone.
+        reasoning: what stands between the first `<reasoning>` and the tag after it; "" if there is none.
+        answer: what stands in the last intact pair of answer tags, None if there is none.
+    """
+
+    shape: Shape
+    reasoning: str
+    answer: str | None
+
+
+def write_tagged(steps: Sequence[str], answer: str, separator: str = "\n") -> str:
+    """Put steps and answer between tags.
+
+    Args:
+        steps: the written steps; without any the answer stands alone.
+        answer: the final answer.
+        separator: between two steps.
+
+    Returns:
+        The text.
+    """
+    reasoning = f"<reasoning>{separator.join(steps)}</reasoning>" if steps else ""
+    return f"{reasoning}<answer>{answer}</answer>"
+
+
+def parse_tagged(text: str) -> Tagged:
+    """Take a text apart at its tags.
+
+    Args:
+        text: what a model wrote. Text outside the tags is passed over.
+
+    Returns:
+        Shape, reasoning and answer.
+    """
+    found = list(_TAG.finditer(text))
+    names = [match[0] for match in found]
+    if names == _COMPLETE:
+        shape: Shape = "complete"
+    else:
+        shape = "partial" if names in ([], _COMPLETE[:2], _COMPLETE[2:]) else "broken"
+    reasoning, answer = "", None
+    for index, match in enumerate(found):
+        after = found[index + 1] if index + 1 < len(found) else None
+        inside = text[match.end() : after.start() if after else len(text)].strip()
+        if match[0] == "<reasoning>" and not reasoning:
+            reasoning = inside
+        elif match[0] == "<answer>" and after is not None and after[0] == "</answer>":
+            answer = inside
+    return Tagged(shape, reasoning, answer)

@@ -1,0 +1,122 @@
+"""Consensus voting over the answers of several traces, and what k traces are worth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import combinations
+from math import comb
+from random import Random
+
+from latent_gemma.text.normalize import normalize_answer, parse_number
+
+#: With more subsets of traces than this, maj@k is a mean over this many random ones.
+MAX_SUBSETS = 500
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """The outcome of a vote.
+
+    Args:
+        answer: the winning answer as its most probable trace wrote it; None if every answer is missing.
+        votes: traces that agree with it.
+        total: traces that voted, those without an answer included.
+        winner: index of that trace; None without a winner.
+    """
+
+    answer: str | None
+    votes: int
+    total: int
+    winner: int | None
+
+    @property
+    def agreement(self) -> float:
+        """Share of all traces that agree with the winner, 0 to 1."""
+        return self.votes / self.total if self.total else 0.0
+
+
+def ballot(answer: str | None) -> Fraction | str | None:
+    """What an answer counts as: its number where it is one ("1,080", "1080.0"), else its normalised text.
+
+    Args:
+        answer: an extracted answer, or None.
+
+    Returns:
+        The ballot; None for a missing or an empty answer.
+    """
+    text = normalize_answer(answer) if answer is not None else ""
+    if not text:
+        return None
+    value = parse_number(text)
+    return text if value is None else value
+
+
+def vote(answers: Sequence[str | None], logprobs: Sequence[float]) -> Consensus:
+    """Elect the answer most traces agree on.
+
+    Args:
+        answers: the extracted answer of each trace; None where none was found.
+        logprobs: mean log-probability of each trace's tokens, nats.
+
+    Returns:
+        The winner. A missing answer never wins; a tie goes to the answer whose traces have the higher mean
+        log-probability, then to the one that came first.
+
+    Source: Wang et al. 2022 (self-consistency, arXiv 2203.11171), section 2, unweighted majority. It differs in
+        breaking ties by probability instead of arbitrarily.
+    """
+    groups: dict[Fraction | str, list[int]] = {}
+    for index, answer in enumerate(answers):
+        key = ballot(answer)
+        if key is not None:
+            groups.setdefault(key, []).append(index)
+    if not groups:
+        return Consensus(None, 0, len(answers), None)
+
+    def strength(members: list[int]) -> tuple[int, float]:
+        return len(members), sum(logprobs[i] for i in members) / len(members)
+
+    members = max(groups.values(), key=strength)
+    winner = max(members, key=lambda i: logprobs[i])
+    return Consensus(answers[winner], len(members), len(answers), winner)
+
+
+def maj_at_k(answers: Sequence[str | None], logprobs: Sequence[float], correct: Sequence[bool], k: int) -> float:
+    """Probability that a vote of k traces, drawn from those at hand, is right.
+
+    Args:
+        answers: as for `vote`.
+        logprobs: as for `vote`.
+        correct: whether each trace is right.
+        k: traces in a vote, 1 to their number.
+
+    Returns:
+        The mean over all subsets of k traces, or over 500 random ones (the same at every call) where there are more.
+    """
+    total = len(answers)
+    if comb(total, k) <= MAX_SUBSETS:
+        subsets = list(combinations(range(total), k))
+    else:
+        rng = Random(0)
+        subsets = [tuple(sorted(rng.sample(range(total), k))) for _ in range(MAX_SUBSETS)]
+    right = 0
+    for subset in subsets:
+        winner = vote([answers[i] for i in subset], [logprobs[i] for i in subset]).winner
+        right += winner is not None and correct[subset[winner]]
+    return right / len(subsets)
+
+
+def pass_at_k(correct: int, total: int, k: int) -> float:
+    """Probability that at least one of k traces, drawn from those at hand, is right.
+
+    Args:
+        correct: traces that are right.
+        total: traces at hand.
+        k: traces drawn, 1 to `total`.
+
+    Returns:
+        1 - C(total - correct, k) / C(total, k).
+
+    Source: Chen et al. 2021 (Codex, arXiv 2107.03374), equation 1.
+    """
+    return 1.0 - comb(total - correct, k) / comb(total, k)

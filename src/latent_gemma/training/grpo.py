@@ -1,0 +1,234 @@
+"""GRPO on TRL's trainer, set to the published algorithm, for models that reason in words and for latent ones."""
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from accelerate import PartialState
+from datasets import Dataset
+from trl import GRPOConfig, GRPOTrainer
+from trl.models import prepare_fsdp
+from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
+
+from latent_gemma.data.example import Example
+from latent_gemma.errors import ConfigError, DataError
+from latent_gemma.model.prompt import Frame, Mode
+from latent_gemma.training.callbacks import MetricsFile, ProgressBar, TrainsSomething
+from latent_gemma.training.lora import lora_config
+from latent_gemma.training.rewarding import RewardBook
+from latent_gemma.training.running import FitResult, checkpoint_to_resume, run_trainer, trainer_arguments
+from latent_gemma.training.settings import LoraSettings, TrainSettings
+from latent_gemma.training.stopping import CleanStop
+from latent_gemma.training.watching import RewardWatch, SampleTable, describe_rewards
+
+
+@dataclass(frozen=True)
+class GrpoSettings:
+    """What is particular to GRPO; docs/grpo.md says which choices make it the published algorithm.
+
+    Args:
+        num_generations: completions per question, G.
+        max_new_tokens: bound on a completion, tokens.
+        temperature: of the rollouts.
+        epsilon: the ratio of new to old probability is clipped to 1 - epsilon .. 1 + epsilon.
+        iterations: updates per batch of rollouts; with 1 the ratio is 1 and nothing is clipped.
+        sample_every: steps between tables of sample completions; 0 for none.
+        vllm: where rollouts run: "off" in transformers, "colocate" in vLLM on the same GPUs, "server" in a vLLM
+            server (CUDA; words only, vLLM knows no thoughts).
+    """
+
+    num_generations: int = 8
+    max_new_tokens: int = 256
+    temperature: float = 1.0
+    epsilon: float = 0.2
+    iterations: int = 1
+    sample_every: int = 50
+    vllm: Literal["off", "colocate", "server"] = "off"
+
+    def __post_init__(self) -> None:
+        if self.num_generations < 2:
+            raise ConfigError(
+                f"--num-generations {self.num_generations}", "a group needs at least 2 completions to compare"
+            )
+        if self.temperature <= 0:
+            raise ConfigError(f"--temperature {self.temperature:g}", "give a positive one: rollouts have to differ")
+        if self.iterations < 1 or self.max_new_tokens < 1:
+            raise ConfigError("--iterations and --max-new-tokens below 1", "give 1 or more")
+
+
+class FramedGrpoTrainer(GRPOTrainer):
+    """TRL's trainer with our prompts: a question becomes ids through the model's frame, thoughts and all.
+
+    Args:
+        frame: the model's frame.
+        mode: "words", or "latent" for prompts that end in `bot, thought x K, eot`.
+        num_thoughts: K.
+        model: the model; without `peft_config` a copy of it is the reference of the KL term.
+        args: TRL's configuration.
+        **kwargs: as TRL's trainer.
+    """
+
+    def __init__(
+        self, frame: Frame, mode: Mode, num_thoughts: int, model: Any, args: GRPOConfig, **kwargs: Any
+    ) -> None:
+        self.frame, self.mode, self.num_thoughts = frame, mode, num_thoughts
+        # TRL loads its reference from disk and by the classes transformers ships, ours not among them: build it here.
+        copies = args.beta > 0.0 and kwargs.get("peft_config") is None
+        reference = copy.deepcopy(model).requires_grad_(False) if copies else None
+        beta = args.beta
+        if copies:
+            args.beta = 0.0
+        super().__init__(model=model, args=args, **kwargs)
+        if reference is not None:
+            disable_dropout_in_model(reference)
+            add_fused_lm_head(reference, temperature=self.temperature)
+            self.beta = args.beta = beta
+            self.ref_model: Any = (
+                prepare_fsdp(reference, self.accelerator)
+                if self.is_fsdp_enabled
+                else self.accelerator.prepare_model(reference, evaluation_mode=True)
+            )
+
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        return [self.frame.prompt(prompt, self.mode, self.num_thoughts) for prompt in prompts], None, {}
+
+
+def grpo_arguments(settings: TrainSettings, grpo: GrpoSettings, beta: float, run: Path) -> GRPOConfig:
+    """TRL's configuration of the published algorithm.
+
+    Args:
+        settings: the optimisation; `batch_size` counts completions.
+        grpo: what is particular to GRPO.
+        beta: weight of the KL divergence to the model the run started from.
+        run: the run folder.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigError: if the batch does not hold whole groups.
+
+    Source: Shao et al. 2024 (DeepSeekMath, arXiv 2402.03300), section 4.1, equations 3 and 4: the loss is a mean over
+        each completion's tokens and then over completions (`loss_type="grpo"`), advantages are divided by the group's
+        standard deviation, ratios are per token, and the KL estimate carries no importance weight.
+    """
+    processes = PartialState().num_processes
+    completions = settings.batch_size * settings.accumulate * processes
+    if completions % grpo.num_generations:
+        raise ConfigError(
+            f"--batch-size {settings.batch_size} x --accumulate {settings.accumulate} x {processes} process(es) = "
+            f"{completions} completions hold no whole number of groups of {grpo.num_generations}",
+            "make it a multiple of --num-generations",
+        )
+    if grpo.vllm != "off" and find_spec("vllm") is None:
+        raise ConfigError(f"--vllm {grpo.vllm} needs vLLM", "pip install vllm on a CUDA machine, or --vllm off")
+    return GRPOConfig(
+        **trainer_arguments(settings, run),
+        num_generations=grpo.num_generations,
+        max_completion_length=grpo.max_new_tokens,
+        temperature=grpo.temperature,
+        top_p=1.0,
+        top_k=0,
+        beta=beta,
+        epsilon=grpo.epsilon,
+        num_iterations=grpo.iterations,
+        loss_type="grpo",
+        scale_rewards="group",
+        importance_sampling_level="token",
+        use_bias_correction_kl=False,
+        mask_truncated_completions=False,
+        disable_dropout=True,
+        use_vllm=grpo.vllm != "off",
+        vllm_mode="server" if grpo.vllm == "server" else "colocate",
+    )
+
+
+def fit_grpo(
+    model: Any,
+    tokenizer: Any,
+    examples: Sequence[Example],
+    rewards: Sequence[Any],
+    mode: Mode,
+    settings: TrainSettings,
+    grpo: GrpoSettings,
+    run: Path,
+    lora: LoraSettings,
+    beta: float = 0.04,
+    title: str = "grpo",
+    resume: bool = False,
+    started_s: float | None = None,
+) -> FitResult:
+    """Improve a model by the rewards of its own completions.
+
+    Args:
+        model: trained in place.
+        tokenizer: its tokenizer.
+        examples: questions with their answers; steps are not read.
+        rewards: functions of (question, completion, accepted).
+        mode: "words", or "latent": the thoughts are in the prompt, and gradients of the completion's log-probabilities
+            reach the latent steps.
+        settings: the optimisation; `batch_size` counts completions.
+        grpo: what is particular to GRPO.
+        run: the run folder; metrics.jsonl, samples.jsonl and checkpoints go there.
+        lora: with a rank, only a low-rank update trains, and the reference is the model without it.
+        beta: weight of the KL divergence to the model the run started from; 0 drops it.
+        title: shown on the progress bar.
+        resume: go on from the newest checkpoint in `run`.
+        started_s: see `fit`.
+
+    Returns:
+        The trained model, what was logged, and notes on rewards that taught nothing.
+
+    Raises:
+        ConfigError: if nothing would train or the batch does not fit the groups.
+        DataError: if a prompt leaves no room for a completion.
+        RunError: if `resume` finds no checkpoint, or a step that should change weights changes none.
+    """
+    started_s = time.monotonic() if started_s is None else started_s
+    checkpoint = checkpoint_to_resume(run) if resume else None
+    frame, num_thoughts = Frame(tokenizer, model.config.latent), model.config.latent.num_thoughts
+    arguments = grpo_arguments(settings, grpo, beta, run)
+    _check_lengths(frame, examples, mode, num_thoughts, model.config.max_position_embeddings - grpo.max_new_tokens)
+    model.generation_config.eos_token_id = [frame.end_id]
+    adapter = lora_config(lora) if lora.rank else None
+    if adapter is None:
+        model.freeze_phases()
+    book, watch = RewardBook(rewards, frame, mode), RewardWatch()
+    trainer = FramedGrpoTrainer(
+        frame=frame,
+        mode=mode,
+        num_thoughts=num_thoughts,
+        model=model,
+        args=arguments,
+        reward_funcs=book.functions(),
+        train_dataset=Dataset.from_dict(
+            {"prompt": [e.question for e in examples], "accepted": [list(e.answers) for e in examples]}
+        ),
+        processing_class=tokenizer,
+        peft_config=adapter,
+        callbacks=[
+            MetricsFile(run / "metrics.jsonl"),
+            ProgressBar(title, describe_rewards, "num_tokens"),
+            SampleTable(book, grpo.sample_every, run / "samples.jsonl"),
+            watch,
+            TrainsSomething(),
+            CleanStop(started_s, settings.max_hours),
+        ],
+    )
+    result = run_trainer(trainer, model, trainer.model if adapter else model, run, checkpoint)
+    result.model.__dict__.pop("forward", None)  # TRL's patched forward, which returns log-probabilities
+    return replace(result, notes=tuple(watch.notes))
+
+
+def _check_lengths(frame: Frame, examples: Sequence[Example], mode: Mode, num_thoughts: int, limit: int) -> None:
+    for number, example in enumerate(examples, start=1):
+        length = len(frame.prompt(example.question, mode, num_thoughts))
+        if length > limit:
+            raise DataError(
+                f"example {number} has a prompt of {length} tokens, which leaves too little room for a completion",
+                "leave it out, or lower --max-new-tokens",
+            )

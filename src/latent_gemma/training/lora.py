@@ -1,0 +1,94 @@
+"""Low-rank adapters of the whole model: put on before training, kept beside the merged weights after it."""
+
+from pathlib import Path
+from typing import Any
+
+from latent_gemma.errors import ConfigError
+from latent_gemma.training.settings import LoraSettings
+
+
+def quantization(settings: LoraSettings) -> Any:
+    """How the frozen weights are loaded.
+
+    Args:
+        settings: the adapter's settings.
+
+    Returns:
+        transformers' configuration of 4-bit NormalFloat weights with double quantisation, or None.
+
+    Raises:
+        ConfigError: if bitsandbytes is missing.
+
+    Source: Dettmers et al. 2023 (QLoRA, arXiv 2305.14314), section 3.
+    """
+    if settings.quantize == "none":
+        return None
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError as error:
+        raise ConfigError("--quantize 4bit needs bitsandbytes", "pip install bitsandbytes") from error
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        # the head is the tied embedding, and what maps thoughts trains
+        llm_int8_skip_modules=["lm_head", "bridge"],
+    )
+
+
+def lora_config(settings: LoraSettings) -> Any:
+    """PEFT's configuration of the adapter."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.targets),
+        task_type="CAUSAL_LM",
+    )
+
+
+def with_lora(model: Any, settings: LoraSettings) -> Any:
+    """Put an adapter on a model.
+
+    Args:
+        model: the model; its own weights are frozen.
+        settings: the adapter.
+
+    Returns:
+        The PEFT wrapper.
+
+    Raises:
+        ConfigError: if the adapter finds nothing to act on.
+    """
+    from peft import get_peft_model, prepare_model_for_kbit_training
+
+    if settings.quantize == "4bit":
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    try:
+        return get_peft_model(model, lora_config(settings))
+    except ValueError as error:
+        raise ConfigError(
+            f"--targets {' '.join(settings.targets)} names no projection of this model", "check --targets"
+        ) from error
+
+
+def merge(trained: Any, folder: Path) -> Any:
+    """Keep an adapter and fold it into its model.
+
+    Args:
+        trained: the PEFT wrapper.
+        folder: where the adapter is written.
+
+    Returns:
+        The merged model. 4-bit weights are dequantised first, so that what is saved is an ordinary model.
+    """
+    trained.save_pretrained(folder)
+    if getattr(trained.get_base_model(), "is_loaded_in_4bit", False):
+        trained.get_base_model().dequantize()
+    return trained.merge_and_unload()

@@ -1,0 +1,116 @@
+"""The thin adapter between rewards, which are functions of texts, and TRL, which asks for them by batches of ids."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from latent_gemma.errors import ConfigError
+from latent_gemma.model.prompt import Frame, Mode
+from latent_gemma.text.rewards import (
+    BrokenTagsReward,
+    CorrectnessReward,
+    FormatReward,
+    ShortReasoningReward,
+    load_reward,
+    reward_name,
+)
+
+
+@dataclass(frozen=True)
+class RewardSettings:
+    """What a completion is worth. Each question's rewards are divided by their own standard deviation, so only the
+    sizes relative to each other matter.
+
+    Args:
+        format_score: both pairs of tags, once and in order.
+        correct_score: the right answer in the answer tags (for a latent model: as the whole text).
+        broken_score: a tag without its partner, repeated or out of order.
+        short_score: reasoning of fewer than `least_chars` characters.
+        least_chars: see `short_score`.
+        rewards: further rewards, each "module:function" of (question, completion, accepted) in the current folder or
+            installed; one column each in the log.
+    """
+
+    format_score: float = 2.0
+    correct_score: float = 25.0
+    broken_score: float = -15.0
+    short_score: float = -2.0
+    least_chars: int = 5
+    rewards: tuple[str, ...] = ()
+
+    def build(self, mode: Mode) -> list[Any]:
+        """The rewards that apply: a latent model writes no tags and no reasoning, so it is paid for answers alone.
+
+        Args:
+            mode: of the prompts.
+
+        Returns:
+            Those with a score that is not zero, then the user's own.
+
+        Raises:
+            ConfigError: if none is left, a user's reward cannot be imported, or two share a name.
+        """
+        chosen: list[Any] = [CorrectnessReward(self.correct_score)]
+        if mode == "words":
+            shaped = (
+                FormatReward(self.format_score),
+                BrokenTagsReward(self.broken_score),
+                ShortReasoningReward(self.short_score, self.least_chars),
+            )
+            chosen = [*chosen, *shaped]
+        chosen = [reward for reward in chosen if reward.score]
+        chosen += [load_reward(path) for path in self.rewards]
+        names = [reward_name(reward) for reward in chosen]
+        if not chosen:
+            raise ConfigError("no reward is left", "give one of them a score that is not zero")
+        if len(set(names)) < len(names):
+            raise ConfigError(f"two rewards share a name among {', '.join(names)}", "rename your function")
+        return chosen
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One scored completion: its question, its text with tags, and reward name -> score."""
+
+    question: str
+    completion: str
+    scores: dict[str, float]
+
+
+class RewardBook:
+    """Scores completions for TRL, and remembers the last batch for the table of samples.
+
+    Args:
+        rewards: functions of (question, completion, accepted).
+        frame: turns ids into the text that is scored.
+        mode: of the prompts.
+    """
+
+    def __init__(self, rewards: Sequence[Any], frame: Frame, mode: Mode) -> None:
+        self.rewards, self.frame, self.mode = list(rewards), frame, mode
+        self.names = [reward_name(reward) for reward in self.rewards]
+        self.last: list[Sample] = []
+
+    def functions(self) -> list[Callable[..., list[float]]]:
+        """One function for TRL per reward, named after it."""
+        return [self._function(index) for index in range(len(self.rewards))]
+
+    def _function(self, index: int) -> Callable[..., list[float]]:
+        reward, name = self.rewards[index], self.names[index]
+
+        def score(
+            prompts: list[str], completion_ids: list[list[int]], accepted: list[list[str]], **_: Any
+        ) -> list[float]:
+            if index == 0:
+                texts = [self.frame.read(ids, self.mode).tagged for ids in completion_ids]
+                self.last = [Sample(question, text, {}) for question, text in zip(prompts, texts, strict=True)]
+            scores = [
+                float(reward(sample.question, sample.completion, right))
+                for sample, right in zip(self.last, accepted, strict=True)
+            ]
+            for sample, value in zip(self.last, scores, strict=True):
+                sample.scores[name] = value
+            return scores
+
+        score.__name__ = name
+        return score

@@ -1,0 +1,124 @@
+"""What every training run shares, whatever trainer it uses: arguments, resuming, the end."""
+
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PrinterCallback, ProgressCallback
+
+from latent_gemma.errors import RunError
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
+from latent_gemma.training.callbacks import read_metrics
+from latent_gemma.training.lora import merge
+from latent_gemma.training.settings import TrainSettings, last_checkpoint
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a run ended with.
+
+    Args:
+        model: the trained model, merged.
+        metrics: the entries of metrics.jsonl.
+        seconds: wall-clock time of the training loop.
+        finished: False when it was stopped before its last step.
+        steps: optimiser steps done.
+        notes: what a person should know about the run, in sentences.
+    """
+
+    model: LatentReasoningGemmaForCausalLM
+    metrics: list[dict[str, Any]]
+    seconds: float
+    finished: bool
+    steps: int
+    notes: tuple[str, ...] = ()
+
+
+def trainer_arguments(settings: TrainSettings, run: Path) -> dict[str, Any]:
+    """The settings in the names of `transformers.TrainingArguments` and what is built on it.
+
+    Args:
+        settings: the optimisation.
+        run: the run folder; checkpoints go there.
+
+    Returns:
+        Keyword arguments.
+    """
+    return {
+        "output_dir": str(run / "checkpoints"),
+        "max_steps": settings.steps or -1,
+        "num_train_epochs": settings.epochs,
+        "per_device_train_batch_size": settings.batch_size,
+        "gradient_accumulation_steps": settings.accumulate,
+        "learning_rate": settings.lr,
+        "warmup_steps": settings.warmup,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.clip,
+        "adam_beta2": 0.99,
+        "lr_scheduler_type": "cosine_with_min_lr",
+        "lr_scheduler_kwargs": {"min_lr_rate": 0.05},
+        "bf16": settings.precision == "bfloat16",
+        "activation_checkpointing": settings.checkpointing,
+        "logging_steps": settings.log_every,
+        "save_strategy": "steps" if settings.save_every else "no",
+        "save_steps": settings.save_every or 500,
+        "save_total_limit": 2,
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        "report_to": [],
+        "remove_unused_columns": False,
+        # A bridge or an adapter that a stage without thoughts leaves unused is no error under DDP.
+        "ddp_find_unused_parameters": True if torch.cuda.device_count() > 1 else None,
+        "use_cpu": not torch.cuda.is_available(),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+
+
+def checkpoint_to_resume(run: Path) -> Path:
+    """The newest checkpoint of a run folder.
+
+    Args:
+        run: the run folder.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        RunError: if there is none.
+    """
+    checkpoint = last_checkpoint(run)
+    if checkpoint is None:
+        raise RunError(f"{run} holds no checkpoint to resume", "start it with --resume no, or auto")
+    return checkpoint
+
+
+def run_trainer(trainer: Any, model: Any, trained: Any, run: Path, checkpoint: Path | None) -> FitResult:
+    """Train to the end, or to where a callback stops it.
+
+    Args:
+        trainer: a `transformers.Trainer` or what is built on it.
+        model: the model itself.
+        trained: what the trainer was given, `model` or a PEFT wrapper of it; a wrapper is kept as `adapter` in the
+            run folder and merged.
+        run: the run folder, which holds metrics.jsonl.
+        checkpoint: what to resume from, or None.
+
+    Returns:
+        The trained model and what was logged.
+    """
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    started = time.monotonic()
+    with warnings.catch_warnings():
+        # On resume the scheduler is restored ahead of the first optimiser step, which torch takes for a wrong order.
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    seconds = time.monotonic() - started
+    finished = trainer.state.global_step >= trainer.state.max_steps
+    if trained is not model and finished:
+        model = merge(trained, run / "adapter")
+    model.requires_grad_(True)
+    return FitResult(model, read_metrics(run / "metrics.jsonl"), seconds, finished, trainer.state.global_step)

@@ -1,0 +1,74 @@
+"""A clean stop: after the step in progress, with a full checkpoint, on a signal or before the time is up."""
+
+import signal
+import time
+from typing import Any
+
+from tqdm import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: What a checkpoint is assumed to take until one has been written: its bytes at this rate, and a little more.
+SLOW_DISK_BYTES_PER_S = 100e6
+LEAST_SAVE_S = 1.0
+
+
+class CleanStop(TrainerCallback):
+    """Ends a run early after a step, with a checkpoint: the first Ctrl-C or SIGTERM, or a deadline.
+
+    The second signal ends the run at once.
+
+    Args:
+        started_s: `time.monotonic()` when the session began.
+        max_hours: length of the session; the run stops so early that two more steps and a checkpoint would still
+            fit. None for no deadline.
+    """
+
+    def __init__(self, started_s: float, max_hours: float | None = None) -> None:
+        self.asked = False
+        self._previous: dict[int, Any] = {}
+        self._deadline_s = None if max_hours is None else started_s + 3600 * max_hours
+        self._longest_step_s, self._step_began_s, self._save_s = 0.0, 0.0, 0.0
+
+    def _ask(self, signum: int, frame: Any) -> None:
+        self.asked = True
+        self._give_back()
+        again = "Ctrl-C" if signum == signal.SIGINT else "the signal"
+        tqdm.write(f"stopping after this step, with a checkpoint ({again} again stops at once)")
+
+    def _give_back(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ):
+        for number in SIGNALS:
+            try:
+                self._previous[number] = signal.signal(number, self._ask)
+            except ValueError:  # not the main thread: signals are somebody else's
+                break
+        trainable = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+        # the weights and two Adam moments
+        self._save_s = max(LEAST_SAVE_S, 3 * trainable / SLOW_DISK_BYTES_PER_S)
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
+        self._step_began_s = time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
+        now = time.monotonic()
+        self._longest_step_s = max(self._longest_step_s, now - self._step_began_s)
+        if self._deadline_s is not None and now + 2 * self._longest_step_s + self._save_s >= self._deadline_s:
+            self.asked = True
+        if self.asked:
+            control.should_save = True
+            control.should_training_stop = True
+        self._step_began_s = now
+        return control
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
+        self._save_s = max(self._save_s, time.monotonic() - self._step_began_s)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
+        self._give_back()

@@ -1,0 +1,73 @@
+"""The Voter and what it measures."""
+
+import pytest
+
+from latent_gemma import Voter
+from latent_gemma.data.example import Example
+from latent_gemma.errors import ConfigError
+from latent_gemma.evaluation import voting
+from latent_gemma.evaluation.voting import TEMPERATURES, measure_vote
+from latent_gemma.model.prompt import Written
+from latent_gemma.model.traces import Trace
+
+
+def trace(answer, logprob=-1.0, complete=True, finished=True):
+    text = f"<reasoning>so</reasoning><answer>{answer}</answer>" if complete else answer
+    written = Written(answer, "so", text, text, complete, 7, finished)
+    return Trace(written, logprob, 1.0)
+
+
+GROUPS = [
+    [trace("4"), trace("4.0"), trace("5"), trace("6", complete=False), trace("", complete=False)],
+    [trace("7", -0.1), trace("8"), trace("8"), trace("9"), trace("8", finished=False)],
+    [trace("", complete=False)] * 5,
+    [trace("the answer is 3", complete=False)] * 5,
+]
+EXAMPLES = [Example("a", (), "4"), Example("b", (), "7"), Example("c", (), "1"), Example("d", (), "3")]
+
+
+@pytest.fixture
+def voter(make_model, tokenizer, monkeypatch):
+    groups = {example.question: group for example, group in zip(EXAMPLES, GROUPS, strict=True)}
+    monkeypatch.setattr(voting, "sample_traces", lambda model, frame, questions, *rest: [groups[q] for q in questions])
+    return Voter(make_model(words_format="tags"), tokenizer)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+def test_what_a_vote_is_worth(voter, batch_size):
+    measured = measure_vote(voter, EXAMPLES, "x", batch_size)
+    row = measured.row
+    assert (row.correct, row.strict, row.total, row.complete, row.truncated) == (2, 1, 4, 2, 0)
+    assert measured.maj[-1] == pytest.approx(row.accuracy)
+    single = (2 + 1 + 0 + 5) / 20
+    assert measured.traces == pytest.approx((single, 3 / 20, 8 / 20))
+    assert measured.maj[0] == measured.passes[0] == pytest.approx(single)
+    assert measured.passes[-1] == pytest.approx(3 / 4)
+    assert row.tokens_per_answer == 35
+    assert measured.agreement == pytest.approx((2 / 5 + 3 / 5 + 0 + 1) / 4)
+
+
+def test_one_question(voter):
+    voted = voter("b")
+    assert (voted.answer, voted.agreement) == ("8", 0.6)
+    assert len(voted.traces) == 5
+    assert voter("c").answer is None
+
+
+def test_real_traces_in_words_and_in_thoughts(make_model, tokenizer):
+    words = Voter(make_model(num_thoughts=0), tokenizer, max_new_tokens=4)
+    assert words.mode == "words"
+    assert [t.temperature for t in words("1+2=").traces] == list(TEMPERATURES)
+    latent = Voter(make_model(num_thoughts=2), tokenizer, (0.0, 1.0), traces=5, noise_std=1.0, max_new_tokens=4)
+    assert (latent.mode, latent.num_thoughts) == ("latent", 2)
+    assert [t.temperature for t in latent("1+2=").traces] == [0.0, 1.0, 0.0, 1.0, 0.0]
+    measured = measure_vote(latent, [Example("1+2=", (), "3")] * 3, "latent")
+    assert measured.row.k == 2
+    assert measured.row.passes_per_answer == pytest.approx(measured.row.tokens_per_answer + 10)
+    assert measured.row.complete is None
+
+
+@pytest.mark.parametrize(("temperatures", "traces"), [((), None), ((-1.0,), None), ((0.5,), 0)])
+def test_what_cannot_vote_is_refused(make_model, tokenizer, temperatures, traces):
+    with pytest.raises(ConfigError):
+        Voter(make_model(), tokenizer, temperatures, traces)

@@ -1,0 +1,49 @@
+"""Rewards as named functions of texts."""
+
+import pytest
+
+from latent_gemma.errors import ConfigError
+from latent_gemma.text.rewards import (
+    BrokenTagsReward,
+    CorrectnessReward,
+    FormatReward,
+    ShortReasoningReward,
+    load_reward,
+    reward_name,
+)
+
+GOOD = "<reasoning>20 plus 19 is 39.</reasoning><answer>39</answer>"
+
+
+@pytest.mark.parametrize(
+    ("completion", "expected"),
+    [
+        (GOOD, (2.0, 25.0, 0.0, 0.0)),
+        (GOOD.replace("<answer>39", "<answer>40"), (2.0, 0.0, 0.0, 0.0)),
+        ("<answer>39</answer>", (0.0, 25.0, 0.0, -2.0)),
+        ("<reasoning>20 plus 19 is 39.<answer>39</answer>", (0.0, 25.0, -15.0, 0.0)),
+        ("<reasoning></reasoning><answer>39.0</answer>", (2.0, 25.0, 0.0, -2.0)),
+        ("the answer is 39", (0.0, 0.0, 0.0, -2.0)),
+        ("39", (0.0, 25.0, 0.0, -2.0)),
+        ("", (0.0, 0.0, 0.0, -2.0)),
+    ],
+)
+def test_the_published_sizes(completion, expected):
+    rewards = (FormatReward(), CorrectnessReward(), BrokenTagsReward(), ShortReasoningReward())
+    assert tuple(reward("Solve 20 + 19", completion, ("39",)) for reward in rewards) == expected
+
+
+def test_names_are_columns():
+    names = [reward_name(r) for r in (FormatReward(), CorrectnessReward(), BrokenTagsReward(), ShortReasoningReward())]
+    assert names == ["format", "correctness", "broken_tags", "short_reasoning"]
+    assert reward_name(len) == "len"
+
+
+def test_a_users_reward_is_imported():
+    assert load_reward("math:sqrt")(9) == 3
+
+
+@pytest.mark.parametrize("path", ["math", ":sqrt", "math:", "math:nothing", "no_such_module_here:f", "math:pi"])
+def test_what_is_no_reward_is_told(path):
+    with pytest.raises(ConfigError, match="reward"):
+        load_reward(path)

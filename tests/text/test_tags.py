@@ -1,0 +1,55 @@
+"""Tags: what is written is read back, and everything else has one of three shapes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latent_gemma.text.tags import parse_tagged, write_tagged
+
+PLAIN = st.text(alphabet=st.characters(blacklist_characters="<>", blacklist_categories=("Cs",)), max_size=30)
+PIECES = st.lists(
+    st.sampled_from(["<reasoning>", "</reasoning>", "<answer>", "</answer>", "7", " plus ", "\n", "<b>"]), max_size=8
+)
+
+
+@given(st.lists(PLAIN.filter(str.strip), min_size=1, max_size=3), PLAIN)
+def test_what_is_written_is_read_back(steps, answer):
+    parsed = parse_tagged(write_tagged(steps, answer))
+    assert parsed.shape == "complete"
+    assert parsed.reasoning == "\n".join(steps).strip()
+    assert parsed.answer == answer.strip()
+
+
+def test_without_steps_the_answer_stands_alone():
+    assert write_tagged([], "39") == "<answer>39</answer>"
+    assert parse_tagged("<answer>39</answer>").shape == "partial"
+
+
+@pytest.mark.parametrize(
+    ("text", "shape", "answer"),
+    [
+        ("", "partial", None),
+        ("39", "partial", None),
+        ("<reasoning>a</reasoning>", "partial", None),
+        ("so: <reasoning>a</reasoning> hence <answer>39</answer>.", "complete", "39"),
+        ("<reasoning></reasoning><answer></answer>", "complete", ""),
+        ("<reasoning>a<answer>39</answer>", "broken", "39"),
+        ("<reasoning>a</reasoning><answer>39", "broken", None),
+        ("<answer>39</answer><reasoning>a</reasoning>", "broken", "39"),
+        ("<reasoning>a</reasoning><answer>1</answer><answer>2</answer>", "broken", "2"),
+        ("<reasoning><answer>39</answer></reasoning>", "broken", "39"),
+        ("39</answer>", "broken", None),
+        ("<Reasoning>a</Reasoning><Answer>39</Answer>", "partial", None),
+    ],
+)
+def test_shapes(text, shape, answer):
+    parsed = parse_tagged(text)
+    assert (parsed.shape, parsed.answer) == (shape, answer)
+
+
+@given(PIECES)
+def test_complete_means_each_tag_once_and_in_order(pieces):
+    text = "".join(pieces)
+    tags = [piece for piece in pieces if piece in ("<reasoning>", "</reasoning>", "<answer>", "</answer>")]
+    complete = tags == ["<reasoning>", "</reasoning>", "<answer>", "</answer>"]
+    assert (parse_tagged(text).shape == "complete") == complete
