@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from transformers import LlamaConfig
@@ -58,6 +59,79 @@ def test_train_evaluate_and_ask(model, tmp_path, capsys):
     assert capsys.readouterr().out.count("%") == 3
 
 
+def test_words_between_tags_from_sft_to_a_vote(model, tmp_path, capsys):
+    rows = tmp_path / "rows.jsonl"
+    assert run("data", "arithmetic", "--n", 40, "--digits", 1, "--out", rows) == 0
+    options = ["--data", rows, "--holdout", 8, "--batch-size", 8, "--log-every", 1]
+    sft = tmp_path / "sft"
+    tags = ["--format", "tags", "--rank", 2, "--system", "Think first.", "--steps", 3]
+    assert run("train", "sft", "--model", model, "--out", sft, *tags, *options) == 0
+    latent = json.loads((sft / "model" / "config.json").read_text())["latent"]
+    assert (latent["words_format"], latent["system"], latent["num_thoughts"]) == ("tags", "Think first.", 0)
+    assert (sft / "adapter" / "adapter_model.safetensors").is_file()
+
+    grpo = tmp_path / "grpo"
+    groups = ["--num-generations", 4, "--max-new-tokens", 8, "--sample-every", 0]
+    assert run("train", "grpo", "--model", sft, "--out", grpo, "--steps", 2, *groups, *options) == 0
+    record = json.loads((grpo / "run.json").read_text())
+    assert record["config"]["beta"] == "0.04"
+    assert len(record["parent_sha256"]) == 64
+    assert json.loads((grpo / "model" / "config.json").read_text())["latent"]["words_format"] == "tags"
+
+    short = ["--max-new-tokens", 8]
+    report = tmp_path / "vote"
+    assert run("vote", grpo, "--data", rows, "--holdout", 8, "--base", model, "--out", report, *short) == 0
+    data = json.loads((report / "report.json").read_text())
+    assert [row["label"] for row in data["rows"]] == [
+        "grpo", "grpo, vote of 5", Path(model).name, f"{Path(model).name}, vote of 5"
+    ]  # fmt: skip
+    assert data["rows"][0]["complete"] == 0
+    assert {"maj_at_k.png", "pass_at_k.png", "report.html"} <= {path.name for path in report.iterdir()}
+    capsys.readouterr()
+    assert run("vote", grpo, "Solve 1 + 2", "--show-traces", "--traces", 3, *short) == 0
+    shown = capsys.readouterr().out
+    assert "log-probability" in shown
+    assert "0.6" in shown
+    assert run("ask", grpo, "Solve 1 + 2", *short) == 0
+    assert run("eval", grpo, "--data", rows, "--holdout", 8, "--out", tmp_path / "e", *short) == 0
+    assert json.loads((tmp_path / "e" / "report.json").read_text())["rows"][0]["label"] == "words"
+
+
+def test_a_latent_model_is_improved_by_rewards_and_votes(model, tmp_path):
+    grpo = tmp_path / "grpo"
+    options = ["--data", "chains:length=2", "--limit", 16, "--steps", 2, "--batch-size", 4, "--num-generations", 4]
+    assert run("train", "grpo", "--model", model, "--out", grpo, "--max-new-tokens", 3, *options) == 0
+    samples = grpo / "samples.jsonl"
+    assert not samples.exists() or "<reasoning>" not in samples.read_text()
+    assert run("vote", grpo, "1+2+3=", "--noise", 0.5, "--max-new-tokens", 3) == 0
+
+
+def test_a_beta_study_compares_runs(model, tmp_path):
+    out = tmp_path / "study"
+    options = ["--data", "chains:length=2", "--limit", 16, "--steps", 2, "--batch-size", 4, "--log-every", 1]
+    groups = ["--num-generations", 4, "--max-new-tokens", 3, "--format", "tags", "--mode", "words", "--eval-items", 5]
+    study = ["train", "grpo", "--model", model, "--out", out, "--beta", "0,0.04", "--resume", "auto"]
+    assert run(*study, *options, *groups) == 0
+    data = json.loads((out / "report.json").read_text())
+    assert [row["label"] for row in data["rows"]] == ["before", "beta 0", "beta 0.04"]
+    names = {path.name for path in out.iterdir()}
+    assert {"beta-0", "beta-0.04", "accuracy_over_beta.png", "reward_over_steps.png", "kl_over_steps.png"} <= names
+    assert run(*study, *options, *groups) == 0, "finished runs are not trained again"
+
+
+def test_the_same_command_goes_on_until_the_run_is_finished(model, tmp_path, capsys):
+    out = tmp_path / "relay"
+    options = ["--data", "chains:length=2", "--limit", 32, "--steps", 3, "--batch-size", 8, "--resume", "auto"]
+    command = ["train", "sft", "--model", model, "--out", out, *options]
+    assert run(*command, "--max-hours", "1e-9") == 0
+    assert "stopped at step 1; the same command with --resume auto goes on" in capsys.readouterr().out
+    assert not (out / "model").exists()
+    assert run(*command) == 0
+    assert (out / "model").exists()
+    assert run(*command) == 0
+    assert "is finished" in capsys.readouterr().out
+
+
 def test_chat_answers_line_by_line(model):
     done = subprocess.run(
         [sys.executable, "-m", "latent_gemma.cli", "chat", model, "--max-new-tokens", "3"],
@@ -104,6 +178,7 @@ def bad(tmp_path):
     """Paths of things that cannot be used."""
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "broken.jsonl").write_text('{"question": "1", "answer": "1"}\n{"question": "2", "answer": null}\n')
+    (tmp_path / "two.jsonl").write_text('{"question": "1", "answer": "1"}\n{"question": "2", "answer": "2"}\n')
     (tmp_path / "nomodel").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "note.txt").write_text("mine")
@@ -113,6 +188,7 @@ def bad(tmp_path):
 
 CHAINS = ["--data", "chains", "--limit", "4"]
 TRAIN = ["train", "anneal", "--model", "MODEL", "--out", "TMP/out"]
+GRPO = ["train", "grpo", "--model", "MODEL", "--out", "TMP/out"]
 BAD_INPUT = [
     (["fly"], "unknown verb 'fly'"),
     (["train"], "train needs a second word"),
@@ -132,6 +208,26 @@ BAD_INPUT = [
     (["train", "sft", "--model", "MODEL", "--out", "TMP/full", *CHAINS], "is not empty"),
     (["train", "sft", "--model", "MODEL", "--out", "TMP/new", *CHAINS, "--resume", "yes"], "holds no checkpoint"),
     ([*TRAIN, *CHAINS, "--trains", "thoughts"], "neither a thought adapter nor a bridge"),
+    ([*TRAIN, *CHAINS, "--max-hours", "0"], "--max-hours 0"),
+    (["train", "sft", *TRAIN[2:], *CHAINS, "--format", "tags", "--reasoning", "none"], "--format tags"),
+    (["train", "sft", *TRAIN[2:], *CHAINS, "--rank=-1"], "--rank -1"),
+    (["train", "sft", *TRAIN[2:], *CHAINS, "--rank", "2", "--targets", "wings"], "--targets wings"),
+    (["train", "sft", *TRAIN[2:], *CHAINS, "--quantize", "4bit"], "--quantize 4bit"),
+    ([*GRPO, *CHAINS, "--batch-size", "6"], "no whole number of groups"),
+    ([*GRPO, *CHAINS, "--num-generations", "1"], "--num-generations 1"),
+    ([*GRPO, *CHAINS, "--beta=-1"], "--beta -1"),
+    ([*GRPO, *CHAINS, "--beta", "a"], "'a' is no number"),
+    ([*GRPO, *CHAINS, "--rewards", "nothing"], "module:function"),
+    ([*GRPO, *CHAINS, "--rewards", "no_such_module_here:f"], "no_such_module_here"),
+    ([*GRPO, *CHAINS, "--vllm", "server", "--mode", "words"], "vLLM"),
+    ([*GRPO, "--data", "TMP/two.jsonl", "--beta", "0,1"], "--holdout"),
+    (["vote", "MODEL"], "a vote is on one question or on --data"),
+    (["vote", "MODEL", "1+1=", *CHAINS], "a vote is on one question or on --data"),
+    (["vote", "MODEL", "1+1=", "--temperatures", "hot"], "'hot' is no number"),
+    (["vote", "MODEL", "1+1=", "--temperatures=-1"], "temperatures"),
+    (["vote", "MODEL", "1+1=", "--traces", "0"], "a vote of 0 traces"),
+    (["vote", "MODEL", "1+1=", "--noise=-1"], "noise"),
+    (["vote", "MODEL", "1" * 3000], "tokens"),
     (["eval", "MODEL", *CHAINS, "--k=-1"], "--k -1"),
     (["eval", "MODEL", *CHAINS, "--k", "1,x"], "'x' is no number"),
     (["eval", "MODEL", *CHAINS, "--p", "0,1.5"], "outside [0, 1]"),

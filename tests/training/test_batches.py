@@ -88,3 +88,19 @@ def test_examples_are_encoded_piece_by_piece(tokenizer):
 def test_an_empty_batch_dimension_never_appears(tokenizer):
     batch = pad_rows([row(tokenizer)], 0)
     assert all(value.shape == (1, 12) and value.dtype == torch.int64 for value in batch.values())
+
+
+def test_tagged_words_are_read_by_the_loss_from_the_first_tag_to_the_end(tokenizer):
+    frame = Frame(tokenizer, LatentConfig(words_format="tags", step_separator=" "))
+    examples = [Example("1+2+3=", ("1+2=3", "3+3=6"), "6"), Example("1+1=", (), "2")]
+    rows = [build_row(item, Stage(), frame, random.Random(0)) for item in encode_examples(frame, examples)]
+    texts = ["<reasoning>1+2=3 3+3=6</reasoning><answer>6</answer><eos>", "<answer>2</answer><eos>"]
+    for row, text in zip(rows, texts, strict=True):
+        read = [label for label in row.labels if label != IGNORE]
+        assert tokenizer.decode(read) == text
+        assert tokenizer.decode(row.ids[: row.start]) == "<bos>" + ("1+2+3=\n" if "reasoning" in text else "1+1=\n")
+        assert row.labels == [IGNORE] * row.start + row.ids[row.start :]
+        assert set(row.anchors) == {IGNORE}
+        assert not {frame.latent.bot_id, frame.latent.thought_id, frame.latent.eot_id} & set(row.ids)
+    batch = pad_rows(rows, 0)
+    assert (batch["labels"] != IGNORE).sum() == sum(map(len, (row.ids[row.start :] for row in rows)))

@@ -1,9 +1,9 @@
-"""`latent-gemma demo`: a tiny Gemma 2 learns to reason in latent space, with the proof that it does."""
+"""`latent-gemma demo`: a tiny Gemma 2 learns to reason in latent space (or in words), with the proof that it does."""
 
 import itertools
 import shutil
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from latent_gemma.inspection.write import write_report
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
+from latent_gemma.recipes.demo_words import run_words_demo
 from latent_gemma.recipes.stage import machine, run_folder, save_stage, training_curves, versions
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Curriculum, WrittenCurriculum
 from latent_gemma.training.fit import fit
@@ -31,17 +32,19 @@ MAX_ANSWER_TOKENS = LENGTH + 4
 
 @dataclass(frozen=True)
 class Demo:
-    """Train four tiny models on chains of arithmetic: no reasoning, words, COCONUT, annealed; measure, control, report.
+    """Train tiny models on chains of arithmetic: no reasoning, words, COCONUT, annealed; measure, control, report.
 
     Args:
-        out: folder of the models and the report.
-        items: test questions each setting is measured on.
+        words: show reasoning in words instead: base, SFT and SFT + GRPO, each by one pass and by vote.
+        out: folder of the models and the report; None takes runs/demo, with words runs/demo-words.
+        items: test questions each setting is measured on; None takes 500, with words 1,000.
         seed: of the weights, the data and the training.
         scale: multiplies the number of training steps; below 1 the models are not trained to the end.
     """
 
-    out: Path = field(default_factory=lambda: Path("runs/demo"))
-    items: int = 500
+    words: bool = False
+    out: Path | None = None
+    items: int | None = None
     seed: int = 0
     scale: float = 1.0
 
@@ -102,10 +105,13 @@ def run_demo(config: Demo) -> EvalReport:
     Raises:
         RunError: if the folder is not empty.
     """
+    if config.words:
+        folder = config.out or Path("runs/demo-words")
+        return run_words_demo(folder, config.items or 1000, config.seed, config.scale)
     console = Console()
     started = time.monotonic()
-    with run_folder(config.out, resume=False) as out:
-        tests = list(itertools.islice(chain_examples(ChainConfig(LENGTH), "test", config.seed), config.items))
+    with run_folder(config.out or Path("runs/demo"), resume=False) as out:
+        tests = list(itertools.islice(chain_examples(ChainConfig(LENGTH), "test", config.seed), config.items or 500))
         console.print(f"Chains of {LENGTH} operations, left to right, modulo 10: {_worked(tests[0])}")
         rows: list[EvalRow] = []
         curves: dict[str, Any] = {}

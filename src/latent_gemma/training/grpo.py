@@ -194,7 +194,7 @@ def fit_grpo(
     arguments = grpo_arguments(settings, grpo, beta, run)
     _check_lengths(frame, examples, mode, num_thoughts, model.config.max_position_embeddings - grpo.max_new_tokens)
     model.generation_config.eos_token_id = [frame.end_id]
-    adapter = lora_config(lora) if lora.rank else None
+    adapter = lora_config(model, lora) if lora.rank else None
     if adapter is None:
         model.freeze_phases()
     book, watch = RewardBook(rewards, frame, mode), RewardWatch()

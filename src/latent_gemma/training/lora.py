@@ -40,10 +40,25 @@ def quantization(settings: LoraSettings) -> Any:
     )
 
 
-def lora_config(settings: LoraSettings) -> Any:
-    """PEFT's configuration of the adapter."""
+def lora_config(model: Any, settings: LoraSettings) -> Any:
+    """PEFT's configuration of an adapter.
+
+    Args:
+        model: what it is for.
+        settings: the adapter.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigError: if the model has nothing that the adapter would act on.
+    """
     from peft import LoraConfig
 
+    if not any(name.rsplit(".", 1)[-1] in settings.targets for name, _ in model.named_modules()):
+        raise ConfigError(
+            f"--targets {' '.join(settings.targets)} names no projection of this model", "q_proj or down_proj is one"
+        )
     return LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -70,12 +85,7 @@ def with_lora(model: Any, settings: LoraSettings) -> Any:
 
     if settings.quantize == "4bit":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    try:
-        return get_peft_model(model, lora_config(settings))
-    except ValueError as error:
-        raise ConfigError(
-            f"--targets {' '.join(settings.targets)} names no projection of this model", "check --targets"
-        ) from error
+    return get_peft_model(model, lora_config(model, settings))
 
 
 def merge(trained: Any, folder: Path) -> Any:

@@ -79,7 +79,7 @@ class RewardWatch(TrainerCallback):
             return
         first, last = (fmean(e["reward"] for e in part) for part in (self.entries[:third], self.entries[-third:]))
         spread = fmean(entry["reward_std"] for entry in self.entries)
-        if last - first < 0.05 * spread:
+        if last - first <= 0.05 * spread:
             self._say(
                 f"The reward stayed flat: {first:.2f} in the first third of the run, {last:.2f} in the last, with a "
                 f"spread of {spread:.2f}. GRPO can only strengthen what the model already does sometimes."

@@ -1,0 +1,142 @@
+"""`latent-gemma demo --words`: a tiny Gemma 2 learns to write its reasoning, is improved by rewards, and votes."""
+
+import itertools
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from latent_gemma.data.chains import ChainConfig, chain_examples
+from latent_gemma.data.example import Example
+from latent_gemma.evaluation.results import EvalReport, EvalRow
+from latent_gemma.evaluation.voting import VoteMeasured, Voter
+from latent_gemma.inspection.tables import further_tables, results_table
+from latent_gemma.inspection.verdict import verdict
+from latent_gemma.inspection.votes import votes_charts, votes_grids
+from latent_gemma.inspection.write import write_report
+from latent_gemma.model.config import LatentConfig
+from latent_gemma.model.tiny import build_tiny, build_tokenizer
+from latent_gemma.recipes.stage import machine, run_folder, save_stage, training_curves, versions
+from latent_gemma.recipes.vote import measure_both
+from latent_gemma.training.curriculum import WrittenCurriculum
+from latent_gemma.training.fit import fit
+from latent_gemma.training.grpo import GrpoSettings, fit_grpo
+from latent_gemma.training.rewarding import RewardSettings
+from latent_gemma.training.settings import LoraSettings, TrainSettings
+
+LENGTH = 4  #: operations in a chain
+MAX_NEW_TOKENS = 56
+SIZES = {"hidden_size": 128, "num_layers": 3, "intermediate_size": 256}
+#: Stopped early on purpose: a model that is always right has nothing to learn from rewards.
+SFT = TrainSettings(steps=350, batch_size=64, lr=2e-3, warmup=0.05, log_every=10)
+GRPO = TrainSettings(steps=150, batch_size=64, lr=1e-4, warmup=0.03, log_every=5)
+GROUPS = GrpoSettings(num_generations=8, max_new_tokens=MAX_NEW_TOKENS, sample_every=0)
+BETA = 0.04
+METHODS = ("base", "SFT", "SFT + GRPO")
+
+
+@dataclass
+class _Progress:
+    """What has been measured so far, method by method."""
+
+    singles: dict[str, EvalRow]
+    votes: dict[str, VoteMeasured]
+    seconds: dict[str, float]
+    curves: dict[str, list[dict[str, float]]]
+
+
+def run_words_demo(out: Path, items: int, seed: int, scale: float) -> EvalReport:
+    """Train, vote, measure, print and write the report.
+
+    Args:
+        out: folder of the models and the report.
+        items: test questions.
+        seed: of the weights, the data, the training and the sampling.
+        scale: multiplies the number of training steps.
+
+    Returns:
+        The report.
+
+    Raises:
+        RunError: if the folder is not empty.
+    """
+    console = Console()
+    started = time.monotonic()
+    tests = list(itertools.islice(chain_examples(ChainConfig(LENGTH), "test", seed), items))
+    tokenizer = build_tokenizer()
+    latent = LatentConfig(num_thoughts=0, words_format="tags", step_separator="")
+    model = build_tiny("gemma2", latent, seed=seed, **SIZES)
+    found = _Progress({}, {}, {}, {})
+    with run_folder(out, resume=False):
+        console.print(f"Chains of {LENGTH} operations, left to right, modulo 10, worked between tags: "
+                      f"{tests[0].question} steps {' '.join(tests[0].steps)}", markup=False)  # fmt: skip
+        for method in METHODS:
+            begun = time.monotonic()
+            if method != "base":
+                model = _train(method, model, tokenizer, out, seed, scale, found)
+            found.seconds[method] = time.monotonic() - begun
+            with console.status(f"measuring {method}"):
+                voter = Voter(model, tokenizer, max_new_tokens=MAX_NEW_TOKENS, seed=seed)
+                found.singles[method], found.votes[method] = measure_both(voter, tests, method, batch_size=250)
+        shutil.copytree(out / _folder(METHODS[-1]) / "model", out / "model")
+        minutes = (time.monotonic() - started) / 60
+        report = _report(model, found, tests, minutes, seed)
+        page = write_report(report, out)
+    console.print(results_table(report))
+    for table in further_tables(report):
+        console.print(table)
+    console.print(report.verdict, markup=False)
+    console.print(f"{minutes:.1f} minutes; report: {page}", markup=False)
+    console.print(f'next: latent-gemma vote {out} "{tests[1].question}" --show-traces', markup=False)
+    return report
+
+
+def _folder(method: str) -> str:
+    return method.lower().replace(" + ", "-")
+
+
+def _train(method: str, model: Any, tokenizer: Any, out: Path, seed: int, scale: float, found: _Progress) -> Any:
+    """Train one method on top of the one before and save it as a stage; returns the model."""
+    settings = SFT if method == "SFT" else GRPO
+    settings = replace(settings, steps=max(1, round(settings.steps * scale)), seed=seed)
+    run = out / _folder(method)
+    run.mkdir()
+    # GRPO takes one question a group; its questions are others than the text stage has seen.
+    questions = settings.steps * settings.batch_size
+    drawn = chain_examples(ChainConfig(LENGTH), "train", seed if method == "SFT" else seed + 1)
+    if method == "SFT":
+        examples = list(itertools.islice(drawn, questions))
+        result = fit(model, tokenizer, examples, WrittenCurriculum(), settings, run, f"{method:>10}")
+    else:
+        examples = list(itertools.islice(drawn, max(1, questions // GROUPS.num_generations)))
+        result = fit_grpo(
+            model, tokenizer, examples, RewardSettings().build("words"), "words", settings, GROUPS, run,
+            LoraSettings(), BETA, title=f"{method:>10}",
+        )  # fmt: skip
+    parent = "a fresh tiny Gemma 2" if method == "SFT" else str(out / _folder("SFT"))
+    save_stage(run, "demo --words", result.model, tokenizer, settings, parent, result, seed)
+    shown = ("answer loss", "reward", "KL to the start, nats per token", "reward for correctness")
+    curves = training_curves(result.metrics, f"{method}: ")
+    found.curves.update({name: points for name, points in curves.items() if name.split(": ", 1)[1] in shown})
+    return result.model.eval()
+
+
+def _report(model: Any, found: _Progress, tests: list[Example], minutes: float, seed: int) -> EvalReport:
+    rows = tuple(row for method in METHODS for row in (found.singles[method], found.votes[method].row))
+    return EvalReport(
+        title="A tiny Gemma 2 learns to reason in words",
+        verdict=verdict(rows),
+        rows=rows,
+        context={
+            "task": f"chains of {LENGTH} operations modulo 10, {len(tests)} test questions, none in training",
+            "model": f"Gemma 2, {sum(p.numel() for p in model.parameters()):,} parameters",
+            "training": ", ".join(f"{method} {found.seconds[method]:.0f} s" for method in METHODS[1:]),
+            "time": f"{minutes:.1f} minutes", "machine": machine(), "seed": str(seed), **versions(),
+        },
+        curves=found.curves,
+        tables=votes_grids(found.votes),
+        charts=votes_charts(found.votes, found.singles),
+    )  # fmt: skip

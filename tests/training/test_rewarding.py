@@ -1,0 +1,47 @@
+"""From reward settings to columns."""
+
+import pytest
+
+from latent_gemma.errors import ConfigError
+from latent_gemma.model.prompt import Frame
+from latent_gemma.training.rewarding import RewardBook, RewardSettings
+
+
+def test_words_are_paid_for_format_and_answer_thoughts_for_the_answer(tmp_path, monkeypatch):
+    (tmp_path / "my_rewards.py").write_text(
+        "def brevity(question, completion, accepted):\n    return -len(completion)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    settings = RewardSettings(rewards=("my_rewards:brevity",))
+    names = [getattr(reward, "name", getattr(reward, "__name__", "")) for reward in settings.build("words")]
+    assert names == ["correctness", "format", "broken_tags", "short_reasoning", "brevity"]
+    assert [getattr(r, "name", "brevity") for r in settings.build("latent")] == ["correctness", "brevity"]
+    assert len(RewardSettings(format_score=0.0, short_score=0.0).build("words")) == 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        RewardSettings(correct_score=0.0, format_score=0.0, broken_score=0.0, short_score=0.0),
+        RewardSettings(rewards=("no_such_module_here:f",)),
+        RewardSettings(rewards=("math:sqrt", "cmath:sqrt")),
+    ],
+)
+def test_what_cannot_be_paid_is_refused(settings):
+    with pytest.raises(ConfigError):
+        settings.build("words")
+
+
+def test_marked_words_are_scored_as_if_tagged(make_model, tokenizer):
+    model = make_model()
+    frame = Frame(tokenizer, model.config.latent)
+    steps, answer = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("2+2 is 4.", "4"))
+    whole = [*steps, frame.latent.eot_id, *answer, frame.end_id]
+    book = RewardBook(RewardSettings().build("words"), frame, "words")
+    scores = [
+        function(prompts=["2+2", "2+2"], completion_ids=[whole, steps], accepted=[["4"], ["4"]], completions=[])
+        for function in book.functions()
+    ]
+    assert scores == [[25.0, 0.0], [2.0, 0.0], [0.0, -15.0], [0.0, 0.0]]
+    assert book.last[0].completion == "<reasoning>2+2 is 4.</reasoning><answer>4</answer>"
+    assert book.last[1].scores == {"correctness": 0.0, "format": 0.0, "broken_tags": -15.0, "short_reasoning": 0.0}
