@@ -1,4 +1,4 @@
-"""Any local file: JSON Lines, JSON, CSV, TSV, Parquet, and the `question||steps #### answer` text format."""
+"""Any local file: JSON Lines, JSON, CSV, TSV, XML, Parquet, and the `question||steps #### answer` text format."""
 
 import csv
 import itertools
@@ -9,12 +9,11 @@ from typing import Any
 
 from latent_gemma.data.example import Example
 from latent_gemma.data.gsm8k import StepsFormat, parse_internalized
+from latent_gemma.data.mgsm import mgsm_example, mgsm_language
 from latent_gemma.data.rows import FileColumns, parse_row
+from latent_gemma.data.xml_rows import Row, xml_rows
 from latent_gemma.errors import DataError
 from latent_gemma.text.normalize import normalize_answer, parse_number
-
-#: A row and where it stands: "data.jsonl, line 3".
-_Row = tuple[str, Any]
 
 
 def _decoded_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -30,51 +29,63 @@ def _decoded_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line.rstrip("\r\n")
 
 
-def _json(text: str, path: Path, first_line: int, remedy: str = "") -> Any:
+def _json(text: str, path: Path, first_line: int) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         line = first_line + error.lineno - 1
-        raise DataError(f"{path}, line {line}, column {error.colno}: invalid JSON, {error.msg}", remedy) from error
+        raise DataError(f"{path}, line {line}, column {error.colno}: invalid JSON, {error.msg}") from error
     except (RecursionError, ValueError) as error:  # nested too deep; a number of thousands of digits
         raise DataError(f"{path}, line {first_line}: JSON that cannot be read, {error}") from error
 
 
-def _jsonl_rows(path: Path) -> Iterator[_Row]:
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (RecursionError, ValueError):
+        return False
+
+
+def _jsonl_rows(path: Path) -> Iterator[Row]:
     for number, line in _decoded_lines(path):
         if line.strip():
             yield f"{path}, line {number}", _json(line, path, number)
 
 
-def _json_rows(path: Path) -> Iterator[_Row]:
+def _json_rows(path: Path) -> Iterator[Row]:
     text = "\n".join(line for _, line in _decoded_lines(path))
     if not text.strip():
         return
-    data = _json(text, path, 1, "if each line is an object of its own, name the file .jsonl")
-    if not isinstance(data, list):
+    if text.lstrip().startswith("{") and _is_object(text.lstrip().split("\n", 1)[0]):
+        yield from _jsonl_rows(path)  # MSVAMP's JSON Lines are called .json
+        return
+    data = _json(text, path, 1)
+    rows = [data] if isinstance(data, dict) else data  # MATH has one problem a file
+    if not isinstance(rows, list):
         raise DataError(f"{path}: expected a JSON array of rows, found one {type(data).__name__}")
-    for number, row in enumerate(data, start=1):
+    for number, row in enumerate(rows, start=1):
         yield f"{path}, row {number}", row
 
 
-def _csv_rows(path: Path) -> Iterator[_Row]:
+def _csv_rows(path: Path) -> Iterator[Row]:
     lines = (line + "\n" for _, line in _decoded_lines(path))
     yield from _table_rows(path, csv.DictReader(lines, restval="", strict=True))
 
 
-def _tsv_rows(path: Path) -> Iterator[_Row]:
+def _tsv_rows(path: Path) -> Iterator[Row]:
     """Tab-separated values have no quoting, and MGSM's no header: two columns, the second a number."""
     lines = (line + "\n" for _, line in _decoded_lines(path))
     first = next(lines, "")
     fields = first.split("\t")
-    headless = len(fields) == 2 and parse_number(normalize_answer(fields[1])) is not None
+    numbered = len(fields) == 2 and parse_number(normalize_answer(fields[1])) is not None
+    headless = numbered or (mgsm_language(path) is not None and "question" not in fields)
     names = ("question", "answer") if headless else None
     table = itertools.chain([first], lines)
     reader = csv.DictReader(table, names, restval="", delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
     yield from _table_rows(path, reader)
 
 
-def _table_rows(path: Path, reader: csv.DictReader) -> Iterator[_Row]:
+def _table_rows(path: Path, reader: csv.DictReader) -> Iterator[Row]:
     try:
         for row in reader:
             where = f"{path}, line {reader.line_num}"
@@ -85,7 +96,7 @@ def _table_rows(path: Path, reader: csv.DictReader) -> Iterator[_Row]:
         raise DataError(f"{path}, line {reader.reader.line_num}: expected a table, {error}") from error
 
 
-def _parquet_rows(path: Path) -> Iterator[_Row]:
+def _parquet_rows(path: Path) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
@@ -98,11 +109,12 @@ def _parquet_rows(path: Path) -> Iterator[_Row]:
         raise DataError(f"{path}: expected Parquet, found {error}") from error
 
 
-_READERS: dict[str, Callable[[Path], Iterator[_Row]]] = {
+_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".jsonl": _jsonl_rows,
     ".json": _json_rows,
     ".csv": _csv_rows,
     ".tsv": _tsv_rows,
+    ".xml": xml_rows,
     ".parquet": _parquet_rows,
 }
 #: Suffixes of the files that can be read.
@@ -115,8 +127,8 @@ def read_file(
     """Read a local file, row by row.
 
     Args:
-        path: the file; its suffix says what it is: .jsonl, .json (an array), .csv, .tsv, .parquet, or .txt with
-            lines `question||steps #### answer`.
+        path: the file; its suffix says what it is: .jsonl, .json (an array, or JSON Lines), .csv, .tsv, .xml,
+            .parquet, or .txt with lines `question||steps #### answer`.
         columns: names of the columns; None recognises published formats.
         steps_format: how annotated steps are written.
 
@@ -139,8 +151,10 @@ def read_file(
                 if line.strip():
                     yield _internalized(line, steps_format, f"{path}, line {number}")
         else:
+            language = mgsm_language(path)
             for where, row in _READERS[suffix](path):
-                yield parse_row(row, columns, steps_format, where)
+                example = parse_row(row, columns, steps_format, where)
+                yield mgsm_example(example, language, where) if language else example
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
