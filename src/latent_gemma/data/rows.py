@@ -42,6 +42,7 @@ _INSTRUCTION = FileColumns(question="instruction", answer="output")
 _KNOWN = (
     FileColumns(),  # GSM8K, COCONUT, what this package writes
     FileColumns(question="problem"),  # Big-Math
+    FileColumns(answer="final_ans"),  # the hub's MultiArith
     _INSTRUCTION,  # llm-japanese-dataset
     FileColumns(question="input", answer="target"),  # PAL
     FileColumns(question="prompt", answer="completion"),
