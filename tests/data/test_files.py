@@ -133,6 +133,23 @@ def test_rows_before_a_bad_one_are_read_first(file):
         next(reader)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "places"),
+    [
+        ("a.jsonl", lines().encode() + b'{"question": "\xff"}\nbroken\n[1]\n' + lines().encode(), ["3", "4", "5"]),
+        ("a.txt", b"24 + 15?||#### 39\n\xff\nbroken\n" + "何ですか||#### 猫\n".encode() * 3, ["2", "3"]),
+        ("a.csv", "question,answer\n24 + 15?,39\nQ,1,2\nQ\n何ですか,猫\n何ですか,猫\n何ですか,猫\n", ["3", "4"]),
+        ("a.json", json.dumps([ROWS[0], 5, {"question": "Q"}, *[ROWS[1]] * 3]), ["2", "3"]),
+    ],
+)
+def test_malformed_rows_are_told_and_left_out_if_asked(file, name, content, places):
+    bad = []
+    examples = list(read_file(file(name, content), on_bad=bad.append))
+    assert len(examples) == 4
+    assert (examples[0], examples[-1]) == tuple(EXAMPLES)
+    assert [str(error).split(name)[1].split(":")[0].split(", ")[1].split()[1] for error in bad] == places
+
+
 def test_files_that_cannot_be(tmp_path, file):
     assert "there is no file" in error(tmp_path / "absent.jsonl")
     assert "is a folder" in error(tmp_path)

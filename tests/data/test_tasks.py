@@ -8,10 +8,8 @@ from latent_gemma.data.mgsm import MGSM_LANGUAGES
 from latent_gemma.data.tasks import TASKS, find_task, load_task
 from latent_gemma.errors import ConfigError, DataError
 
-ASKED = (
-    "gsm8k math math-500 mgsm-ja mgsm-en msvamp-ja msvamp-en svamp asdiv multiarith gsm-hard big-math prosqa prontoqa"
-)
-ASKED += " multiplication arithmetic chains jquiz ja-en en-ja jemhopqa niilc"
+ASKED = "gsm8k math math-500 mgsm-ja mgsm-en msvamp-ja msvamp-en svamp asdiv multiarith gsm-hard big-math prosqa"
+ASKED += " prontoqa multiplication arithmetic chains jquiz ja-en en-ja jemhopqa niilc"
 GENERATED = {"prosqa", "multiplication", "arithmetic", "chains"}
 TO_ENGLISH, TO_JAPANESE = "次の入力を英語に翻訳してください。", "次の入力を日本語に翻訳してください。"
 
@@ -74,6 +72,15 @@ def test_a_limit_takes_the_same_sample_in_file_order(ten):
     assert len({tuple(answers(4, seed)) for seed in range(5)}) > 1
     with pytest.raises(ConfigError, match="--limit 0 leaves no rows"):
         answers(0)
+
+
+def test_malformed_rows_are_told_and_left_out_if_asked(rows):
+    path = rows([{"question": "Q", "answer": "1"}, {"question": "Q"}, {"question": "Q", "answer": "2"}])
+    with pytest.raises(DataError, match="line 2"):
+        load_task("gsm8k", path)
+    bad = []
+    assert [example.answer for example in load_task("gsm8k", path, on_bad=bad.append)] == ["1", "2"]
+    assert [str(error).count("line 2") for error in bad] == [1]
 
 
 @pytest.mark.parametrize("name", sorted(GENERATED))

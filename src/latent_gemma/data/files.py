@@ -10,23 +10,42 @@ from typing import Any
 from latent_gemma.data.example import Example
 from latent_gemma.data.gsm8k import StepsFormat, parse_internalized
 from latent_gemma.data.mgsm import mgsm_example, mgsm_language
-from latent_gemma.data.rows import FileColumns, parse_row
-from latent_gemma.data.xml_rows import Row, xml_rows
+from latent_gemma.data.rows import FileColumns, Row, parse_row, sound_examples
+from latent_gemma.data.xml_rows import xml_rows
 from latent_gemma.errors import DataError
 from latent_gemma.text.normalize import normalize_answer, parse_number
 
 
+def _decoded(raw: bytes, path: Path, number: int) -> str:
+    """A line without byte-order mark and line end; bad UTF-8 is refused."""
+    try:
+        return raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}, line {number}, byte {error.start + 1}: expected UTF-8", "save the file as UTF-8"
+        ) from error
+
+
 def _decoded_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers; a byte-order mark and carriage returns are dropped, bad UTF-8 is refused."""
+    """Lines with their numbers."""
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            yield number, _decoded(raw, path, number)
+
+
+def _line_rows(path: Path, read: Callable[[str, Path, int], Any]) -> Iterator[Row]:
+    """One row a line, blank lines left out; a line that cannot be read costs no other line."""
+    row: Any
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
             try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{path}, line {number}, byte {error.start + 1}: expected UTF-8", "save the file as UTF-8"
-                ) from error
-            yield number, line.rstrip("\r\n")
+                line = _decoded(raw, path, number)
+                if not line.strip():
+                    continue
+                row = read(line, path, number)
+            except DataError as error:
+                row = error
+            yield f"{path}, line {number}", row
 
 
 def _json(text: str, path: Path, first_line: int) -> Any:
@@ -47,9 +66,11 @@ def _is_object(line: str) -> bool:
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
-    for number, line in _decoded_lines(path):
-        if line.strip():
-            yield f"{path}, line {number}", _json(line, path, number)
+    yield from _line_rows(path, _json)
+
+
+def _text_rows(path: Path) -> Iterator[Row]:
+    yield from _line_rows(path, lambda line, *_: line)
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
@@ -90,8 +111,9 @@ def _table_rows(path: Path, reader: csv.DictReader) -> Iterator[Row]:
         for row in reader:
             where = f"{path}, line {reader.line_num}"
             if None in row:
-                raise DataError(f"{where}: expected {len(reader.fieldnames or ())} columns, found more")
-            yield where, row
+                yield where, DataError(f"{where}: expected {len(reader.fieldnames or ())} columns, found more")
+            else:
+                yield where, row
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.reader.line_num}: expected a table, {error}") from error
 
@@ -116,13 +138,17 @@ _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".tsv": _tsv_rows,
     ".xml": xml_rows,
     ".parquet": _parquet_rows,
+    ".txt": _text_rows,
 }
 #: Suffixes of the files that can be read.
-SUFFIXES = (*_READERS, ".txt")
+SUFFIXES = tuple(_READERS)
 
 
 def read_file(
-    path: Path, columns: FileColumns | None = None, steps_format: StepsFormat = "natural"
+    path: Path,
+    columns: FileColumns | None = None,
+    steps_format: StepsFormat = "natural",
+    on_bad: Callable[[DataError], None] | None = None,
 ) -> Iterator[Example]:
     """Read a local file, row by row.
 
@@ -131,12 +157,14 @@ def read_file(
             .parquet, or .txt with lines `question||steps #### answer`.
         columns: names of the columns; None recognises published formats.
         steps_format: how annotated steps are written.
+        on_bad: told of each malformed row, which is then left out; None raises at the first.
 
     Yields:
         Examples, in order.
 
     Raises:
-        DataError: for a missing file, an unknown suffix, or a malformed row (naming file, line and column).
+        DataError: for a missing file, an unknown suffix, a file that is not of its kind, or a malformed row (naming
+            file, line and column).
     """
     if path.is_dir():
         raise DataError(f"{path} is a folder", "give one of its files")
@@ -145,16 +173,16 @@ def read_file(
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise DataError(f"{path} is of an unknown kind", f"name it with one of {', '.join(SUFFIXES)}")
-    try:
+    language = mgsm_language(path)
+
+    def read(where: str, row: Any) -> Example:
         if suffix == ".txt":
-            for number, line in _decoded_lines(path):
-                if line.strip():
-                    yield _internalized(line, steps_format, f"{path}, line {number}")
-        else:
-            language = mgsm_language(path)
-            for where, row in _READERS[suffix](path):
-                example = parse_row(row, columns, steps_format, where)
-                yield mgsm_example(example, language, where) if language else example
+            return _internalized(row, steps_format, where)
+        example = parse_row(row, columns, steps_format, where)
+        return mgsm_example(example, language, where) if language else example
+
+    try:
+        yield from sound_examples(_READERS[suffix](path), read, on_bad)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 

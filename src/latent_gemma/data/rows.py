@@ -1,7 +1,7 @@
 """From one row of a file or a hub data set to an `Example`, whatever its columns are called."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from latent_gemma.data.values import found, list_of, text_of
 from latent_gemma.errors import DataError
 from latent_gemma.text.language import detect_language
 
+#: Where a row stands ("data.jsonl, line 3"), and the row or what is wrong with it.
+Row = tuple[str, Any]
 _TAGGED = re.compile(r"\s*(?:<reasoning>(.*?)</reasoning>)?\s*<answer>(.*?)</answer>\s*", re.DOTALL)
 
 
@@ -121,3 +123,32 @@ def parse_row(row: Any, columns: FileColumns | None, steps_format: StepsFormat, 
     else:
         lines = list_of(row, names.steps, where)
     return Example(question, _as_asked(lines, steps_format), answer, detect_language(question), accepted)
+
+
+def sound_examples(
+    rows: Iterable[Row], read: Callable[[str, Any], Example], on_bad: Callable[[DataError], None] | None
+) -> Iterator[Example]:
+    """Read rows one after another.
+
+    Args:
+        rows: where each stands, and the row; or, in its place, the error that it could not be taken from the file.
+        read: turns place and row into an example.
+        on_bad: told of each row that cannot be read, which is then left out; None raises at the first.
+
+    Yields:
+        Examples, in order.
+
+    Raises:
+        DataError: for a row that cannot be read, without `on_bad`.
+    """
+    for where, row in rows:
+        try:
+            if isinstance(row, DataError):
+                raise row
+            example = read(where, row)
+        except DataError as error:
+            if on_bad is None:
+                raise
+            on_bad(error)
+        else:
+            yield example

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -176,18 +176,24 @@ def find_task(name: str) -> Task:
     return TASKS[name]
 
 
-def _stored(task: Task, path: Path | None) -> Iterable[Example]:
+def _stored(task: Task, path: Path | None, on_bad: Callable[[DataError], None] | None) -> Iterable[Example]:
     if path is not None:
         said = mgsm_language(path)
         if said not in (None, task.language):
             raise DataError(f"{path} is in {said!r}, task {task.name} in {task.language!r}", f"take mgsm-{said}")
-        return read_file(path.expanduser())
+        return read_file(path.expanduser(), on_bad=on_bad)
     if task.split is None:
         raise DataError(f"task {task.name} cannot be had by name", f"give a file of {task.source}")
-    return load_hub(task.source, task.config, task.split)
+    return load_hub(task.source, task.config, task.split, on_bad=on_bad)
 
 
-def load_task(name: str, path: Path | None = None, limit: int | None = None, seed: int = 0) -> list[Example]:
+def load_task(
+    name: str,
+    path: Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    on_bad: Callable[[DataError], None] | None = None,
+) -> list[Example]:
     """Read the examples of a task.
 
     Args:
@@ -197,6 +203,7 @@ def load_task(name: str, path: Path | None = None, limit: int | None = None, see
         limit: take this many; of a stored task a sample in file order, the same for the same seed and number of rows,
             so that files which are parallel line by line stay so.
         seed: of the sample or the generator.
+        on_bad: told of each malformed row, which is then left out; None raises at the first.
 
     Returns:
         The examples, at least one, in the language of the task.
@@ -210,7 +217,7 @@ def load_task(name: str, path: Path | None = None, limit: int | None = None, see
         raise ConfigError(f"--limit {limit} leaves no rows", "give 1 or more")
     if path is None and task.is_generated:
         return load_examples(DataSpec(task.source, "test", limit, seed))
-    examples = [replace(example, language=task.language) for example in _stored(task, path)]
+    examples = [replace(example, language=task.language) for example in _stored(task, path, on_bad)]
     if task.answer_kind == "translation":
         asked = _INTO[task.answer_language]
         examples = [example for example in examples if asked.search(example.question.partition("\n")[0])]

@@ -6,10 +6,9 @@ from typing import Any
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from latent_gemma.data.rows import Row
 from latent_gemma.errors import DataError
 
-#: A row and where it stands: "data.xml, line 3".
-Row = tuple[str, Any]
 #: The element that is one row: ASDiv's and NIILC's.
 _ROW_TAGS = ("Problem", "question")
 
