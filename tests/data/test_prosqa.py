@@ -140,6 +140,17 @@ def test_no_generated_question_is_a_published_one(published, rows):
     assert not graphs & {frozenset(told(example.question)) for example in generated}
 
 
+def test_generated_graphs_are_like_the_published_ones(published, rows):
+    def means(examples):
+        count = len(examples)
+        graphs = [told(example.question) for example in examples]
+        nodes = sum(len({symbol for edge in graph for symbol in edge}) for graph in graphs)
+        return nodes / count, sum(map(len, graphs)) / count, sum(len(example.steps) for example in examples) / count
+
+    validation = list(read_file(published("prosqa/valid.json")))
+    assert means(rows) == pytest.approx(means(validation), rel=0.05)
+
+
 def test_published_rows_pass_the_same_checks(published):
     validation = list(read_file(published("prosqa/valid.json")))
     first = [check(example, 3, 6) for example in validation]
