@@ -107,6 +107,16 @@ def test_jemhopqa():
     assert read(row | {"answer": "NO"}).answers == ("NO", "いいえ")
 
 
+PRONTOQA = {"context": "Ann is a bip. Bips are red.", "question": "True or false? Ann is red."}
+PRONTOQA |= {"options": ["A) True", "B) False"], "answer": "A", "explanation": ["Ann is a bip.", "Bips are red."]}
+
+
+def test_prontoqa_with_lettered_options():
+    question, steps = "Ann is a bip. Bips are red. True or false? Ann is red.", ("Ann is a bip.", "Bips are red.")
+    assert read(PRONTOQA) == Example(question, steps, "True", accepted=("A",))
+    assert read(PRONTOQA | {"answer": "B"}).answer == "False"
+
+
 @pytest.mark.parametrize(
     ("info", "accepted"),
     [
@@ -145,6 +155,9 @@ def test_quiz_answers_of_other_releases():
         ({"question": "Q", "answer": "A", "derivations": {}}, "column 'derivations': expected a list of [subject"),
         ({"question": "Q", "answer": "A", "derivations": [["a", "b"]]}, "found another shape in it"),
         ({"question": "Q", "answer": "A", "derivations": [["a", "b", [None]]]}, "found a part that is no text"),
+        (PRONTOQA | {"answer": "C"}, "column 'answer': expected one of the options' letters, found 'C'"),
+        (PRONTOQA | {"options": None}, "column 'answer': expected one of the options' letters, found 'A'"),
+        (PRONTOQA | {"context": ""}, "column 'context': expected text"),
         ({"original_question": "Q", "original_answer": None}, "column 'original_answer'"),
     ],
 )

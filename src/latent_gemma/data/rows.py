@@ -12,6 +12,7 @@ from latent_gemma.data.gsm8k import StepsFormat, format_steps, parse_gsm8k
 from latent_gemma.data.japanese import jemhopqa_row, niilc_row, quiz_row
 from latent_gemma.data.mgsm import mgsm_row
 from latent_gemma.data.multiarith import multiarith_row
+from latent_gemma.data.prontoqa import prontoqa_row
 from latent_gemma.data.svamp import msvamp_row, svamp_row
 from latent_gemma.data.values import found, list_of, text_of
 from latent_gemma.errors import DataError
@@ -52,6 +53,7 @@ _KNOWN = (
 #: Published formats that need more, recognised by the columns they alone have, and read into those of this package.
 _PUBLISHED: tuple[tuple[frozenset[str], Callable[[Mapping[str, Any], str], dict[str, Any]]], ...] = (
     (frozenset({"question", "answer", "derivations"}), jemhopqa_row),
+    (frozenset({"context", "question", "options", "answer"}), prontoqa_row),
     (frozenset({"question", "answer", "answer_number"}), mgsm_row),
     (frozenset({"original_question", "original_answer"}), quiz_row),
     (frozenset({"text", "answers"}), niilc_row),
