@@ -42,6 +42,7 @@ def error(path):
         ("a.jsonl", json.dumps(ROWS[0]) + "\n\n" + json.dumps(ROWS[1])),
         ("a.json", json.dumps(ROWS, indent=1)),
         ("a.json", "\ufeff" + json.dumps(ROWS, indent=1).replace("\n", "\r\n")),
+        ("a.json", "\ufeff" + lines()),
         ("a.csv", 'question,answer\n"24 + 15?",39\n何ですか,猫\n'),
         ("a.csv", "\ufeffanswer,question\r\n39,24 + 15?\r\n猫,何ですか\r\n"),
         ("a.tsv", "question\tanswer\r\n24 + 15?\t39\r\n何ですか\t猫\r\n"),
@@ -110,8 +111,8 @@ def test_an_empty_file_has_no_examples(file, suffix, content):
         ("a.jsonl", '{"question": "Q", "answer": ' + "9" * 5000 + "}", "line 1: JSON that cannot be read"),
         ("a.json", '[{"question": "Q", "answer": "1"},\n{"question": "Q", "answer": ""}]', "row 2, column 'answer'"),
         ("a.json", '[\n{"question" "Q"}]', "line 2, column 13: invalid JSON"),
-        ("a.json", lines(), "line 2, column 1: invalid JSON, Extra data: if each line is an object"),
-        ("a.json", '{"question": "Q"}', "expected a JSON array of rows, found one dict"),
+        ("a.json", lines() + "broken", "line 3, column 1: invalid JSON"),
+        ("a.json", '"Q"', "expected a JSON array of rows, found one str"),
         ("a.csv", "question,answer\nQ,1,2\n", "line 2: expected 2 columns, found more"),
         ("a.csv", "question,answer\nQ\n", "line 2, column 'answer': expected text or a number, found nothing"),
         ("a.csv", 'question,answer\nQ,"1\n', "line 2: expected a table"),
@@ -132,6 +133,23 @@ def test_rows_before_a_bad_one_are_read_first(file):
         next(reader)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "places"),
+    [
+        ("a.jsonl", lines().encode() + b'{"question": "\xff"}\nbroken\n[1]\n' + lines().encode(), ["3", "4", "5"]),
+        ("a.txt", b"24 + 15?||#### 39\n\xff\nbroken\n" + "何ですか||#### 猫\n".encode() * 3, ["2", "3"]),
+        ("a.csv", "question,answer\n24 + 15?,39\nQ,1,2\nQ\n何ですか,猫\n何ですか,猫\n何ですか,猫\n", ["3", "4"]),
+        ("a.json", json.dumps([ROWS[0], 5, {"question": "Q"}, *[ROWS[1]] * 3]), ["2", "3"]),
+    ],
+)
+def test_malformed_rows_are_told_and_left_out_if_asked(file, name, content, places):
+    bad = []
+    examples = list(read_file(file(name, content), on_bad=bad.append))
+    assert len(examples) == 4
+    assert (examples[0], examples[-1]) == tuple(EXAMPLES)
+    assert [str(error).split(name)[1].split(":")[0].split(", ")[1].split()[1] for error in bad] == places
+
+
 def test_files_that_cannot_be(tmp_path, file):
     assert "there is no file" in error(tmp_path / "absent.jsonl")
     assert "is a folder" in error(tmp_path)
@@ -150,6 +168,7 @@ def test_files_that_cannot_be(tmp_path, file):
         ("japanese/llm_japanese_format/jcommonsenseqa.json", 3000, "ja"),
         ("japanese/aio_quiz/aio_01_dev1.tsv", 995, "ja"),
         ("japanese/jemhopqa/train_ver1.2.json", 1059, "ja"),
+        ("japanese/niilc_qa/NIILC-ECQA2015_dev.xml", 800, "ja"),
     ],
 )
 def test_published_files_load(published, name, rows, language):

@@ -42,6 +42,9 @@ def test_a_malformed_row_is_named(hub):
     hub([{"question": "Q", "answer": "1"}, {"question": "Q", "answer": None}])
     with pytest.raises(DataError, match=r"owner/name \(train\), row 2, column 'answer': .* found null"):
         list(load_hub("owner/name"))
+    bad = []
+    assert list(load_hub("owner/name", on_bad=bad.append)) == [Example("Q", (), "1")]
+    assert len(bad) == 1
 
 
 @pytest.mark.parametrize(

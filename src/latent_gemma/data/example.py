@@ -11,7 +11,7 @@ class Example:
         question: the question as a person would ask it, no prompt template around it.
         steps: reasoning steps in order, one string each; empty where the data set has none.
         answer: the final answer alone, no units or markers the data set does not count as part of it.
-        language: "en" or "ja".
+        language: of the question: "en" or "ja", told by its script, or what a data set of one language says ("de").
         accepted: further answers that count as correct (aliases, spellings), besides `answer`.
     """
 

@@ -1,4 +1,4 @@
-"""Any local file: JSON Lines, JSON, CSV, TSV, Parquet, and the `question||steps #### answer` text format."""
+"""Any local file: JSON Lines, JSON, CSV, TSV, XML, Parquet, and the `question||steps #### answer` text format."""
 
 import csv
 import itertools
@@ -9,83 +9,116 @@ from typing import Any
 
 from latent_gemma.data.example import Example
 from latent_gemma.data.gsm8k import StepsFormat, parse_internalized
-from latent_gemma.data.rows import FileColumns, parse_row
+from latent_gemma.data.mgsm import mgsm_example, mgsm_language
+from latent_gemma.data.rows import FileColumns, Row, parse_row, sound_examples
+from latent_gemma.data.xml_rows import xml_rows
 from latent_gemma.errors import DataError
 from latent_gemma.text.normalize import normalize_answer, parse_number
 
-#: A row and where it stands: "data.jsonl, line 3".
-_Row = tuple[str, Any]
+
+def _decoded(raw: bytes, path: Path, number: int) -> str:
+    """A line without byte-order mark and line end; bad UTF-8 is refused."""
+    try:
+        return raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}, line {number}, byte {error.start + 1}: expected UTF-8", "save the file as UTF-8"
+        ) from error
 
 
 def _decoded_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers; a byte-order mark and carriage returns are dropped, bad UTF-8 is refused."""
+    """Lines with their numbers."""
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            yield number, _decoded(raw, path, number)
+
+
+def _line_rows(path: Path, read: Callable[[str, Path, int], Any]) -> Iterator[Row]:
+    """One row a line, blank lines left out; a line that cannot be read costs no other line."""
+    row: Any
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
             try:
-                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{path}, line {number}, byte {error.start + 1}: expected UTF-8", "save the file as UTF-8"
-                ) from error
-            yield number, line.rstrip("\r\n")
+                line = _decoded(raw, path, number)
+                if not line.strip():
+                    continue
+                row = read(line, path, number)
+            except DataError as error:
+                row = error
+            yield f"{path}, line {number}", row
 
 
-def _json(text: str, path: Path, first_line: int, remedy: str = "") -> Any:
+def _json(text: str, path: Path, first_line: int) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
         line = first_line + error.lineno - 1
-        raise DataError(f"{path}, line {line}, column {error.colno}: invalid JSON, {error.msg}", remedy) from error
+        raise DataError(f"{path}, line {line}, column {error.colno}: invalid JSON, {error.msg}") from error
     except (RecursionError, ValueError) as error:  # nested too deep; a number of thousands of digits
         raise DataError(f"{path}, line {first_line}: JSON that cannot be read, {error}") from error
 
 
-def _jsonl_rows(path: Path) -> Iterator[_Row]:
-    for number, line in _decoded_lines(path):
-        if line.strip():
-            yield f"{path}, line {number}", _json(line, path, number)
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (RecursionError, ValueError):
+        return False
 
 
-def _json_rows(path: Path) -> Iterator[_Row]:
+def _jsonl_rows(path: Path) -> Iterator[Row]:
+    yield from _line_rows(path, _json)
+
+
+def _text_rows(path: Path) -> Iterator[Row]:
+    yield from _line_rows(path, lambda line, *_: line)
+
+
+def _json_rows(path: Path) -> Iterator[Row]:
     text = "\n".join(line for _, line in _decoded_lines(path))
     if not text.strip():
         return
-    data = _json(text, path, 1, "if each line is an object of its own, name the file .jsonl")
-    if not isinstance(data, list):
+    if text.lstrip().startswith("{") and _is_object(text.lstrip().split("\n", 1)[0]):
+        yield from _jsonl_rows(path)  # MSVAMP's JSON Lines are called .json
+        return
+    data = _json(text, path, 1)
+    rows = [data] if isinstance(data, dict) else data  # MATH has one problem a file
+    if not isinstance(rows, list):
         raise DataError(f"{path}: expected a JSON array of rows, found one {type(data).__name__}")
-    for number, row in enumerate(data, start=1):
+    for number, row in enumerate(rows, start=1):
         yield f"{path}, row {number}", row
 
 
-def _csv_rows(path: Path) -> Iterator[_Row]:
+def _csv_rows(path: Path) -> Iterator[Row]:
     lines = (line + "\n" for _, line in _decoded_lines(path))
     yield from _table_rows(path, csv.DictReader(lines, restval="", strict=True))
 
 
-def _tsv_rows(path: Path) -> Iterator[_Row]:
+def _tsv_rows(path: Path) -> Iterator[Row]:
     """Tab-separated values have no quoting, and MGSM's no header: two columns, the second a number."""
     lines = (line + "\n" for _, line in _decoded_lines(path))
     first = next(lines, "")
     fields = first.split("\t")
-    headless = len(fields) == 2 and parse_number(normalize_answer(fields[1])) is not None
+    numbered = len(fields) == 2 and parse_number(normalize_answer(fields[1])) is not None
+    headless = numbered or (mgsm_language(path) is not None and "question" not in fields)
     names = ("question", "answer") if headless else None
     table = itertools.chain([first], lines)
     reader = csv.DictReader(table, names, restval="", delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
     yield from _table_rows(path, reader)
 
 
-def _table_rows(path: Path, reader: csv.DictReader) -> Iterator[_Row]:
+def _table_rows(path: Path, reader: csv.DictReader) -> Iterator[Row]:
     try:
         for row in reader:
             where = f"{path}, line {reader.line_num}"
             if None in row:
-                raise DataError(f"{where}: expected {len(reader.fieldnames or ())} columns, found more")
-            yield where, row
+                yield where, DataError(f"{where}: expected {len(reader.fieldnames or ())} columns, found more")
+            else:
+                yield where, row
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.reader.line_num}: expected a table, {error}") from error
 
 
-def _parquet_rows(path: Path) -> Iterator[_Row]:
+def _parquet_rows(path: Path) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
@@ -98,33 +131,40 @@ def _parquet_rows(path: Path) -> Iterator[_Row]:
         raise DataError(f"{path}: expected Parquet, found {error}") from error
 
 
-_READERS: dict[str, Callable[[Path], Iterator[_Row]]] = {
+_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".jsonl": _jsonl_rows,
     ".json": _json_rows,
     ".csv": _csv_rows,
     ".tsv": _tsv_rows,
+    ".xml": xml_rows,
     ".parquet": _parquet_rows,
+    ".txt": _text_rows,
 }
 #: Suffixes of the files that can be read.
-SUFFIXES = (*_READERS, ".txt")
+SUFFIXES = tuple(_READERS)
 
 
 def read_file(
-    path: Path, columns: FileColumns | None = None, steps_format: StepsFormat = "natural"
+    path: Path,
+    columns: FileColumns | None = None,
+    steps_format: StepsFormat = "natural",
+    on_bad: Callable[[DataError], None] | None = None,
 ) -> Iterator[Example]:
     """Read a local file, row by row.
 
     Args:
-        path: the file; its suffix says what it is: .jsonl, .json (an array), .csv, .tsv, .parquet, or .txt with
-            lines `question||steps #### answer`.
+        path: the file; its suffix says what it is: .jsonl, .json (an array, or JSON Lines), .csv, .tsv, .xml,
+            .parquet, or .txt with lines `question||steps #### answer`.
         columns: names of the columns; None recognises published formats.
         steps_format: how annotated steps are written.
+        on_bad: told of each malformed row, which is then left out; None raises at the first.
 
     Yields:
         Examples, in order.
 
     Raises:
-        DataError: for a missing file, an unknown suffix, or a malformed row (naming file, line and column).
+        DataError: for a missing file, an unknown suffix, a file that is not of its kind, or a malformed row (naming
+            file, line and column).
     """
     if path.is_dir():
         raise DataError(f"{path} is a folder", "give one of its files")
@@ -133,14 +173,16 @@ def read_file(
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise DataError(f"{path} is of an unknown kind", f"name it with one of {', '.join(SUFFIXES)}")
-    try:
+    language = mgsm_language(path)
+
+    def read(where: str, row: Any) -> Example:
         if suffix == ".txt":
-            for number, line in _decoded_lines(path):
-                if line.strip():
-                    yield _internalized(line, steps_format, f"{path}, line {number}")
-        else:
-            for where, row in _READERS[suffix](path):
-                yield parse_row(row, columns, steps_format, where)
+            return _internalized(row, steps_format, where)
+        example = parse_row(row, columns, steps_format, where)
+        return mgsm_example(example, language, where) if language else example
+
+    try:
+        yield from sound_examples(_READERS[suffix](path), read, on_bad)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from latent_gemma.data.example import Example
+from latent_gemma.data.multiplication import is_multiplication, working_steps
 from latent_gemma.text.language import detect_language
 from latent_gemma.text.normalize import strip_thousands
 
@@ -60,8 +61,8 @@ def parse_internalized(line: str, steps_format: StepsFormat) -> Example | None:
         steps_format: how to write the steps; "natural" leaves them as they are.
 
     Returns:
-        The example, or None if the line is not of that form. Working without annotations (digit-wise multiplication)
-        is one step in every format.
+        The example, or None if the line is not of that form. Working without annotations is one step in every
+        format, in digit-wise multiplication one step a partial product.
 
     Source: Deng et al. 2024 (arXiv 2405.14838).
     """
@@ -69,6 +70,10 @@ def parse_internalized(line: str, steps_format: StepsFormat) -> Example | None:
     working, hashes, final = rest.rpartition("####")
     if not bar or not hashes or not question.strip() or not final.strip():
         return None
+    question = question.strip()
     annotations = format_steps([working], "expression")
-    steps = format_steps(annotations, steps_format) if annotations else format_steps([working], "natural")
-    return Example(question.strip(), steps, strip_thousands(final.strip()), detect_language(question))
+    if annotations:
+        steps = format_steps(annotations, steps_format)
+    else:
+        steps = working_steps(working) if is_multiplication(question) else format_steps([working], "natural")
+    return Example(question, steps, strip_thousands(final.strip()), detect_language(question))

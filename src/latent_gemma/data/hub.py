@@ -1,10 +1,10 @@
 """Data sets by hub name, through `datasets`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from latent_gemma.data.example import Example
 from latent_gemma.data.gsm8k import StepsFormat
-from latent_gemma.data.rows import FileColumns, parse_row
+from latent_gemma.data.rows import FileColumns, parse_row, sound_examples
 from latent_gemma.errors import DataError
 
 #: Configurations of data sets that have several and no default one.
@@ -32,6 +32,7 @@ def load_hub(
     split: str = "train",
     columns: FileColumns | None = None,
     steps_format: StepsFormat = "natural",
+    on_bad: Callable[[DataError], None] | None = None,
 ) -> Iterator[Example]:
     """Read a data set from the hub; no code of the data set is ever run.
 
@@ -41,6 +42,7 @@ def load_hub(
         split: name of the split.
         columns: names of the columns; None recognises published formats.
         steps_format: how annotated steps are written.
+        on_bad: told of each malformed row, which is then left out; None raises at the first.
 
     Yields:
         Examples, in order.
@@ -55,5 +57,5 @@ def load_hub(
     except Exception as error:  # the library and those under it raise many kinds; each means the data cannot be had
         message = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{name} cannot be had from the hub, {message}", _remedy(message)) from error
-    for number, row in enumerate(rows, start=1):
-        yield parse_row(row, columns, steps_format, f"{name} ({split}), row {number}")
+    placed = ((f"{name} ({split}), row {number}", row) for number, row in enumerate(rows, start=1))
+    yield from sound_examples(placed, lambda where, row: parse_row(row, columns, steps_format, where), on_bad)

@@ -3,7 +3,7 @@
 import itertools
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
@@ -14,11 +14,12 @@ from latent_gemma.data.example import Example
 from latent_gemma.data.files import SUFFIXES, read_file
 from latent_gemma.data.gsm8k import StepsFormat
 from latent_gemma.data.hub import load_hub
+from latent_gemma.data.multiplication import MultiplicationConfig, multiplication_examples
+from latent_gemma.data.prosqa import ProsqaConfig, prosqa_examples
 from latent_gemma.data.rows import FileColumns
 from latent_gemma.data.splits import Split
 from latent_gemma.errors import ConfigError, DataError
 
-GENERATORS = ("arithmetic", "chains")
 _HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+(?::[\w.-]+)?", re.ASCII)
 
 
@@ -27,8 +28,9 @@ class DataSpec:
     """Which examples to read.
 
     Args:
-        source: "arithmetic", "arithmetic:ops=add,mul;digits=2;operations=2", "chains", "chains:length=3", a local
-            file, or a hub name, "owner/name" or "owner/name:config".
+        source: "arithmetic", "arithmetic:ops=add,mul;digits=2;operations=2", "chains", "chains:length=3",
+            "multiplication:digits=4;by=2", "prosqa:hops=3-6;concepts=20", a local file, or a hub name, "owner/name" or
+            "owner/name:config".
         split: "train" or "test"; with a hub name any of its splits. A local file without `holdout` is one split,
             whichever of the two it is called.
         limit: use at most this many, after splitting and shuffling; needed for the generators.
@@ -94,6 +96,16 @@ class _Options:
                 f"data {self.source!r}: {name}={value} is no whole number", f"write {name}={default}"
             ) from None
 
+    def span(self, name: str, default: tuple[int, int]) -> tuple[int, int]:
+        value = self.text(name, f"{default[0]}-{default[1]}")
+        match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", value)
+        if match is None:
+            raise ConfigError(
+                f"data {self.source!r}: {name}={value} is no range",
+                f"write {name}={default[0]} or {name}={default[0]}-{default[1]}",
+            )
+        return int(match[1]), int(match[2] or match[1])
+
     def truth(self, name: str) -> bool:
         value = self.text(name, "false")
         if value not in ("true", "false"):
@@ -105,6 +117,40 @@ class _Options:
             raise ConfigError(f"data {self.source!r}: unknown setting {name!r}", f"known are {', '.join(self._known)}")
 
 
+def _arithmetic(options: _Options, split: Split, seed: int) -> Iterator[Example]:
+    config = ArithmeticConfig(
+        ops=tuple(op.strip() for op in options.text("ops", ",".join(OPS)).split(",")),
+        digits=options.whole("digits", 2),
+        operations=options.whole("operations", 1),
+        remainder=options.truth("remainder"),
+    )
+    return arithmetic_examples(config, split, seed)
+
+
+def _chains(options: _Options, split: Split, seed: int) -> Iterator[Example]:
+    config = ChainConfig(options.whole("length", 4), options.whole("modulus", 10), options.text("ops", "+-*"))
+    return chain_examples(config, split, seed)
+
+
+def _multiplication(options: _Options, split: Split, seed: int) -> Iterator[Example]:
+    digits = options.whole("digits", 4)
+    return multiplication_examples(MultiplicationConfig(digits, options.whole("by", digits)), split, seed)
+
+
+def _prosqa(options: _Options, split: Split, seed: int) -> Iterator[Example]:
+    fewest, most = options.span("hops", (3, 6))
+    return prosqa_examples(ProsqaConfig(options.whole("concepts", 20), fewest, most), split, seed)
+
+
+#: Name of a generator -> its examples with the settings, the split and the seed asked for.
+GENERATORS: dict[str, Callable[[_Options, Split, int], Iterator[Example]]] = {
+    "arithmetic": _arithmetic,
+    "chains": _chains,
+    "multiplication": _multiplication,
+    "prosqa": _prosqa,
+}
+
+
 def _generated(spec: DataSpec) -> Iterator[Example]:
     if spec.split not in get_args(Split):
         raise ConfigError(f"{spec.source} has no split {spec.split!r}", "choose train or test")
@@ -112,19 +158,10 @@ def _generated(spec: DataSpec) -> Iterator[Example]:
         raise ConfigError(f"{spec.source} has no end", "say how many rows with --limit")
     if spec.holdout:
         raise ConfigError(f"--holdout with {spec.source}", "leave it out: generated questions never share a split")
-    options, split = _Options(spec.source), cast(Split, spec.split)
-    if spec.source.startswith("chains"):
-        chain = ChainConfig(options.whole("length", 4), options.whole("modulus", 10), options.text("ops", "+-*"))
-        options.refuse_unknown()
-        return chain_examples(chain, split, spec.seed)
-    arithmetic = ArithmeticConfig(
-        ops=tuple(op.strip() for op in options.text("ops", ",".join(OPS)).split(",")),
-        digits=options.whole("digits", 2),
-        operations=options.whole("operations", 1),
-        remainder=options.truth("remainder"),
-    )
+    options = _Options(spec.source)
+    examples = GENERATORS[spec.source.partition(":")[0]](options, cast(Split, spec.split), spec.seed)
     options.refuse_unknown()
-    return arithmetic_examples(arithmetic, split, spec.seed)
+    return examples
 
 
 def _stored(spec: DataSpec) -> Iterator[Example]:

@@ -1,17 +1,25 @@
 """From one row of a file or a hub data set to an `Example`, whatever its columns are called."""
 
-import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
+from latent_gemma.data.asdiv import asdiv_row
+from latent_gemma.data.competition import math_row
 from latent_gemma.data.example import Example
 from latent_gemma.data.gsm8k import StepsFormat, format_steps, parse_gsm8k
+from latent_gemma.data.japanese import jemhopqa_row, niilc_row, quiz_row
+from latent_gemma.data.mgsm import mgsm_row
+from latent_gemma.data.multiarith import multiarith_row
+from latent_gemma.data.prontoqa import prontoqa_row
+from latent_gemma.data.svamp import msvamp_row, svamp_row
+from latent_gemma.data.values import found, list_of, text_of
 from latent_gemma.errors import DataError
 from latent_gemma.text.language import detect_language
 
+#: Where a row stands ("data.jsonl, line 3"), and the row or what is wrong with it.
+Row = tuple[str, Any]
 _TAGGED = re.compile(r"\s*(?:<reasoning>(.*?)</reasoning>)?\s*<answer>(.*?)</answer>\s*", re.DOTALL)
 
 
@@ -33,82 +41,39 @@ class FileColumns:
 
 
 _INSTRUCTION = FileColumns(question="instruction", answer="output")
-#: Published formats, recognised by their question and answer columns.
+#: Published formats that only name their columns in their own way, recognised by question and answer.
 _KNOWN = (
     FileColumns(),  # GSM8K, COCONUT, what this package writes
-    FileColumns(question="problem", steps="solution"),  # Big-Math
+    FileColumns(question="problem"),  # Big-Math
+    FileColumns(answer="final_ans"),  # the hub's MultiArith
     _INSTRUCTION,  # llm-japanese-dataset
     FileColumns(question="input", answer="target"),  # PAL
     FileColumns(question="prompt", answer="completion"),
-    FileColumns(question="original_question", answer="original_answer"),  # AI王 quiz
+)
+#: Published formats that need more, recognised by the columns they alone have, and read into those of this package.
+_PUBLISHED: tuple[tuple[frozenset[str], Callable[[Mapping[str, Any], str], dict[str, Any]]], ...] = (
+    (frozenset({"question", "answer", "derivations"}), jemhopqa_row),
+    (frozenset({"context", "question", "options", "answer"}), prontoqa_row),
+    (frozenset({"question", "answer", "answer_number"}), mgsm_row),
+    (frozenset({"original_question", "original_answer"}), quiz_row),
+    (frozenset({"text", "answers"}), niilc_row),
+    (frozenset({"Body", "Question", "Answer", "Equation"}), svamp_row),
+    (frozenset({"Body", "Question", "Answer"}), asdiv_row),
+    (frozenset({"body", "question", "answer"}), asdiv_row),
+    (frozenset({"m_query", "response"}), msvamp_row),
+    (frozenset({"sQuestion", "lSolutions"}), multiarith_row),
+    (frozenset({"problem", "solution"}), math_row),
 )
 
 
-def recognise(names: Collection[str]) -> FileColumns | None:
-    """The columns of the published format that these column names fit, or None."""
+def _published(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """A row of a published format with this package's columns, any other row as it is."""
+    names = set(row)
+    return next((read(row, where) for columns, read in _PUBLISHED if columns <= names), row)
+
+
+def _recognised(names: Collection[str]) -> FileColumns | None:
     return next((known for known in _KNOWN if {known.question, known.answer} <= set(names)), None)
-
-
-def _found(value: Any) -> str:
-    """What a wrong value is, in the words of a JSON file."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (int, float)):
-        return "NaN" if math.isnan(value) else "infinity" if math.isinf(value) else "a number"
-    if isinstance(value, str):
-        return "text that is no valid Unicode" if _is_broken(value) else "text" if value.strip() else "nothing"
-    if isinstance(value, list):
-        return "a list"
-    return "an object" if isinstance(value, Mapping) else type(value).__name__
-
-
-def _written(value: Any) -> str | None:
-    """A text or a number as text; None if it is neither, empty, or cannot be written as UTF-8."""
-    if isinstance(value, float) and math.isfinite(value):
-        # 14.0 is 14 to whoever answers, and 1e-05 is 0.00001.
-        return f"{Decimal(repr(value)).normalize():f}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str) or _is_broken(value):
-        return None
-    return value.strip() or None
-
-
-def _is_broken(text: str) -> bool:
-    """Whether a text holds half a surrogate pair, which JSON can hold and tokenizers choke on."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _text(row: Mapping[str, Any], column: str, where: str) -> str:
-    if column not in row:
-        raise DataError(
-            f"{where}, column {column!r}: expected text or a number, found no such column",
-            f"the columns are {', '.join(map(str, row)) or 'none'}",
-        )
-    text = _written(row[column])
-    if text is None:
-        raise DataError(f"{where}, column {column!r}: expected text or a number, found {_found(row[column])}")
-    return text
-
-
-def _list(row: Mapping[str, Any], column: str, where: str) -> list[str]:
-    """A list of texts, or a text with one entry a line; empty if there is none."""
-    value = row.get(column)
-    if value is None:
-        return []
-    entries = value.split("\n") if isinstance(value, str) else value
-    if not isinstance(entries, list):
-        raise DataError(f"{where}, column {column!r}: expected a list of texts or a text, found {_found(value)}")
-    texts = []
-    for entry in entries:
-        text = _written(entry)
-        if text is not None:
-            texts.append(text)
-        elif not isinstance(entry, str) or entry.strip():
-            raise DataError(f"{where}, column {column!r}: expected a list of texts, found {_found(entry)} in it")
-    return texts
 
 
 def _as_asked(lines: list[str], steps_format: StepsFormat) -> tuple[str, ...]:
@@ -132,17 +97,18 @@ def parse_row(row: Any, columns: FileColumns | None, steps_format: StepsFormat, 
         DataError: naming file, line and column, and what was expected there.
     """
     if not isinstance(row, Mapping):
-        raise DataError(f"{where}: expected an object with named columns, found {_found(row)}")
-    names = columns or recognise(row)
+        raise DataError(f"{where}: expected an object with named columns, found {found(row)}")
+    row = row if columns else _published(row, where)
+    names = columns or _recognised(row)
     if names is None:
         raise DataError(
             f"{where}: expected columns 'question' and 'answer', found {', '.join(map(str, row)) or 'none'}",
             "name them with --question-column and --answer-column",
         )
-    question, answer = _text(row, names.question, where), _text(row, names.answer, where)
+    question, answer = text_of(row, names.question, where), text_of(row, names.answer, where)
     if columns is None and names is _INSTRUCTION and row.get("input") not in (None, ""):
-        question = f"{question}\n{_text(row, 'input', where)}"
-    accepted = tuple(_list(row, names.accepted, where))
+        question = f"{question}\n{text_of(row, 'input', where)}"
+    accepted = tuple(list_of(row, names.accepted, where))
     if "####" in answer:
         example = parse_gsm8k(question, answer, steps_format)
         if example is None:
@@ -157,5 +123,34 @@ def parse_row(row: Any, columns: FileColumns | None, steps_format: StepsFormat, 
             )
         lines, answer = [line.strip() for line in (tagged[1] or "").split("\n") if line.strip()], tagged[2].strip()
     else:
-        lines = _list(row, names.steps, where)
+        lines = list_of(row, names.steps, where)
     return Example(question, _as_asked(lines, steps_format), answer, detect_language(question), accepted)
+
+
+def sound_examples(
+    rows: Iterable[Row], read: Callable[[str, Any], Example], on_bad: Callable[[DataError], None] | None
+) -> Iterator[Example]:
+    """Read rows one after another.
+
+    Args:
+        rows: where each stands, and the row; or, in its place, the error that it could not be taken from the file.
+        read: turns place and row into an example.
+        on_bad: told of each row that cannot be read, which is then left out; None raises at the first.
+
+    Yields:
+        Examples, in order.
+
+    Raises:
+        DataError: for a row that cannot be read, without `on_bad`.
+    """
+    for where, row in rows:
+        try:
+            if isinstance(row, DataError):
+                raise row
+            example = read(where, row)
+        except DataError as error:
+            if on_bad is None:
+                raise
+            on_bad(error)
+        else:
+            yield example

@@ -1,0 +1,60 @@
+r"""MATH: competition problems, the answer in the last `\boxed{}` of a worked solution."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from latent_gemma.data.values import text_of
+from latent_gemma.errors import DataError
+
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|(\S+?)(?=[\s$]|$))")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+
+
+def last_boxed(solution: str) -> str | None:
+    r"""Find the answer of a worked solution.
+
+    Args:
+        solution: LaTeX.
+
+    Returns:
+        What stands in the last `\boxed{..}`, `\fbox{..}` or after a `\boxed` without braces; braces are balanced and
+        escaped ones (`\{`) are part of the answer. None if there is none, it is empty or is never closed.
+    """
+    boxes = list(_BOX.finditer(solution))
+    if not boxes:
+        return None
+    last = boxes[-1]
+    if last[1] is not None:
+        return last[1].rstrip(".,") or None
+    depth = 1
+    for brace in _BRACE.finditer(solution, last.end()):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if depth == 0:
+            return solution[last.end() : brace.start()].strip() or None
+    return None
+
+
+def math_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    r"""Read a row of MATH or MATH-500: problem, solution, and answer where the file has it.
+
+    Args:
+        row: column name -> value.
+        where: file and line, for messages.
+
+    Returns:
+        The row as question, steps and answer; the lines of the solution are the steps.
+
+    Raises:
+        DataError: naming the column that is missing or wrong, or a solution without a boxed answer.
+
+    Source: Hendrycks et al. 2021 (arXiv 2103.03874); MATH-500 after Lightman et al. 2023 (arXiv 2305.20050).
+    """
+    question, solution = text_of(row, "problem", where), text_of(row, "solution", where)
+    if row.get("answer") is not None:
+        answer: str | None = text_of(row, "answer", where)
+    else:
+        answer = last_boxed(solution)
+    if answer is None:
+        raise DataError(f"{where}, column 'solution': expected an answer in \\boxed{{..}}, found none")
+    return {"question": question, "steps": solution, "answer": answer}
