@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "data preview": ("data", "Preview", "run_preview"),
     "data arithmetic": ("data", "Arithmetic", "run_generate"),
     "data chains": ("data", "Chains", "run_generate"),
+    "tasks": ("tasks", "Tasks", "run_tasks"),
     "estimate": ("estimate", "Estimate", "run_estimate"),
 }
 SUMMARIES = {
@@ -40,6 +41,7 @@ SUMMARIES = {
     "data preview": "show rows as text, tokens and label mask",
     "data arithmetic": "write synthetic arithmetic",
     "data chains": "write chains of modular arithmetic",
+    "tasks": "list the evaluation tasks: licence, size, fields, what leaks into what",
     "estimate": "memory and time of a training run",
 }
 
