@@ -129,7 +129,8 @@ def load_model(
         return build_tiny(latent=LatentConfig.from_value(latent)).eval(), build_tokenizer()
     tokenizer = load_tokenizer(name)
     where, gguf = resolve_model(name)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    # a launcher starts one process a GPU and tells each which is its own
+    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     # quantised weights are made on the device that holds them and cannot be moved afterwards
     quantized: dict[str, Any] = (
         {} if quantization is None else {"quantization_config": quantization, "device_map": {"": device}}

@@ -1,10 +1,11 @@
 """A tiny Gemma and its tokenizer, built in place: no download, any text in any language."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import Gemma2Config, Gemma3TextConfig, GemmaConfig, PreTrainedTokenizerFast
 
 from latent_gemma.model.config import LatentConfig, as_latent_config
@@ -18,14 +19,22 @@ _SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<2mass>", "[@BOS@]", 
 _SPECIAL += ["<start_of_turn>", "<end_of_turn>"]
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer with Gemma's special tokens: 268 entries, one token a byte."""
+def build_tokenizer(words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer with Gemma's special tokens: 268 entries, one token a byte.
+
+    Args:
+        words: texts that are one further token each, such as tags.
+
+    Returns:
+        The tokenizer.
+    """
     vocab = {token: index for index, token in enumerate(_SPECIAL)}
     for symbol in sorted(pre_tokenizers.ByteLevel.alphabet()):
         vocab[symbol] = len(vocab)
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=[], unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in words])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<bos>",

@@ -1,6 +1,11 @@
-"""`latent-gemma demo --words`: a tiny Gemma 2 learns to write its reasoning, is improved by rewards, and votes."""
+"""`latent-gemma demo --words`: a tiny Gemma 2 learns to write its reasoning, is improved by rewards, and votes.
+
+Half of the traces it learns from skip their work, as hasty people do: the tags are there, with nothing between them.
+The text stage imitates both habits. Rewards for right answers are all it takes to drop the bad one.
+"""
 
 import itertools
+import random
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -21,6 +26,7 @@ from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
 from latent_gemma.recipes.stage import machine, run_folder, save_stage, training_curves, versions
 from latent_gemma.recipes.vote import measure_both
+from latent_gemma.text.tags import write_tagged
 from latent_gemma.training.curriculum import WrittenCurriculum
 from latent_gemma.training.fit import fit
 from latent_gemma.training.grpo import GrpoSettings, fit_grpo
@@ -28,11 +34,12 @@ from latent_gemma.training.rewarding import RewardSettings
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 
 LENGTH = 4  #: operations in a chain
-MAX_NEW_TOKENS = 56
+MAX_NEW_TOKENS = 16
+TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
+HURRIED = 0.5  #: share of the traces without work
 SIZES = {"hidden_size": 128, "num_layers": 3, "intermediate_size": 256}
-#: Stopped early on purpose: a model that is always right has nothing to learn from rewards.
-SFT = TrainSettings(steps=350, batch_size=64, lr=2e-3, warmup=0.05, log_every=10)
-GRPO = TrainSettings(steps=150, batch_size=64, lr=1e-4, warmup=0.03, log_every=5)
+SFT = TrainSettings(steps=600, batch_size=64, lr=2e-3, warmup=0.05, log_every=10)
+GRPO = TrainSettings(steps=100, batch_size=64, lr=1e-4, warmup=0.03, log_every=5)
 GROUPS = GrpoSettings(num_generations=8, max_new_tokens=MAX_NEW_TOKENS, sample_every=0)
 BETA = 0.04
 METHODS = ("base", "SFT", "SFT + GRPO")
@@ -66,13 +73,14 @@ def run_words_demo(out: Path, items: int, seed: int, scale: float) -> EvalReport
     console = Console()
     started = time.monotonic()
     tests = list(itertools.islice(chain_examples(ChainConfig(LENGTH), "test", seed), items))
-    tokenizer = build_tokenizer()
+    # tags of one token each: a tiny model learns the digits between them, not the letters of the tags
+    tokenizer = build_tokenizer(TAGS)
     latent = LatentConfig(num_thoughts=0, words_format="tags", step_separator="")
-    model = build_tiny("gemma2", latent, seed=seed, **SIZES)
+    model = build_tiny("gemma2", latent, seed=seed, vocab_size=len(tokenizer), **SIZES)
     found = _Progress({}, {}, {}, {})
     with run_folder(out, resume=False):
         console.print(f"Chains of {LENGTH} operations, left to right, modulo 10, worked between tags: "
-                      f"{tests[0].question} steps {' '.join(tests[0].steps)}", markup=False)  # fmt: skip
+                      f"{tests[0].question} {write_tagged(tests[0].steps, tests[0].answer, '')}", markup=False)  # fmt: skip
         for method in METHODS:
             begun = time.monotonic()
             if method != "base":
@@ -108,12 +116,16 @@ def _train(method: str, model: Any, tokenizer: Any, out: Path, seed: int, scale:
     questions = settings.steps * settings.batch_size
     drawn = chain_examples(ChainConfig(LENGTH), "train", seed if method == "SFT" else seed + 1)
     if method == "SFT":
-        examples = list(itertools.islice(drawn, questions))
+        rng = random.Random(seed)
+        examples = [
+            replace(example, steps=("",)) if rng.random() < HURRIED else example
+            for example in itertools.islice(drawn, questions)
+        ]
         result = fit(model, tokenizer, examples, WrittenCurriculum(), settings, run, f"{method:>10}")
     else:
         examples = list(itertools.islice(drawn, max(1, questions // GROUPS.num_generations)))
         result = fit_grpo(
-            model, tokenizer, examples, RewardSettings().build("words"), "words", settings, GROUPS, run,
+            model, tokenizer, examples, RewardSettings(least_chars=LENGTH).build("words"), "words", settings, GROUPS, run,
             LoraSettings(), BETA, title=f"{method:>10}",
         )  # fmt: skip
     parent = "a fresh tiny Gemma 2" if method == "SFT" else str(out / _folder("SFT"))
@@ -132,6 +144,7 @@ def _report(model: Any, found: _Progress, tests: list[Example], minutes: float, 
         rows=rows,
         context={
             "task": f"chains of {LENGTH} operations modulo 10, {len(tests)} test questions, none in training",
+            "traces": f"{HURRIED:.0%} of those the text stage imitates skip their work",
             "model": f"Gemma 2, {sum(p.numel() for p in model.parameters()):,} parameters",
             "training": ", ".join(f"{method} {found.seconds[method]:.0f} s" for method in METHODS[1:]),
             "time": f"{minutes:.1f} minutes", "machine": machine(), "seed": str(seed), **versions(),

@@ -70,6 +70,11 @@ class DataSettings:
         )
 
 
+def is_main_process() -> bool:
+    """Whether this process writes: the only one, or the first of those that a launcher started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def versions() -> dict[str, str]:
     """Versions of this package, Python and the libraries that numbers depend on."""
     found = {"latent-gemma": metadata.version("latent-gemma"), "python": platform.python_version()}
@@ -120,7 +125,7 @@ def run_folder(out: Path, resume: bool) -> Iterator[Path]:
     """
     if out.exists() and not out.is_dir():
         raise RunError(f"--out {out} is a file", "give a folder")
-    if not resume and out.is_dir() and any(out.iterdir()):
+    if not resume and is_main_process() and out.is_dir() and any(out.iterdir()):
         raise RunError(f"--out {out} is not empty", "give another folder, or --resume auto to go on with a stopped run")
     created = not out.exists()
     try:
@@ -130,7 +135,7 @@ def run_folder(out: Path, resume: bool) -> Iterator[Path]:
     try:
         yield out
     finally:
-        if created and not any(out.iterdir()):
+        if created and is_main_process() and not any(out.iterdir()):
             out.rmdir()
 
 
@@ -152,7 +157,8 @@ def resumes(out: Path, resume: Resume) -> bool | None:
 
 def say_stopped(run: Path, result: FitResult) -> Path:
     """Say where a run stopped and how to go on; returns the run folder."""
-    print(f"stopped at step {result.steps}; the same command with --resume auto goes on")
+    if is_main_process():
+        print(f"stopped at step {result.steps}; the same command with --resume auto goes on")
     return run
 
 
@@ -176,6 +182,8 @@ def save_stage(
         The model directory.
     """
     folder = run / "model"
+    if not is_main_process():
+        return folder
     temporary = Path(tempfile.mkdtemp(prefix="model-", dir=run))
     model.generation_config.suppress_tokens = [model.config.latent.thought_id]
     model.save_pretrained(temporary)

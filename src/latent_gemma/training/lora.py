@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+
 from latent_gemma.errors import ConfigError
 from latent_gemma.training.settings import LoraSettings
 
@@ -98,7 +100,7 @@ def merge(trained: Any, folder: Path) -> Any:
     Returns:
         The merged model. 4-bit weights are dequantised first, so that what is saved is an ordinary model.
     """
-    trained.save_pretrained(folder)
+    trained.save_pretrained(folder, is_main_process=PartialState().is_main_process)
     if getattr(trained.get_base_model(), "is_loaded_in_4bit", False):
         trained.get_base_model().dequantize()
     return trained.merge_and_unload()

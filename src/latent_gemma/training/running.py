@@ -1,5 +1,6 @@
 """What every training run shares, whatever trainer it uses: arguments, resuming, the end."""
 
+import os
 import time
 import warnings
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def trainer_arguments(settings: TrainSettings, run: Path) -> dict[str, Any]:
         "report_to": [],
         "remove_unused_columns": False,
         # A bridge or an adapter that a stage without thoughts leaves unused is no error under DDP.
-        "ddp_find_unused_parameters": True if torch.cuda.device_count() > 1 else None,
+        "ddp_find_unused_parameters": True if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None,
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
