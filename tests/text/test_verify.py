@@ -1,6 +1,7 @@
 import gc
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -127,12 +128,13 @@ def test_a_question_without_end_is_graded_false_in_time_and_the_next_one_is_answ
 
 @linux
 def test_memory_is_capped():
-    with MathVerifier(timeout_s=20, memory_gib=0.25) as small:
-        assert not small.equal("7^{99999}!", ["1"])
+    with MathVerifier(memory_gib=0.25) as small:
         assert small.equal("2x", ["x+x"])
-        status = Path(f"/proc/{small._worker.pid}/status").read_text()
-        peak_kib = int(status.split("VmPeak:")[1].split()[0])
-        assert peak_kib <= 0.25 * 2**20
+        limits = Path(f"/proc/{small._worker.pid}/limits").read_text()
+        assert limits.split("Max address space")[1].split()[0] == str(2**28)
+    hungry = "from latent_gemma.text.verify_worker import limit_memory\nlimit_memory(0.25)\nbytearray(2**29)"
+    done = subprocess.run([sys.executable, "-c", hungry], capture_output=True, text=True, check=False)
+    assert "MemoryError" in done.stderr
 
 
 @linux
@@ -222,8 +224,6 @@ def test_no_process_is_left_behind():
 
 @posix
 def test_a_worker_outlives_its_parent_by_one_question_at_most(tmp_path):
-    import subprocess
-
     script = (
         "import os\nfrom latent_gemma.text.verify import MathVerifier\n"
         "v = MathVerifier()\nassert v.equal('2x', ['x+x'])\nprint(v._worker.pid, flush=True)\nos._exit(9)\n"
@@ -260,18 +260,17 @@ pieces = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
-@given(
-    st.one_of(st.lists(pieces, max_size=25).map("".join), st.text(max_size=30)), st.sampled_from(["1", "x+1", "(1,2)"])
-)
-def test_no_text_hangs(fuzzed, text, accepted):
-    fuzzed.equal(text, [accepted])
-
-
-@pytest.fixture(scope="module")
-def fuzzed():
-    started = time.perf_counter()
+def test_no_generated_answer_hangs_or_ends_the_worker():
     with MathVerifier(timeout_s=2.0) as verifier:
-        yield verifier
-        assert time.perf_counter() - started < 300
+
+        @settings(max_examples=300, deadline=None)
+        @given(
+            st.lists(pieces, max_size=25).map("".join) | st.text(max_size=30), st.sampled_from(["1", "x+1", "(1,2)"])
+        )
+        def grade(text, accepted):
+            started = time.perf_counter()
+            assert verifier.equal(text, [accepted]) in (True, False)
+            assert time.perf_counter() - started < 20
+
+        grade()
         assert verifier.crashes == 0

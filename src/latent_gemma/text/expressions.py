@@ -14,7 +14,7 @@ _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+")
 _DELIMITERS = re.compile(r"\\?\$|(?<!\\)\\[()\[\]]")
 _EXPONENTS = re.compile(r"(?:\^[{( ]*[+-]?[{( ]*[0-9]+(?:\.[0-9]*)? ?)+")
 _WHOLE_PART = re.compile(r"(?<![0-9.])[0-9]+")
-_COMMAND = re.compile(r"\\(?:text|textbf|mathrm|mbox|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+")
+_COMMAND = re.compile(r"\\(?:text|textbf|mathrm|mbox|operatorname|begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _FUNCTION = re.compile(r"(?i:(?:arc)?(?:sin|cos|tan)|cot|sec|csc|log|exp|sqrt|abs|min|max|gcd|lcm)")
 
