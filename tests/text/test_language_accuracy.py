@@ -37,9 +37,8 @@ def quiz(name):
 
 def translations(side, japanese):
     records = rows(JAPANESE / "llm_japanese_format/tatoeba_translation.json")
-    return [
-        record[side] for record in records if (("日本語に" in record["instruction"]) == (side == "output")) == japanese
-    ]
+    into_japanese = (side == "output") == japanese
+    return [record[side] for record in records if ("日本語に" in record["instruction"]) == into_japanese]
 
 
 def niilc():

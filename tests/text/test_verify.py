@@ -222,17 +222,23 @@ def test_no_process_is_left_behind():
     kept.close()
 
 
-@posix
-def test_a_worker_outlives_its_parent_by_one_question_at_most(tmp_path):
+@linux
+@pytest.mark.parametrize(
+    "last_words", ["", "threading.Thread(target=v.equal, args=('9!!!', ['1'])).start(); time.sleep(1)"]
+)
+def test_a_worker_ends_after_its_parent_idle_or_not(last_words):
     script = (
-        "import os\nfrom latent_gemma.text.verify import MathVerifier\n"
-        "v = MathVerifier()\nassert v.equal('2x', ['x+x'])\nprint(v._worker.pid, flush=True)\nos._exit(9)\n"
+        "import os, threading, time\nfrom latent_gemma.text.verify import MathVerifier\n"
+        "v = MathVerifier(timeout_s=2)\nassert v.equal('2x', ['x+x'])\nprint(v._worker.pid, flush=True)\n"
+        f"{last_words}\nos._exit(9)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    deadline = time.monotonic() + 10
-    while alive(int(done.stdout)) and time.monotonic() < deadline:
+    status = Path(f"/proc/{int(done.stdout)}/status")
+    deadline = time.monotonic() + 60
+    # Nobody may be there to bury an orphan.
+    while status.exists() and "State:\tZ" not in status.read_text() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not alive(int(done.stdout))
+    assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,14 @@ def test_the_last_layer_is_the_default_of_an_unknown_encoder(encoder):
 
 def test_texts_longer_than_the_encoder_are_cut(encoder):
     assert bertscore_f1(["the cat " * 50], ["the cat " * 60], encoder).mean_f1 == pytest.approx(1, abs=1e-5)
+    assert bertscore_f1(["the cat" * 2**18], ["the cat"], encoder).mean_f1 < 1
+
+
+@pytest.mark.parametrize("text", ["\ud800 cat", "\x00", "\u200b"])
+def test_odd_characters_leave_the_other_items_alone(encoder, text):
+    result = bertscore_f1([text, "the cat", "the dog"], ["the mat", text, "the dog"], encoder)
+    assert all(-1 <= score <= 1 for score in result.items)
+    assert result.items[2] == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("num_layers", [0, 4, -1])

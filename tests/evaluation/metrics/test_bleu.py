@@ -1,3 +1,5 @@
+import time
+
 import pytest
 import sacrebleu
 
@@ -39,3 +41,11 @@ def test_items_may_have_different_numbers_of_references():
     assert (
         bleu(predictions, several, "en").score_0_100 > bleu(predictions, [several[0][0], ENGLISH[1]], "en").score_0_100
     )
+
+
+@pytest.mark.parametrize("text", ["あ漢" * 2**19, "x" * 2**20, "\ud800 a", "\x00a", "\n"])
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_hostile_text_costs_its_own_score_only(text, language):
+    started = time.perf_counter()
+    assert 0 <= bleu([text, ENGLISH[0]], [[JAPANESE[0], text], ENGLISH[0]], language).score_0_100 <= 100
+    assert time.perf_counter() - started < 20

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from latent_gemma.errors import ConfigError, ModelError
-from latent_gemma.evaluation.metrics.references import References, as_lists
+from latent_gemma.evaluation.metrics.texts import References, as_lists, tame
 
 #: 104 languages, Japanese and English among them.
 DEFAULT_ENCODER = "bert-base-multilingual-cased"
@@ -60,7 +60,7 @@ def bertscore_f1(
     """
     lists = as_lists(predictions, references)
     pairs = [
-        (item, predicted, reference)
+        (item, tame(predicted), tame(reference))
         for item, (predicted, accepted) in enumerate(zip(predictions, lists, strict=True))
         for reference in accepted
         if predicted.strip() and reference.strip()
@@ -115,4 +115,5 @@ def _score(encoder: Any, tokenizer: Any, predictions: list[str], references: lis
     scores = bert_cos_score_idf(
         encoder.to(device), references, predictions, tokenizer, weights, device=device, batch_size=batch_size
     )
-    return [float(score) for score in scores[..., 2]]
+    # Rounding can leave the F1 of equal texts an ulp above 1.
+    return [max(-1.0, min(1.0, float(score))) for score in scores[..., 2]]

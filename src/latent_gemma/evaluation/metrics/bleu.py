@@ -6,7 +6,7 @@ from itertools import zip_longest
 
 from sacrebleu.metrics import BLEU
 
-from latent_gemma.evaluation.metrics.references import References, as_lists
+from latent_gemma.evaluation.metrics.texts import References, as_lists, tame
 from latent_gemma.text.language import Language
 
 _TOKENIZERS: dict[Language, str] = {"ja": "ja-mecab", "en": "13a"}
@@ -31,7 +31,7 @@ def bleu(predictions: Sequence[str], references: References, language: Language)
     """Corpus BLEU with sacreBLEU's defaults: up to four words in a row, exponential smoothing, case kept.
 
     Args:
-        predictions: one text an item.
+        predictions: one text an item; of one longer than 10,000 characters the beginning is scored.
         references: one text an item, or several that count together.
         language: what the references are written in: "ja" is cut into words by MeCab, "en" by the rules of 13a.
 
@@ -46,8 +46,8 @@ def bleu(predictions: Sequence[str], references: References, language: Language)
     lists = as_lists(predictions, references)
     metric = BLEU(tokenize=_TOKENIZERS[language])
     # sacreBLEU wants one stream of all first references, one of all second ones, None where an item has no more.
-    streams = [list(stream) for stream in zip_longest(*lists)]
-    result = metric.corpus_score(list(predictions), streams)
+    streams = [list(stream) for stream in zip_longest(*(map(tame, given) for given in lists))]
+    result = metric.corpus_score(list(map(tame, predictions)), streams)
     # Rounding can leave a perfect score an ulp above 100.
     score = min(100.0, result.score)
     return BleuScore(score, score / 100, str(metric.get_signature()))

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from rapidfuzz import fuzz
 
 from latent_gemma.errors import ConfigError
-from latent_gemma.evaluation.metrics.references import References, as_lists
-from latent_gemma.text.answers import MAX_TEXT_CHARS
+from latent_gemma.evaluation.metrics.texts import MAX_CHARS, References, as_lists
 from latent_gemma.text.normalize import normalize_answer
 
 DEFAULT_THRESHOLD = 80.0
@@ -32,17 +31,17 @@ def fuzzy_score(predicted: str, accepted: Sequence[str]) -> float:
     """Similarity to the closest accepted answer.
 
     Args:
-        predicted: the prediction; of more than 100,000 characters the beginning is compared.
+        predicted: the prediction; of more than 10,000 characters the beginning is compared.
         accepted: what counts as correct.
 
     Returns:
         The best `rapidfuzz.fuzz.ratio` (normalised insertions and deletions) of the normalised texts, 0 to 100; 0 for
         an empty prediction.
     """
-    given = normalize_answer(predicted[:MAX_TEXT_CHARS])
+    given = normalize_answer(predicted[:MAX_CHARS])
     if not given:
         return 0.0
-    return max((fuzz.ratio(given, normalize_answer(answer[:MAX_TEXT_CHARS])) for answer in accepted), default=0.0)
+    return max((fuzz.ratio(given, normalize_answer(answer[:MAX_CHARS])) for answer in accepted), default=0.0)
 
 
 def fuzzy(predictions: Sequence[str], references: References, threshold: float = DEFAULT_THRESHOLD) -> FuzzyScore:

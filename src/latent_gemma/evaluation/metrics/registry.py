@@ -8,7 +8,7 @@ from latent_gemma.evaluation.metrics.bertscore import DEFAULT_ENCODER, bertscore
 from latent_gemma.evaluation.metrics.bleu import bleu
 from latent_gemma.evaluation.metrics.fuzzy import DEFAULT_THRESHOLD, fuzzy
 from latent_gemma.evaluation.metrics.language import language_share
-from latent_gemma.evaluation.metrics.references import References
+from latent_gemma.evaluation.metrics.texts import References
 from latent_gemma.text.language import Language
 
 Figures = dict[str, float | str]

@@ -1,8 +1,11 @@
-"""What predictions are measured against."""
+"""Predictions and references in the form the metrics can take."""
 
 from collections.abc import Sequence
 
 from latent_gemma.errors import DataError
+
+#: Of longer texts the beginning is measured: a megabyte takes MeCab half a minute, then fails.
+MAX_CHARS = 10_000
 
 #: One text an item, or several of which each counts as correct.
 References = Sequence[str | Sequence[str]]
@@ -30,3 +33,15 @@ def as_lists(predictions: Sequence[str], references: References) -> list[list[st
         if not given:
             raise DataError(f"item {number} has no reference", "leave the item out or give its answer")
     return lists
+
+
+def tame(text: str) -> str:
+    """Make a text safe for libraries written in C.
+
+    Args:
+        text: any text.
+
+    Returns:
+        Its first 10,000 characters, halves of surrogate pairs replaced by "?".
+    """
+    return text[:MAX_CHARS].encode("utf-8", "replace").decode("utf-8")
