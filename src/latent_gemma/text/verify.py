@@ -116,6 +116,10 @@ class MathVerifier:
                 self.timeouts += 1
             except _WorkerCrash:
                 self.crashes += 1
+            except BaseException:
+                # Interrupted between a question and its reply, which must not be read as the next one's.
+                self._stop()
+                raise
             self._stop()
             return False
 
@@ -203,7 +207,7 @@ def _exchange(worker: subprocess.Popen[bytes], line: bytes, timeout_s: float) ->
         raise _WorkerTimeout
     try:
         data = json.loads(reply)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _WorkerCrash from error
     if not isinstance(data, dict):
         raise _WorkerCrash
