@@ -1,0 +1,224 @@
+"""Whether two answers are mathematically equal, decided in a process that can be killed."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from latent_gemma.errors import LatentGemmaError
+from latent_gemma.text.answers import MAX_ANSWER_CHARS, answers_match
+from latent_gemma.text.expressions import to_expression
+
+#: Importing sympy takes a second, on a busy machine many.
+START_TIMEOUT_S = 120.0
+
+_WORKER = Path(__file__).with_name("verify_worker.py")
+#: Without these some interpreters do not start; nothing else of the environment reaches the worker.
+_KEPT_VARIABLES = ("SYSTEMROOT", "LD_LIBRARY_PATH")
+_MAX_REPLY_BYTES = 1000
+
+
+class VerifierError(LatentGemmaError):
+    """The process that compares answers cannot be started at all."""
+
+
+class _WorkerTimeout(Exception):
+    """The worker gave no reply in time and has been killed."""
+
+
+class _WorkerCrash(Exception):
+    """The worker ended, or wrote what is no reply."""
+
+
+class MathVerifier:
+    r"""Mathematical equality by math-verify, safe on any text: `\frac{1}{2}` equals 0.5, `x^2+1` equals `1+x^2`.
+
+    One worker process is started when the first question needs it, and again after it had to be killed. It has no
+    environment, may neither write files nor open sockets nor start processes, and its memory and CPU time are limited
+    where the system can. Safe to use from any thread; questions are answered one at a time. Use it as a context
+    manager, or call `close`.
+
+    Args:
+        timeout_s: wall-clock seconds for one question, after which the worker is killed.
+        memory_gib: address space of the worker in GiB.
+        max_chars: longer predictions are wrong, unread; longer accepted answers are compared as text only.
+
+    Attributes:
+        timeouts: questions graded False because the worker took too long.
+        crashes: questions graded False because the worker ended or replied nonsense.
+        refusals: questions graded False unasked: no mathematics in them, nested too deep, a tower of exponents.
+
+    Source: math-verify (Kydlíček 2024). Its own time limits need the main thread and cannot interrupt one long
+    multiplication, so they are off and the process is killed instead; a text is compared as a whole, where
+    math-verify alone looks for an expression anywhere in it.
+    """
+
+    def __init__(self, timeout_s: float = 5.0, memory_gib: float = 1.0, max_chars: int = MAX_ANSWER_CHARS) -> None:
+        self.timeout_s = timeout_s
+        self.memory_gib = memory_gib
+        self.max_chars = max_chars
+        self.timeouts = 0
+        self.crashes = 0
+        self.refusals = 0
+        self._lock = threading.Lock()
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._end_worker: weakref.finalize[..., MathVerifier] | None = None
+        self._asked = 0
+        self._has_run = False
+
+    def __enter__(self) -> "MathVerifier":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the worker. The next question would start another."""
+        with self._lock:
+            self._stop()
+
+    def equal(self, predicted: str | None, accepted: Sequence[str]) -> bool:
+        """Whether a prediction equals one of the accepted answers, as text, as a number or as an expression.
+
+        Args:
+            predicted: the extracted answer, with or without `$`; None never matches.
+            accepted: what counts as correct.
+
+        Returns:
+            True if `answers_match` says so (the worker is then not asked) or math-verify does. False too where the
+            worker had to be killed, which `timeouts` and `crashes` count.
+
+        Raises:
+            VerifierError: if the worker cannot be started the first time.
+        """
+        if predicted is None or len(predicted) > self.max_chars:
+            return False
+        if answers_match(predicted, accepted):
+            return True
+        given = to_expression(predicted)
+        wanted = [to_expression(answer) for answer in accepted if len(answer) <= self.max_chars]
+        known = [answer for answer in wanted if answer is not None]
+        with self._lock:
+            if given is None or not known:
+                self.refusals += 1
+                return False
+            try:
+                return self._ask(given, known)
+            except _WorkerTimeout:
+                self.timeouts += 1
+            except _WorkerCrash:
+                self.crashes += 1
+            except BaseException:
+                # Interrupted between a question and its reply, which must not be read as the next one's.
+                self._stop()
+                raise
+            self._stop()
+            return False
+
+    def equal_many(self, pairs: Iterable[tuple[str | None, Sequence[str]]]) -> list[bool]:
+        """`equal` for many questions, in order.
+
+        Args:
+            pairs: prediction and accepted answers of each.
+
+        Returns:
+            One verdict a pair.
+
+        Raises:
+            VerifierError: as `equal`.
+        """
+        return [self.equal(predicted, accepted) for predicted, accepted in pairs]
+
+    def _ask(self, given: str, wanted: Sequence[str]) -> bool:
+        worker = self._worker or self._start()
+        self._asked += 1
+        question = {"id": self._asked, "predicted": given, "accepted": wanted}
+        reply = _exchange(worker, json.dumps(question).encode("ascii") + b"\n", self.timeout_s)
+        if reply.get("id") != self._asked or not isinstance(reply.get("equal"), bool):
+            raise _WorkerCrash
+        return bool(reply["equal"])
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-I", "-B", str(_WORKER), str(self.memory_gib), str(self.timeout_s)]
+        try:
+            worker = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
+                # An interrupt from the keyboard is for the run, which then ends the worker itself.
+                start_new_session=True,
+            )
+            self._worker = worker
+            self._end_worker = weakref.finalize(self, _end, worker)
+            if _exchange(worker, b"", START_TIMEOUT_S).get("ready") is not True:
+                raise _WorkerCrash
+        except (OSError, _WorkerCrash, _WorkerTimeout) as error:
+            self._stop()
+            if self._has_run:
+                raise _WorkerCrash from error
+            raise VerifierError(
+                "the process that compares answers does not start",
+                f"check that {sys.executable} finds math-verify and that {self.memory_gib:g} GiB are enough",
+            ) from error
+        self._has_run = True
+        return worker
+
+    def _stop(self) -> None:
+        if self._end_worker is not None:
+            self._end_worker()
+        self._worker = self._end_worker = None
+
+
+def _exchange(worker: subprocess.Popen[bytes], line: bytes, timeout_s: float) -> dict[str, object]:
+    """Send a line and read one; the clock kills the worker, which ends a blocked write or read as well."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    late = threading.Event()
+
+    def kill() -> None:
+        late.set()
+        worker.kill()
+
+    clock = threading.Timer(timeout_s, kill)
+    clock.daemon = True
+    clock.start()
+    try:
+        worker.stdin.write(line)
+        worker.stdin.flush()
+        reply = worker.stdout.readline(_MAX_REPLY_BYTES)
+    except OSError as error:
+        reply = b""
+        if not late.is_set():
+            raise _WorkerCrash from error
+    finally:
+        clock.cancel()
+        clock.join()
+    if late.is_set():
+        raise _WorkerTimeout
+    try:
+        data = json.loads(reply)
+    except (ValueError, RecursionError) as error:
+        raise _WorkerCrash from error
+    if not isinstance(data, dict):
+        raise _WorkerCrash
+    return data
+
+
+def _end(worker: subprocess.Popen[bytes]) -> None:
+    worker.kill()
+    worker.wait()
+    for pipe in (worker.stdin, worker.stdout):
+        if pipe is not None:
+            # What the dead worker never read cannot be flushed.
+            with contextlib.suppress(OSError):
+                pipe.close()
