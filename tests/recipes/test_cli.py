@@ -83,7 +83,7 @@ def test_words_between_tags_from_sft_to_a_vote(model, tmp_path, capsys):
     assert run("vote", grpo, "--data", rows, "--holdout", 8, "--base", model, "--out", report, *short) == 0
     data = json.loads((report / "report.json").read_text())
     assert [row["label"] for row in data["rows"]] == [
-        "grpo", "grpo, vote of 5", Path(model).name, f"{Path(model).name}, vote of 5"
+        "grpo", "grpo, vote", Path(model).name, f"{Path(model).name}, vote"
     ]  # fmt: skip
     assert data["rows"][0]["complete"] == 0
     assert {"maj_at_k.png", "pass_at_k.png", "report.html"} <= {path.name for path in report.iterdir()}

@@ -47,3 +47,29 @@ def test_the_demo_meets_its_bars(tmp_path):
         assert control_rows(rows, coconut)[name].low < none.high
     assert coconut.accuracy >= none.accuracy + 0.20
     assert coconut.low > none.high
+
+
+def test_the_words_demo_writes_models_and_a_report(tmp_path, capsys):
+    out = tmp_path / "words"
+    assert main(["demo", "--words", "--out", str(out), "--items", "8", "--scale", "0.01"]) == 0
+    report = json.loads((out / "report.json").read_text())
+    labels = [row["label"] for row in report["rows"]]
+    assert labels == ["base", "base, vote", "SFT", "SFT, vote", "SFT + GRPO", "SFT + GRPO, vote"]
+    assert [table["title"].split(":")[0] for table in report["tables"]] == ["Consensus", "Coverage"]
+    for folder in ("sft", "sft-grpo"):
+        assert json.loads((out / folder / "run.json").read_text())["recipe"] == "demo --words"
+    assert {"maj_at_k.png", "pass_at_k.png", "training_curves.png"} <= {path.name for path in out.iterdir()}
+    capsys.readouterr()
+    assert main(["vote", str(out), "1+2+3+4+5=", "--show-traces", "--max-new-tokens", "16"]) == 0
+    assert "log-probability" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_words_demo_meets_its_bars(tmp_path):
+    rows = {row.label: row for row in run_demo(Demo(words=True, out=tmp_path / "words")).rows}
+    sft, grpo = rows["SFT"], rows["SFT + GRPO"]
+    assert sft.complete >= 0.99 * sft.total
+    assert grpo.accuracy >= sft.accuracy + 0.05
+    assert grpo.low > sft.high
+    for method in ("SFT", "SFT + GRPO"):
+        assert rows[f"{method}, vote"].accuracy >= rows[method].accuracy

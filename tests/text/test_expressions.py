@@ -12,7 +12,7 @@ from latent_gemma.text.expressions import MAX_NESTING, to_expression
         (r"\(\frac{1}{2}\)", r"$\frac{1}{2}$"),
         (r"\$5", "$5$"),
         ("2**10", "$2^10$"),
-        ("x² − 3⁻¹⁰", "$x^{2} - 3^{-10}$"),
+        ("x² − 3⁻¹⁰", "$x^2 - 3^{-10}$"),
         ("１，０８０", "$1080$"),
         (r"5\text{ apples}", r"$5\text{ apples}$"),
         ("sin x", "$sin x$"),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latent_gemma.text.normalize import normalize_answer, parse_number, strip_thousands
+from latent_gemma.text.normalize import fold_characters, normalize_answer, parse_number, strip_thousands
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,9 @@ def test_numbers_are_exact(text, value):
 @pytest.mark.parametrize("text", ["1e3", "1/0", "", "-", "seven", "1 2", "0x10", "__import__('os')", "9" * 101, "²"])
 def test_all_else_is_no_number(text):
     assert parse_number(text) is None
+
+
+@pytest.mark.parametrize(("text", "plain"), [("3²", "3^2"), ("x¹²", "x^{12}"), ("10⁻³", "10^{-3}"), ("m²", "m^2")])
+def test_superscripts_are_powers_not_digits(text, plain):
+    assert fold_characters(text) == plain
+    assert normalize_answer(text) != normalize_answer(text.translate(str.maketrans("²¹⁻³", "21-3")))

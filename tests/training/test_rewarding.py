@@ -45,3 +45,10 @@ def test_marked_words_are_scored_as_if_tagged(make_model, tokenizer):
     assert scores == [[25.0, 0.0], [2.0, 0.0], [0.0, -15.0], [0.0, 0.0]]
     assert book.last[0].completion == "<reasoning>2+2 is 4.</reasoning><answer>4</answer>"
     assert book.last[1].scores == {"correctness": 0.0, "format": 0.0, "broken_tags": -15.0, "short_reasoning": 0.0}
+
+
+def test_expressions_are_compared_when_asked_for():
+    exact, math = (RewardSettings(equality=how).build("latent")[0] for how in ("exact", "math"))
+    assert exact("q", r"\boxed{\frac{x}{2}}", ("x/2",)) == 0.0
+    assert math("q", r"\boxed{\frac{x}{2}}", ("x/2",)) == 25.0
+    assert math("q", r"\boxed{\frac{x}{3}}", ("x/2",)) == 0.0

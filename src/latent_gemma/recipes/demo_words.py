@@ -18,8 +18,8 @@ from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
 from latent_gemma.evaluation.results import EvalReport, EvalRow
 from latent_gemma.evaluation.voting import VoteMeasured, Voter
+from latent_gemma.inspection.numbers import percent, with_interval
 from latent_gemma.inspection.tables import further_tables, results_table
-from latent_gemma.inspection.verdict import verdict
 from latent_gemma.inspection.votes import votes_charts, votes_grids
 from latent_gemma.inspection.write import write_report
 from latent_gemma.model.config import LatentConfig
@@ -39,7 +39,7 @@ TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
 HURRIED = 0.5  #: share of the traces without work
 SIZES = {"hidden_size": 128, "num_layers": 3, "intermediate_size": 256}
 SFT = TrainSettings(steps=600, batch_size=64, lr=2e-3, warmup=0.05, log_every=10)
-GRPO = TrainSettings(steps=100, batch_size=64, lr=1e-4, warmup=0.03, log_every=5)
+GRPO = TrainSettings(steps=200, batch_size=64, lr=1e-4, warmup=0.03, log_every=5)
 GROUPS = GrpoSettings(num_generations=8, max_new_tokens=MAX_NEW_TOKENS, sample_every=0)
 BETA = 0.04
 METHODS = ("base", "SFT", "SFT + GRPO")
@@ -79,8 +79,9 @@ def run_words_demo(out: Path, items: int, seed: int, scale: float) -> EvalReport
     model = build_tiny("gemma2", latent, seed=seed, vocab_size=len(tokenizer), **SIZES)
     found = _Progress({}, {}, {}, {})
     with run_folder(out, resume=False):
-        console.print(f"Chains of {LENGTH} operations, left to right, modulo 10, worked between tags: "
-                      f"{tests[0].question} {write_tagged(tests[0].steps, tests[0].answer, '')}", markup=False)  # fmt: skip
+        worked = f"{tests[0].question} {write_tagged(tests[0].steps, tests[0].answer, '')}"
+        console.print(f"Chains of {LENGTH} operations, left to right, modulo 10, worked between tags:", worked,
+                      markup=False, highlight=False)  # fmt: skip
         for method in METHODS:
             begun = time.monotonic()
             if method != "base":
@@ -124,9 +125,10 @@ def _train(method: str, model: Any, tokenizer: Any, out: Path, seed: int, scale:
         result = fit(model, tokenizer, examples, WrittenCurriculum(), settings, run, f"{method:>10}")
     else:
         examples = list(itertools.islice(drawn, max(1, questions // GROUPS.num_generations)))
+        rewards = RewardSettings(least_chars=LENGTH).build("words")
         result = fit_grpo(
-            model, tokenizer, examples, RewardSettings(least_chars=LENGTH).build("words"), "words", settings, GROUPS, run,
-            LoraSettings(), BETA, title=f"{method:>10}",
+            model, tokenizer, examples, rewards, "words", settings, GROUPS, run, LoraSettings(), BETA,
+            title=f"{method:>10}",
         )  # fmt: skip
     parent = "a fresh tiny Gemma 2" if method == "SFT" else str(out / _folder("SFT"))
     save_stage(run, "demo --words", result.model, tokenizer, settings, parent, result, seed)
@@ -136,11 +138,26 @@ def _train(method: str, model: Any, tokenizer: Any, out: Path, seed: int, scale:
     return result.model.eval()
 
 
+def _verdict(found: _Progress) -> str:
+    sft, grpo = (found.singles[method] for method in METHODS[1:])
+    change = "raises" if grpo.low > sft.high else "lowers" if grpo.high < sft.low else "does not clearly change"
+    votes = " and ".join(
+        f"{percent(found.singles[method].accuracy)} to {percent(found.votes[method].row.accuracy)} % ({method})"
+        for method in METHODS[1:]
+    )
+    return (
+        f"GRPO {change} accuracy: {with_interval(sft)} % before, {with_interval(grpo)} % after, one greedy pass each. "
+        f"Format compliance is {percent((sft.complete or 0) / sft.total)} % before and "
+        f"{percent((grpo.complete or 0) / grpo.total)} % after. A vote of "
+        f"{len(found.votes[METHODS[0]].maj)} takes accuracy from {votes}."
+    )
+
+
 def _report(model: Any, found: _Progress, tests: list[Example], minutes: float, seed: int) -> EvalReport:
     rows = tuple(row for method in METHODS for row in (found.singles[method], found.votes[method].row))
     return EvalReport(
         title="A tiny Gemma 2 learns to reason in words",
-        verdict=verdict(rows),
+        verdict=_verdict(found),
         rows=rows,
         context={
             "task": f"chains of {LENGTH} operations modulo 10, {len(tests)} test questions, none in training",

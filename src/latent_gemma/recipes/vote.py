@@ -139,7 +139,7 @@ def measure_both(
     settings = EvalSettings(batch_size=batch_size, max_new_tokens=voter.max_new_tokens, seed=voter.seed)
     evaluator = Evaluator(voter.model, voter.frame.tokenizer, examples, settings, label)
     single = evaluator.measure(voter.mode, voter.num_thoughts).row
-    return single, measure_vote(voter, examples, f"{label}, vote of {len(voter.temperatures)}", batch_size)
+    return single, measure_vote(voter, examples, f"{label}, vote", batch_size)
 
 
 def _measure(config: Vote, temperatures: Sequence[float]) -> Path:

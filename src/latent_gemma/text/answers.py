@@ -1,10 +1,13 @@
 """Finding the answer in what a model wrote, and comparing it with the accepted ones."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from latent_gemma.text.normalize import fold_characters, normalize_answer, parse_number
+
+#: Whether a prediction equals one of the accepted answers.
+Match = Callable[[str | None, Sequence[str]], bool]
 
 #: Longer predictions never match: a page of text that ends well is no answer.
 MAX_ANSWER_CHARS = 1000
@@ -132,20 +135,21 @@ def answers_match(predicted: str | None, accepted: Sequence[str]) -> bool:
     return given in wanted or (value is not None and value in map(parse_number, wanted))
 
 
-def grade(generated: str, accepted: Sequence[str]) -> Grade:
+def grade(generated: str, accepted: Sequence[str], match: Match = answers_match) -> Grade:
     """Grade a generated answer.
 
     Args:
         generated: what the model wrote after its reasoning.
         accepted: what counts as correct.
+        match: whether a prediction equals an accepted answer; `MathVerifier.equal` compares expressions.
 
     Returns:
         The strict and the lenient verdict. A bare answer without marks is strict if it is all there is.
     """
-    if answers_match(generated, accepted):
+    if match(generated, accepted):
         return Grade(strict=True, lenient=True, extracted=generated.strip())
     extracted = extract_answer(generated, strict=False)
-    strict = answers_match(extract_answer(generated, strict=True), accepted)
+    strict = match(extract_answer(generated, strict=True), accepted)
     # "答えは1600年代" is right as said, though the number in it alone is not.
     said = _spoken(fold_characters(generated[-MAX_TEXT_CHARS:]))
-    return Grade(strict, strict or answers_match(extracted, accepted) or answers_match(said, accepted), extracted)
+    return Grade(strict, strict or match(extracted, accepted) or match(said, accepted), extracted)

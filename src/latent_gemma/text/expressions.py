@@ -9,8 +9,6 @@ MAX_NESTING = 8
 #: Larger exponents are refused: such numbers fill the memory.
 MAX_EXPONENT = 100_000
 
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
-_RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+")
 _DELIMITERS = re.compile(r"\\?\$|(?<!\\)\\[()\[\]]")
 _EXPONENTS = re.compile(r"(?:\^[{( ]*[+-]?[{( ]*[0-9]+(?:\.[0-9]*)? ?)+")
 _WHOLE_PART = re.compile(r"(?<![0-9.])[0-9]+")
@@ -29,8 +27,6 @@ def to_expression(text: str) -> str | None:
         The answer between two `$`, or None if it is not for the parser: empty, a word, nested too deep, or a power
         too large to write down such as `9**9**9`.
     """
-    # Superscripts first: NFKC would make 32 of 3².
-    text = _RAISED.sub(lambda match: f"^{{{match[0].translate(_SUPERSCRIPTS)}}}", text)
     text = strip_thousands(fold_characters(text)).replace("**", "^")
     text = " ".join(_DELIMITERS.sub(" ", text).split())
     if not text or _has_words(text) or _depth(text) > MAX_NESTING or any(map(_is_huge, _EXPONENTS.findall(text))):

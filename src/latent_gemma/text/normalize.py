@@ -5,6 +5,8 @@ import unicodedata
 from fractions import Fraction
 
 _DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"), "-")
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
+_RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+")
 _CURRENCY = "$€£¥"
 _THOUSANDS = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?!,?[0-9])")
 _ESCAPED = re.compile(r"\\(?=[$%])")
@@ -14,8 +16,15 @@ _NUMBER = re.compile(r"([+-]?(?:[0-9]{1,100}(?:\.[0-9]{1,100})?|\.[0-9]{1,100}))
 
 
 def fold_characters(text: str) -> str:
-    """Write full-width characters as their plain forms (NFKC) and every dash as "-"."""
+    """Write full-width characters as their plain forms (NFKC), every dash as "-", and 3² as 3^2."""
+    # Superscripts first: NFKC would make 32 of 3².
+    text = _RAISED.sub(_power, text)
     return unicodedata.normalize("NFKC", text).translate(_DASHES)
+
+
+def _power(raised: re.Match[str]) -> str:
+    exponent = raised[0].translate(_SUPERSCRIPTS)
+    return f"^{exponent}" if len(exponent) == 1 else f"^{{{exponent}}}"
 
 
 def strip_thousands(text: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from latent_gemma.errors import ConfigError
-from latent_gemma.text.answers import grade
+from latent_gemma.text.answers import Match, answers_match, grade
 from latent_gemma.text.tags import parse_tagged
 
 
@@ -38,13 +38,14 @@ class FormatReward:
 
 @dataclass(frozen=True)
 class CorrectnessReward:
-    """`score` for the right answer: what stands in the answer tags, or the whole text, equals it exactly."""
+    """`score` for the right answer: what stands in the answer tags, or the whole text, equals it as `match` says."""
 
     score: float = 25.0
+    match: Match = answers_match
     name: str = "correctness"
 
     def __call__(self, question: str, completion: str, accepted: Sequence[str]) -> float:
-        return self.score if grade(completion, accepted).strict else 0.0
+        return self.score if grade(completion, accepted, self.match).strict else 0.0
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from latent_gemma.errors import ConfigError
 from latent_gemma.model.prompt import Frame, Mode
+from latent_gemma.text.answers import answers_match
 from latent_gemma.text.rewards import (
     BrokenTagsReward,
     CorrectnessReward,
@@ -14,6 +15,7 @@ from latent_gemma.text.rewards import (
     load_reward,
     reward_name,
 )
+from latent_gemma.text.verify import MathVerifier
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class RewardSettings:
         broken_score: a tag without its partner, repeated or out of order.
         short_score: reasoning of fewer than `least_chars` characters.
         least_chars: see `short_score`.
+        equality: "exact" compares numbers exactly and other answers by spelling; "math" also compares expressions,
+            by math-verify in a process of its own.
         rewards: further rewards, each "module:function" of (question, completion, accepted) in the current folder or
             installed; one column each in the log.
     """
@@ -36,6 +40,7 @@ class RewardSettings:
     broken_score: float = -15.0
     short_score: float = -2.0
     least_chars: int = 5
+    equality: Literal["exact", "math"] = "exact"
     rewards: tuple[str, ...] = ()
 
     def build(self, mode: Mode) -> list[Any]:
@@ -50,7 +55,8 @@ class RewardSettings:
         Raises:
             ConfigError: if none is left, a user's reward cannot be imported, or two share a name.
         """
-        chosen: list[Any] = [CorrectnessReward(self.correct_score)]
+        match = MathVerifier().equal if self.equality == "math" else answers_match
+        chosen: list[Any] = [CorrectnessReward(self.correct_score, match)]
         if mode == "words":
             shaped = (
                 FormatReward(self.format_score),
