@@ -58,7 +58,7 @@ def test_the_words_demo_writes_models_and_a_report(tmp_path, capsys):
     assert [table["title"].split(":")[0] for table in report["tables"]] == ["Consensus", "Coverage"]
     for folder in ("sft", "sft-grpo"):
         assert json.loads((out / folder / "run.json").read_text())["recipe"] == "demo --words"
-    assert {"maj_at_k.png", "pass_at_k.png", "training_curves.png"} <= {path.name for path in out.iterdir()}
+    assert {"maj_at_k.png", "pass_at_k.png", "report.md"} <= {path.name for path in out.iterdir()}
     capsys.readouterr()
     assert main(["vote", str(out), "1+2+3+4+5=", "--show-traces", "--max-new-tokens", "16"]) == 0
     assert "log-probability" in capsys.readouterr().out
