@@ -12,7 +12,9 @@ from latent_gemma.cli import VERBS, parse
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(
-    r"^(?:.*&& )?latent-gemma (.+)$", "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)), re.MULTILINE
+    r"^(?:.*&& |accelerate launch .*-m )?latent[-_]gemma(?:\.cli)? (.+)$",
+    "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)),
+    re.MULTILINE,
 )
 
 

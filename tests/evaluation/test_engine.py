@@ -28,7 +28,7 @@ def evaluator(make_model, tokenizer):
 
 
 def test_every_setting_is_measured_once_with_its_controls(evaluator):
-    rows = evaluator().run()
+    rows = [found.row for found in evaluator().run()]
     settings = [(row.k, row.p, row.control) for row in rows]
     assert settings == [
         (2, 0.0, "none"), (0, None, "none"), (1, 0.0, "none"), (3, 0.0, "none"), (2, 1.0, "none"),

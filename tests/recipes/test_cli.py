@@ -97,6 +97,36 @@ def test_words_between_tags_from_sft_to_a_vote(model, tmp_path, capsys):
     assert json.loads((tmp_path / "e" / "report.json").read_text())["rows"][0]["label"] == "words"
 
 
+def test_models_on_tasks_and_their_comparison(model, tmp_path, capsys):
+    words = tmp_path / "words"
+    tags = ["--format", "tags", "--data", "chains:length=2", "--limit", 16, "--batch-size", 8, "--steps", 2]
+    assert run("train", "sft", "--model", model, "--out", words, *tags) == 0
+    (tmp_path / "mgsm_ja.tsv").write_text("りんごは三つあります。\t3\nみかんは？\t4\n", encoding="utf-8")
+    (tmp_path / "svamp.json").write_text(
+        '[{"Body": "A.", "Question": "How many?", "Answer": 3.0, "Equation": "1 + 2"}]'
+    )
+    out = tmp_path / "eval"
+    tasks = f"mgsm-ja={tmp_path / 'mgsm_ja.tsv'},svamp={tmp_path / 'svamp.json'},chains"
+    short = ["--limit", 2, "--max-new-tokens", 4, "--metrics", "fuzzy,language"]
+    assert run("eval", model, words, "--tasks", tasks, *short, "--out", out) == 0
+    assert {path.name for path in out.iterdir()} == {"mgsm-ja", "svamp", "chains"}
+    data = json.loads((out / "mgsm-ja" / "report.json").read_text())
+    labels = list(dict.fromkeys(row["label"] for row in data["rows"]))
+    assert labels == [Path(model).name, "words"]
+    assert set(data["rows"][0]["figures"]) == {"fuzzy_0_100", "fuzzy_share", "fuzzy_threshold", "language_share"}
+    items = (out / "chains" / "items.jsonl").read_text().splitlines()
+    assert len(items) == 2 * len(json.loads((out / "chains" / "report.json").read_text())["rows"])
+
+    both = tmp_path / "compare"
+    assert run("compare", out / "chains", "--out", both) == 0
+    report = json.loads((both / "report.json").read_text())
+    assert [table["title"] for table in report["tables"]][:2] == ["Further metrics", "Paired tests"]
+    assert {"accuracy_over_tokens.png", "accuracy_over_seconds.png"} <= {path.name for path in both.iterdir()}
+    capsys.readouterr()
+    assert run("compare", out / "chains", out / "svamp", "--out", tmp_path / "no") == 2
+    assert "were asked different questions" in capsys.readouterr().err
+
+
 def test_a_latent_model_is_improved_by_rewards_and_votes(model, tmp_path):
     grpo = tmp_path / "grpo"
     options = ["--data", "chains:length=2", "--limit", 16, "--steps", 2, "--batch-size", 4, "--num-generations", 4]
@@ -221,6 +251,14 @@ BAD_INPUT = [
     ([*GRPO, *CHAINS, "--rewards", "no_such_module_here:f"], "no_such_module_here"),
     ([*GRPO, *CHAINS, "--vllm", "server", "--mode", "words"], "vLLM"),
     ([*GRPO, "--data", "TMP/two.jsonl", "--beta", "0,1"], "--holdout"),
+    (["eval", "MODEL"], "--tasks or on --data"),
+    (["eval", "MODEL", *CHAINS, "--tasks", "svamp"], "--tasks or on --data"),
+    (["eval", "MODEL", "--tasks", "gsm9k"], "gsm9k"),
+    (["eval", "MODEL", "--tasks", "svamp=TMP/two.jsonl", "--metrics", "blue"], "unknown metric 'blue'"),
+    (["eval", "MODEL", "--tasks", "svamp=TMP/broken.jsonl"], "line 2"),
+    (["eval", *CHAINS], "no model to evaluate"),
+    (["compare"], "nothing to compare"),
+    (["compare", "TMP/nomodel"], "holds no report"),
     (["vote", "MODEL"], "a vote is on one question or on --data"),
     (["vote", "MODEL", "1+1=", *CHAINS], "a vote is on one question or on --data"),
     (["vote", "MODEL", "1+1=", "--temperatures", "hot"], "'hot' is no number"),

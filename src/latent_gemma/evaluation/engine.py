@@ -10,9 +10,12 @@ from torch import Tensor
 from latent_gemma.data.example import Example
 from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.evaluation.intervals import wilson_interval
+from latent_gemma.evaluation.metrics.bertscore import DEFAULT_ENCODER
+from latent_gemma.evaluation.metrics.registry import Outputs, measure
 from latent_gemma.evaluation.results import EvalRow
 from latent_gemma.model.prompt import Frame, Mode, Written
-from latent_gemma.text.answers import grade
+from latent_gemma.text.answers import Grade, Match, answers_match, grade
+from latent_gemma.text.language import Language
 
 Progress = Callable[[str], None]
 
@@ -28,6 +31,10 @@ class EvalSettings:
         batch_size: questions answered at once.
         max_new_tokens: bound on generated tokens.
         seed: of the noise control.
+        metrics: further metrics of the main setting, names of `METRICS`.
+        language: what the answers should be written in, for those metrics.
+        encoder: of BERTScore: a hub name or a local directory.
+        match: how answers are compared.
     """
 
     ks: tuple[int, ...] = ()
@@ -36,6 +43,10 @@ class EvalSettings:
     batch_size: int = 64
     max_new_tokens: int = 256
     seed: int = 0
+    metrics: tuple[str, ...] = ()
+    language: Language = "en"
+    encoder: str = DEFAULT_ENCODER
+    match: Match = answers_match
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,7 @@ class Measured:
 
     row: EvalRow
     answers: list[Written]
+    grades: list[Grade]
     thoughts: list[Tensor]
 
 
@@ -102,7 +114,8 @@ class Evaluator:
             answers += batch.answers
             thoughts += batch.thoughts
             seconds += batch.seconds
-        grades = [grade(answer.graded, example.answers) for answer, example in zip(answers, self.examples, strict=True)]
+        pairs = list(zip(answers, self.examples, strict=True))
+        grades = [grade(answer.graded, example.answers, self.settings.match) for answer, example in pairs]
         total, correct = len(answers), sum(result.lenient for result in grades)
         low, high = wilson_interval(correct, total)
         row = EvalRow(
@@ -120,35 +133,47 @@ class Evaluator:
             seconds_per_answer=seconds / total,
             complete=sum(answer.complete for answer in answers) if mode == "words" else None,
             truncated=sum(not answer.finished for answer in answers),
+            figures=self._figures(answers) if control == "none" else {},
         )
-        return Measured(row, answers, thoughts)
+        return Measured(row, answers, grades, thoughts)
 
-    def run(self, progress: Progress | None = None) -> list[EvalRow]:
+    def _figures(self, answers: Sequence[Written]) -> dict[str, float | str]:
+        if not self.settings.metrics:
+            return {}
+        outputs = Outputs(
+            [answer.answer for answer in answers],
+            [list(example.answers) for example in self.examples],
+            self.settings.language,
+            encoder=self.settings.encoder,
+        )
+        return measure(self.settings.metrics, outputs)
+
+    def run(self, progress: Progress | None = None) -> list[Measured]:
         """Measure the main setting, its controls, and the curves.
 
         Args:
             progress: told what comes next.
 
         Returns:
-            The main row first, each setting once.
+            The main setting first, each setting once.
         """
         say = progress or (lambda text: None)
         say(f"{self.label}: K={self.k}, p={self.p:g}")
         main = self.measure(k=self.k)
-        rows = [main.row]
+        found = [main]
         if self.k > 0:
             ks = {*self.settings.ks, *([0] if self.settings.controls else [])} - {self.k}
             for k in sorted(ks):
                 say(f"{self.label}: K={k}")
-                rows.append(self.measure(k=k).row)
+                found.append(self.measure(k=k))
             for p in sorted(set(self.settings.ps) - {self.p}):
                 say(f"{self.label}: p={p:g}")
-                rows.append(self.measure(k=self.k, p=p).row)
+                found.append(self.measure(k=self.k, p=p))
             if self.settings.controls:
                 for name, forced in self.control_thoughts(main.thoughts).items():
                     say(f"{self.label}: thoughts {name}")
-                    rows.append(self.measure(k=self.k, control=name, forced=forced).row)
-        return rows
+                    found.append(self.measure(k=self.k, control=name, forced=forced))
+        return found
 
     def control_thoughts(self, thoughts: Sequence[Tensor]) -> dict[str, list[Tensor]]:
         """What each control puts into the thought positions.

@@ -27,6 +27,7 @@ class EvalRow:
         complete: answers in the format that was asked for: reasoning and answer each once, in order and closed; None
             where no format was asked for.
         truncated: answers cut off at the bound on generated tokens.
+        figures: further metrics, name -> value; the name tells the scale.
     """
 
     label: str
@@ -43,6 +44,7 @@ class EvalRow:
     seconds_per_answer: float
     complete: int | None = None
     truncated: int = 0
+    figures: dict[str, float | str] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:

@@ -229,7 +229,10 @@ def plot_chart(chart: Chart) -> Figure:
             if not points:
                 continue
             colour, x, y = COLOURS[index % len(COLOURS)], [p.x for p in points], [scale * p.y for p in points]
-            if all(p.low is not None for p in points):
+            if len(points) == 1 and points[0].low is not None and points[0].high is not None:
+                spread = [[y[0] - scale * points[0].low], [scale * points[0].high - y[0]]]
+                axes.errorbar(x, y, spread, fmt="none", ecolor=colour, elinewidth=1.2, capsize=3)
+            elif all(p.low is not None for p in points):
                 low, high = ([scale * (getattr(p, end) or 0.0) for p in points] for end in ("low", "high"))
                 axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
             axes.plot(

@@ -65,6 +65,27 @@ def _format_cells(row: EvalRow) -> tuple[str, str]:
     return complete, percent(row.truncated / row.total)
 
 
+def metrics_grid(rows: Sequence[EvalRow]) -> tuple[Grid, ...]:
+    """Further metrics, one line per label.
+
+    Args:
+        rows: the rows of a report.
+
+    Returns:
+        One grid, or none if no label was measured with further metrics.
+    """
+    mains = {label: row.figures for label, row in main_rows(rows).items() if row.figures}
+    names = list(dict.fromkeys(name for figures in mains.values() for name in figures))
+    numbers = [name for name in names if any(isinstance(figures.get(name), float) for figures in mains.values())]
+    lines = tuple(
+        (label, *(f"{value:.3f}" if isinstance(value := figures.get(name), float) else ABSENT for name in numbers))
+        for label, figures in mains.items()
+    )
+    said = {f"{name}: {figures[name]}" for figures in mains.values() for name in names if name not in numbers}
+    note = "Names tell the scale: 0_100 runs to 100, the others to 1. " + "; ".join(sorted(said))
+    return (Grid("Further metrics", ("method", *numbers), lines, note.strip()),) if lines else ()
+
+
 def curve_grids(report: EvalReport) -> list[Grid]:
     """Accuracy over K and over p, one column per label.
 

@@ -129,7 +129,7 @@ def run_demo(config: Demo) -> EvalReport:
                 if method.label == "words":
                     rows.append(evaluator.measure(mode="words").row)
                 else:
-                    rows += evaluator.run(lambda text: status.update(f"measuring {text}"))
+                    rows += [found.row for found in evaluator.run(lambda text: status.update(f"measuring {text}"))]
             if thinks:
                 traces += trace_examples(model, tokenizer, tests[:4], method.label, MAX_ANSWER_TOKENS)
         shutil.copytree(out / "annealed" / "model", out / "model")
