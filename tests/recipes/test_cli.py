@@ -69,6 +69,7 @@ def test_words_between_tags_from_sft_to_a_vote(model, tmp_path, capsys):
     latent = json.loads((sft / "model" / "config.json").read_text())["latent"]
     assert (latent["words_format"], latent["system"], latent["num_thoughts"]) == ("tags", "Think first.", 0)
     assert (sft / "adapter" / "adapter_model.safetensors").is_file()
+    assert json.loads((sft / "model" / "generation_config.json").read_text())["eos_token_id"] == [1]
 
     grpo = tmp_path / "grpo"
     groups = ["--num-generations", 4, "--max-new-tokens", 8, "--sample-every", 0]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from accelerate import PartialState
 from rich.console import Console
 
 from latent_gemma.config import parse_numbers
@@ -13,9 +14,10 @@ from latent_gemma.data.example import Example
 from latent_gemma.data.load import load_examples
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.engine import EvalSettings, Evaluator
+from latent_gemma.evaluation.intervals import intervals_apart
 from latent_gemma.evaluation.results import Chart, EvalReport, EvalRow, Point
+from latent_gemma.inspection.numbers import with_interval
 from latent_gemma.inspection.tables import results_table
-from latent_gemma.inspection.verdict import verdict
 from latent_gemma.inspection.write import write_report
 from latent_gemma.model.config import WordsFormat
 from latent_gemma.model.loading import load_model
@@ -89,9 +91,9 @@ def run_grpo(config: Grpo) -> Path:
 
 def _run(
     config: Grpo, beta: float, out: Path, examples: Sequence[Example], started_s: float
-) -> tuple[Any, Any, Mode] | FitResult | None:
-    """One run; the trained model with its tokenizer and mode, the result of one that was stopped, or None if "auto"
-    finds it finished."""
+) -> tuple[Any, Any] | FitResult | None:
+    """One run; the trained model with its tokenizer, the result of a run that was stopped, or None if "auto" finds it
+    finished."""
     resume = resumes(out, config.resume)
     if resume is None:
         return None
@@ -109,10 +111,12 @@ def _run(
             return result
         save_stage(run, "grpo", result.model, tokenizer, replace(config, beta=f"{beta:g}"), config.model, result,
                    config.train.seed)  # fmt: skip
-        return result.model.eval(), tokenizer, mode
+        return result.model.eval(), tokenizer
 
 
 def _study(config: Grpo, betas: Sequence[float], examples: Sequence[Example], started_s: float) -> Path:
+    if PartialState().num_processes > 1:
+        raise ConfigError(f"--beta {config.beta} in several processes", "launch one beta at a time")
     spec = config.data.spec("test", config.train.seed, config.eval_items)
     if not (spec.is_generated or spec.is_hub_name or spec.holdout):
         raise ConfigError(f"--beta {config.beta} with {spec.source}", "keep test rows back with --holdout 200")
@@ -127,36 +131,64 @@ def _study(config: Grpo, betas: Sequence[float], examples: Sequence[Example], st
         done = _run(config, beta, out, examples, started_s)
         if isinstance(done, FitResult):
             return say_stopped(out, done)
-        model, tokenizer = done[:2] if done else load_model(str(out))
+        model, tokenizer = done or load_model(str(out))
         rows.append(_measure(model, tokenizer, mode, tests, label, config))
         for entry in read_metrics(out / "metrics.jsonl"):
             for name, lines in curves.items():
                 if name in entry:
                     lines[label] = (*lines.get(label, ()), Point(entry["step"], entry[name]))
-    accuracy = tuple(Point(b, row.accuracy, row.low, row.high) for b, row in zip(betas, rows[1:], strict=True))
-    over = "beta, weight of the KL divergence to the start"
-    charts = [
-        Chart("accuracy_over_beta", "Accuracy after GRPO over beta", over, "Accuracy in %, with 95 % Wilson intervals",
-              {"after GRPO": accuracy, "before": tuple(replace(point, y=rows[0].accuracy, low=rows[0].low,
-               high=rows[0].high) for point in accuracy)}),
-        Chart("reward_over_steps", "Reward of the rollouts", "step", "Mean reward", curves["reward"], shares=False),
-        Chart("kl_over_steps", "Divergence from the start", "step", "KL, nats per token", curves["kl"], shares=False),
-    ]  # fmt: skip
-    report = EvalReport(
-        title=f"GRPO over beta: {Path(config.model).name} on {config.data.data}",
-        verdict=verdict(rows),
-        rows=tuple(rows),
-        context={
-            "model": config.model, "model sha256": model_hash(config.model), "data": config.data.data,
-            "test questions": str(len(tests)), "steps": str(read_metrics(config.out / f"beta-{betas[-1]:g}" /
-            "metrics.jsonl")[-1]["step"]), "seed": str(config.train.seed), "machine": machine(), **versions(),
-        },
-        charts=tuple(chart for chart in charts if any(chart.lines.values())),
-    )  # fmt: skip
-    Console().print(results_table(report))
+    report = _study_report(config, betas, rows, curves, len(tests))
+    console = Console()
+    console.print(results_table(report))
+    console.print(report.verdict, markup=False)
     page = write_report(report, config.out)
     print(f"report: {page}")
     return page
+
+
+def _study_report(
+    config: Grpo, betas: Sequence[float], rows: Sequence[EvalRow], curves: dict[str, dict[str, tuple[Point, ...]]],
+    items: int,
+) -> EvalReport:  # fmt: skip
+    before, *after = rows
+    accuracy = tuple(Point(beta, row.accuracy, row.low, row.high) for beta, row in zip(betas, after, strict=True))
+    start = tuple(Point(beta, before.accuracy, before.low, before.high) for beta in betas)
+    over = "beta, weight of the KL divergence to the start"
+    unit = "Accuracy in %, with 95 % Wilson intervals"
+    charts = (
+        Chart("accuracy_over_beta", "Accuracy after GRPO over beta", over, unit, {"after": accuracy, "before": start}),
+        Chart("reward_over_steps", "Reward of the rollouts", "step", "Mean reward", curves["reward"], shares=False),
+        Chart("kl_over_steps", "Divergence from the start", "step", "KL, nats per token", curves["kl"], shares=False),
+    )
+    steps = read_metrics(config.out / f"beta-{betas[-1]:g}" / "metrics.jsonl")[-1]["step"]
+    return EvalReport(
+        title=f"GRPO over beta: {Path(config.model).name} on {config.data.data}",
+        verdict=_verdict(betas, before, after),
+        rows=tuple(rows),
+        context={
+            "model": config.model,
+            "model sha256": model_hash(config.model),
+            "data": config.data.data,
+            "test questions": str(items),
+            "steps": str(steps),
+            "seed": str(config.train.seed),
+            "machine": machine(),
+            **versions(),
+        },
+        charts=tuple(chart for chart in charts if any(chart.lines.values())),
+    )
+
+
+def _verdict(betas: Sequence[float], before: EvalRow, after: Sequence[EvalRow]) -> str:
+    """Which beta came out best, and which of the others this run cannot tell from it."""
+    best = max(range(len(after)), key=lambda i: after[i].accuracy)
+    alike = [f"{beta:g}" for i, beta in enumerate(betas) if i != best and not intervals_apart(after[i], after[best])]
+    said = (
+        f"beta {betas[best]:g} ends highest, at {with_interval(after[best])} %, from {with_interval(before)} % before."
+    )
+    if not alike:
+        return f"{said} The intervals of all others lie below it."
+    return f"{said} The intervals of {' and '.join(alike)} overlap with it: this run does not tell them apart."
 
 
 def _measure(model: Any, tokenizer: Any, mode: Mode, tests: Sequence[Example], label: str, config: Grpo) -> EvalRow:

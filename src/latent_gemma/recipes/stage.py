@@ -26,6 +26,7 @@ from latent_gemma.inspection.files import write_atomically
 from latent_gemma.inspection.plots import plot_curves
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.loading import resolve_model
+from latent_gemma.model.prompt import Frame
 from latent_gemma.training.running import FitResult
 from latent_gemma.training.settings import Resume, last_checkpoint
 
@@ -37,8 +38,8 @@ class DataSettings:
     """Which examples a recipe reads.
 
     Args:
-        data: "arithmetic[:ops=add,mul;digits=2]", "chains[:length=4]", a local JSONL, JSON, CSV, TSV, Parquet or text
-            file, or a hub name.
+        data: "arithmetic[:ops=add,mul;digits=2]", "chains[:length=4]", "prosqa[:hops=3]", "multiplication[:digits=4]",
+            a local JSONL, JSON, CSV, TSV, XML, Parquet or text file, or a hub name.
         limit: use at most this many examples; needed for the generators.
         holdout: leave the last n rows of a local file to evaluation.
         steps_format: how GSM8K's steps are written: sentences, expressions, or their results alone.
@@ -186,6 +187,10 @@ def save_stage(
         return folder
     temporary = Path(tempfile.mkdtemp(prefix="model-", dir=run))
     model.generation_config.suppress_tokens = [model.config.latent.thought_id]
+    # What ends an answer in our prompts ends it in a bare `generate` too.
+    known = model.generation_config.eos_token_id
+    ends = {*(known if isinstance(known, list) else [] if known is None else [known])}
+    model.generation_config.eos_token_id = sorted({*ends, Frame(tokenizer, model.config.latent).end_id})
     model.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
     if folder.exists():
