@@ -184,7 +184,8 @@ def _verdict(betas: Sequence[float], before: EvalRow, after: Sequence[EvalRow]) 
     best = max(range(len(after)), key=lambda i: after[i].accuracy)
     alike = [f"{beta:g}" for i, beta in enumerate(betas) if i != best and not intervals_apart(after[i], after[best])]
     said = (
-        f"beta {betas[best]:g} ends highest, at {with_interval(after[best])} %, from {with_interval(before)} % before."
+        f"beta {betas[best]:g} ends highest, at {with_interval(after[best])} %; "
+        f"before the training it was {with_interval(before)} %."
     )
     if not alike:
         return f"{said} The intervals of all others lie below it."

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
+from peft import PeftModel
 
 from latent_gemma.errors import ConfigError
 from latent_gemma.training.settings import LoraSettings
@@ -102,5 +103,7 @@ def merge(trained: Any, folder: Path) -> Any:
     """
     trained.save_pretrained(folder, is_main_process=PartialState().is_main_process)
     if getattr(trained.get_base_model(), "is_loaded_in_4bit", False):
-        trained.get_base_model().dequantize()
+        # The adapter's layers are made for the kind of weights they stand on: take it off and put it on again.
+        base = trained.unload().dequantize()
+        trained = PeftModel.from_pretrained(base, str(folder))
     return trained.merge_and_unload()

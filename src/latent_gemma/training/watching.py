@@ -44,9 +44,10 @@ class SampleTable(TrainerCallback):
         with self.path.open("a", encoding="utf-8") as file:
             for sample in self.book.last:
                 file.write(json.dumps({"step": state.global_step, **vars(sample)}, ensure_ascii=False) + "\n")
-        table = Table(
-            "question", "completion", *self.book.names, title=f"step {state.global_step}", title_justify="left"
-        )
+        table = Table("question", title=f"step {state.global_step}", title_justify="left")
+        table.add_column("completion", overflow="fold", min_width=30)
+        for name in self.book.names:
+            table.add_column(name.replace("_", " "), justify="right")
         for sample in self.book.last[:SHOWN]:
             scores = [f"{sample.scores[name]:g}" for name in self.book.names]
             table.add_row(Text(sample.question), Text(sample.completion), *scores)
@@ -75,7 +76,7 @@ class RewardWatch(TrainerCallback):
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
         third = len(self.entries) // 3
-        if not third:
+        if third < 2:  # too few to tell a trend from noise
             return
         first, last = (fmean(e["reward"] for e in part) for part in (self.entries[:third], self.entries[-third:]))
         spread = fmean(entry["reward_std"] for entry in self.entries)
