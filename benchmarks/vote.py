@@ -69,9 +69,10 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=128, help="tokens of a question")
     parser.add_argument("--answer", type=int, default=48, help="tokens of an answer")
     parser.add_argument("--questions", type=int, default=16)
+    parser.add_argument("--size", choices=SIZES, help="this model only")
     args = parser.parse_args()
     table = Table("model", "questions", "one vote, s", "against", "s", "ratio", "bar", box=None)
-    for size in SIZES:
+    for size in [args.size] if args.size else SIZES:
         model = build(size)
         frame = Frame(build_tokenizer(), model.config.latent)
         questions = [f"{i:02d}" + "7" * (args.prompt - 4) for i in range(args.questions)]
@@ -88,6 +89,7 @@ def main() -> None:
 
         one = ratio(lambda q=questions, v=vote: v(q[:1]), greedy, args.rounds)
         many = ratio(lambda q=questions, v=vote: v(q), five_calls, max(1, args.rounds // 2))
+        print(f"{size}: one question {one[2]:.2f}, {args.questions} questions {many[2]:.2f}", flush=True)
         for count, what, bar, (a, b, share) in (
             (1, "one greedy pass", 1.6, one),
             (args.questions, "five calls, one a temperature", 0.6, many),
