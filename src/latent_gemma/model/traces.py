@@ -36,6 +36,7 @@ class _RowTemperature(LogitsProcessor):
 
     def __init__(self, temperatures: Tensor, end_id: int) -> None:
         self.greedy = (temperatures == 0.0)[:, None]
+        self.some_greedy = bool(self.greedy.any())
         self.divisor = torch.where(self.greedy, 1.0, temperatures[:, None])
         self.end_id = end_id
         self.total = torch.zeros(len(temperatures), device=temperatures.device)
@@ -52,6 +53,8 @@ class _RowTemperature(LogitsProcessor):
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         self.note(input_ids[:, -1])
         self.scores = scores.float()
+        if not self.some_greedy:  # with 256k tokens every pass over the scores counts
+            return self.scores / self.divisor
         best = self.scores == self.scores.max(-1, keepdim=True).values
         greedy_scores = torch.where(best, 0.0, float("-inf"))
         return torch.where(self.greedy, greedy_scores, self.scores / self.divisor)
