@@ -9,15 +9,15 @@ from typing import Literal
 
 from latent_gemma.data.example import Example
 from latent_gemma.errors import DataError
+from latent_gemma.text.tags import write_tagged
 
 Style = Literal["examples", "prompt_completion"]
 
 
 def _row(example: Example, style: Style) -> dict[str, object]:
     if style == "prompt_completion":
-        reasoning = "\n".join(example.steps)
-        completion = f"<reasoning>{reasoning}</reasoning><answer>{example.answer}</answer>"
-        return {"prompt": example.question, "completion": completion}
+        # a row without steps keeps its tags, with nothing between them
+        return {"prompt": example.question, "completion": write_tagged(example.steps or ("",), example.answer)}
     row: dict[str, object] = {
         "question": example.question,
         "steps": list(example.steps),

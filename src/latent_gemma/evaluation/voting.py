@@ -10,8 +10,8 @@ from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.intervals import wilson_interval
 from latent_gemma.evaluation.results import EvalRow
-from latent_gemma.model.prompt import Frame, Mode
-from latent_gemma.model.traces import Trace, sample_traces
+from latent_gemma.model.prompt import Frame, Mode, own_mode
+from latent_gemma.model.traces import Trace, check_temperatures, sample_traces
 from latent_gemma.text.answers import candidate, grade
 from latent_gemma.text.voting import Consensus, maj_at_k, pass_at_k, vote
 
@@ -74,15 +74,13 @@ class Voter:
         max_new_tokens: int = 256,
         seed: int = 0,
     ) -> None:
-        if not temperatures or min(temperatures) < 0.0:
-            raise ConfigError(f"temperatures {list(temperatures)}", "give at least one, none below 0")
+        check_temperatures(temperatures)
         if traces is not None and traces < 1:
             raise ConfigError(f"a vote of {traces} traces", "give 1 or more")
         latent = model.config.latent
         self.model, self.frame = model.eval(), Frame(tokenizer, latent)
         self.temperatures = tuple(islice(cycle(temperatures), traces or len(temperatures)))
-        thinks = latent.num_thoughts > 0 and latent.words_format == "markers"
-        self.mode: Mode = mode or ("latent" if thinks else "words")
+        self.mode: Mode = mode or own_mode(latent)
         own = latent.num_thoughts if num_thoughts is None else num_thoughts
         self.num_thoughts = own if self.mode == "latent" else 0
         self.noise_std, self.max_new_tokens, self.seed = noise_std, max_new_tokens, seed

@@ -14,6 +14,11 @@ from latent_gemma.text.tags import parse_tagged
 Mode = Literal["latent", "words"]
 
 
+def own_mode(latent: LatentConfig) -> Mode:
+    """The mode a model was trained for: "latent" if it thinks, "words" if it writes its reasoning."""
+    return "latent" if latent.num_thoughts and latent.words_format == "markers" else "words"
+
+
 @dataclass(frozen=True)
 class Written:
     """What a model wrote after its prompt.

@@ -80,10 +80,16 @@ def _read_prompts(model: Any, ids: Tensor, mask: Tensor, columns: int, times: in
         attention_mask=mask[:, :columns],
         past_key_values=cache,
         use_cache=True,
-        **({"project": model.project} if model.config.latent.p > 0.0 else {}),
+        project=model.project,
     )
     _repeat(cache, times)
     return cache
+
+
+def check_temperatures(temperatures: Sequence[float]) -> None:
+    """Refuse an empty list of temperatures and negative ones with a `ConfigError`."""
+    if not temperatures or min(temperatures) < 0.0:
+        raise ConfigError(f"temperatures {list(temperatures)}", "give at least one, none below 0")
 
 
 @torch.no_grad()
@@ -122,8 +128,7 @@ def sample_traces(
         ConfigError: for no temperature or a negative one.
         DataError: if a prompt is longer than the model allows.
     """
-    if not temperatures or min(temperatures) < 0.0:
-        raise ConfigError(f"temperatures {list(temperatures)}", "give at least one, none below 0")
+    check_temperatures(temperatures)
     if noise_std < 0.0:
         raise ConfigError(f"noise of {noise_std:g} is negative", "give 0 or more")
     times = len(temperatures)

@@ -26,7 +26,7 @@ from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
 from latent_gemma.recipes.stage import machine, run_folder, save_stage, training_curves, versions
 from latent_gemma.recipes.vote import measure_both
-from latent_gemma.text.tags import write_tagged
+from latent_gemma.text.tags import TAGS, write_tagged
 from latent_gemma.training.curriculum import WrittenCurriculum
 from latent_gemma.training.fit import fit
 from latent_gemma.training.grpo import GrpoSettings, fit_grpo
@@ -35,7 +35,6 @@ from latent_gemma.training.settings import LoraSettings, TrainSettings
 
 LENGTH = 4  #: operations in a chain
 MAX_NEW_TOKENS = 16
-TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
 HURRIED = 0.5  #: share of the traces without work
 SIZES = {"hidden_size": 128, "num_layers": 3, "intermediate_size": 256}
 SFT = TrainSettings(steps=600, batch_size=64, lr=2e-3, warmup=0.05, log_every=10)

@@ -147,7 +147,7 @@ def _targets(config: Eval, out: Path, verifier: MathVerifier, console: Console) 
         name, _, path = part.partition("=")
         task, skipped = find_task(name), list[DataError]()
         examples = load_task(
-            name, Path(path).expanduser() if path else None, config.data.limit, config.seed,
+            name, Path(path) if path else None, config.data.limit, config.seed,
             skipped.append if config.skip_bad else None,
         )  # fmt: skip
         for error in skipped:

@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from latent_gemma.model.config import LatentConfig, WordsFormat
-from latent_gemma.model.prompt import Mode
+from latent_gemma.model.prompt import Mode, own_mode
 
 
 def writing_mode(latent: LatentConfig, asked: Literal["auto", "latent", "words"]) -> Mode:
@@ -16,9 +16,7 @@ def writing_mode(latent: LatentConfig, asked: Literal["auto", "latent", "words"]
     Returns:
         "latent" or "words".
     """
-    if asked != "auto":
-        return asked
-    return "latent" if latent.num_thoughts and latent.words_format == "markers" else "words"
+    return own_mode(latent) if asked == "auto" else asked
 
 
 def ask_for(model: Any, words_format: WordsFormat | None, system: str | None) -> None:

@@ -11,7 +11,8 @@ INSTRUCTION = (
     "</answer>."
 )
 _TAG = re.compile(r"<(/?)(reasoning|answer)>")
-_COMPLETE = ["<reasoning>", "</reasoning>", "<answer>", "</answer>"]
+#: All tags, in the order of a complete text.
+TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
 
 Shape = Literal["complete", "partial", "broken"]
 
@@ -57,11 +58,11 @@ def parse_tagged(text: str) -> Tagged:
         Shape, reasoning and answer.
     """
     found = list(_TAG.finditer(text))
-    names = [match[0] for match in found]
-    if names == _COMPLETE:
+    names = tuple(match[0] for match in found)
+    if names == TAGS:
         shape: Shape = "complete"
     else:
-        shape = "partial" if names in ([], _COMPLETE[:2], _COMPLETE[2:]) else "broken"
+        shape = "partial" if names in ((), TAGS[:2], TAGS[2:]) else "broken"
     reasoning, answer = "", None
     for index, match in enumerate(found):
         after = found[index + 1] if index + 1 < len(found) else None
