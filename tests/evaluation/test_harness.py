@@ -214,6 +214,8 @@ def test_bad_arguments_are_told(given):
         LatentGemmaLM("tiny", **given)
 
 
-def test_nothing_asked_is_told_in_one_line(capsys):
+def test_what_cannot_be_run_is_told_in_one_line(capsys, local_tasks_alone):
     assert main(["harness"]) == 2
     assert "nothing to evaluate" in capsys.readouterr().err
+    assert main(["harness", "--model_args", "pretrained=tiny", "--tasks", "nope"]) == 2
+    assert "Tasks not found: nope" in capsys.readouterr().err.splitlines()[-1]

@@ -32,7 +32,7 @@ def run_harness(config: Harness) -> None:
         config: the options.
 
     Raises:
-        ConfigError: if the harness is not installed, or there is no option.
+        ConfigError: if the harness is not installed, there is no option, or a task is unknown.
     """
     try:
         cli = importlib.import_module("lm_eval.__main__")
@@ -49,5 +49,9 @@ def run_harness(config: Harness) -> None:
     sys.argv = ["lm_eval", "run", *([] if named else ["--model", adapter.NAME]), *options]
     try:
         cli.cli_evaluate()
+    except ValueError as error:
+        if not str(error).startswith("Tasks not found"):
+            raise
+        raise ConfigError(str(error), "`lm_eval ls tasks` lists the known, --include_path adds a folder") from error
     finally:
         sys.argv = kept
