@@ -9,14 +9,11 @@ every pass writes as many tokens.
 """
 
 import argparse
-import platform
-import statistics
-import time
-from collections.abc import Callable
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from timing import ratio, settings
 from transformers import Gemma3TextConfig
 
 from latent_gemma.evaluation.answering import answer_batch
@@ -42,25 +39,6 @@ def build(size: str) -> LatentReasoningGemmaForCausalLM:
     torch.manual_seed(0)
     model = LatentReasoningGemmaForCausalLM(as_latent_config(config, LatentConfig(num_thoughts=0, words_format="tags")))
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Wall-clock seconds of one call."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    began = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
-
-
-def ratio(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[float, float, float]:
-    """Median seconds of both, run in turn after a warm-up, and the median of the rounds' ratios."""
-    first(), second()
-    pairs = [(timed(first), timed(second)) for _ in range(rounds)]
-    a, b = (statistics.median(side) for side in zip(*pairs, strict=True))
-    return a, b, statistics.median(x / y for x, y in pairs)
 
 
 def main() -> None:
@@ -95,11 +73,7 @@ def main() -> None:
             (args.questions, "five calls, one a temperature", 0.6, many),
         ):
             table.add_row(size, str(count), f"{a:.2f}", what, f"{b:.2f}", f"{share:.2f}", f"<= {bar}")
-    machine = torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"{platform.machine()} CPU"
-    print(
-        f"{machine}, {torch.get_num_threads()} threads, torch {torch.__version__}; prompt {args.prompt}, answer "
-        f"{args.answer} tokens, {args.rounds} rounds, float32"
-    )
+    print(f"{settings()}; prompt {args.prompt}, answer {args.answer} tokens, {args.rounds} rounds")
     Console().print(table)
 
 
