@@ -10,14 +10,12 @@ every pass writes as many tokens.
 
 import argparse
 import functools
-import platform
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from timing import ratio, settings
 from transformers import Gemma3TextConfig
 
 from latent_gemma.evaluation.answering import answer_batch
@@ -42,25 +40,6 @@ def build(size: str) -> LatentReasoningGemmaForCausalLM:
     torch.manual_seed(0)
     model = LatentReasoningGemmaForCausalLM(as_latent_config(config, LatentConfig(num_thoughts=0, words_format="tags")))
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Wall-clock seconds of one call."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    began = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
-
-
-def ratio(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[float, float, float]:
-    """Median seconds of both, run in turn after a warm-up, and the median of the rounds' ratios."""
-    first(), second()
-    pairs = [(timed(first), timed(second)) for _ in range(rounds)]
-    a, b = (statistics.median(side) for side in zip(*pairs, strict=True))
-    return a, b, statistics.median(x / y for x, y in pairs)
 
 
 def stock_call(model: LatentReasoningGemmaForCausalLM, frame: Frame, asked: list[str], temperature: float, answer: int):
@@ -115,11 +94,7 @@ def main() -> None:
     table = Table("model", "questions", "one vote, s", "against", "s", "ratio", "bar", box=None)
     for size in [args.size] if args.size else SIZES:
         measure(size, table, args)
-    machine = torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"{platform.machine()} CPU"
-    print(
-        f"{machine}, {torch.get_num_threads()} threads, torch {torch.__version__}; prompt {args.prompt}, answer "
-        f"{args.answer} tokens, {args.rounds} rounds, float32"
-    )
+    print(f"{settings()}; prompt {args.prompt}, answer {args.answer} tokens, {args.rounds} rounds")
     Console().print(table)
 
 
