@@ -2,20 +2,28 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from typing import Any
 
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError
-from latent_gemma.evaluation.intervals import wilson_interval
+from latent_gemma.evaluation.counting import count_row
+from latent_gemma.evaluation.items import Cost, Item, Setting, TraceItem, is_marked
+from latent_gemma.evaluation.log import ItemLog, Progress, answer_missing
+from latent_gemma.evaluation.memory import peak_gib, reset_peak
 from latent_gemma.evaluation.results import EvalRow
 from latent_gemma.model.prompt import Frame, Mode, own_mode
 from latent_gemma.model.traces import Trace, check_temperatures, sample_traces
-from latent_gemma.text.answers import candidate, grade
+from latent_gemma.text.answers import Match, answers_match, candidate, grade
+from latent_gemma.text.language import AnswerLanguage, ask_in, wanted_language
 from latent_gemma.text.voting import Consensus, maj_at_k, pass_at_k, vote
 
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)
+#: What a voted method is called, behind the name of its single pass.
+VOTED = ", vote"
+#: Far apart, so that no batch of one seed samples as a batch of a neighbouring seed does.
+_BETWEEN_BATCHES = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,7 @@ class Voter:
         noise_std: noise on each trace's thoughts, in units of their RMS, in latent mode.
         max_new_tokens: bound on generated tokens of a trace.
         seed: of the sampling.
+        p: share of the token embedding in latent mode; None as configured.
 
     Raises:
         ConfigError: for no trace, or a negative temperature.
@@ -73,6 +82,7 @@ class Voter:
         noise_std: float = 0.0,
         max_new_tokens: int = 256,
         seed: int = 0,
+        p: float | None = None,
     ) -> None:
         check_temperatures(temperatures)
         if traces is not None and traces < 1:
@@ -83,17 +93,18 @@ class Voter:
         self.mode: Mode = mode or own_mode(latent)
         own = latent.num_thoughts if num_thoughts is None else num_thoughts
         self.num_thoughts = own if self.mode == "latent" else 0
-        self.noise_std, self.max_new_tokens, self.seed = noise_std, max_new_tokens, seed
+        self.noise_std, self.max_new_tokens, self.seed, self.p = noise_std, max_new_tokens, seed, p
 
     def __call__(self, question: str) -> VotedAnswer:
         """Answer one question."""
         return self.answer([question])[0]
 
-    def answer(self, questions: Sequence[str]) -> list[VotedAnswer]:
+    def answer(self, questions: Sequence[str], start: int = 0) -> list[VotedAnswer]:
         """Answer questions in one generation call.
 
         Args:
             questions: the questions.
+            start: how many came before them: every batch has a seed of its own, whatever was sampled before it.
 
         Returns:
             The consensus and the traces of each.
@@ -101,10 +112,15 @@ class Voter:
         Raises:
             DataError: if a question is longer than the model allows.
         """
-        groups = sample_traces(
-            self.model, self.frame, questions, self.temperatures, self.mode, self.num_thoughts, self.noise_std,
-            self.max_new_tokens, self.seed,
-        )  # fmt: skip
+        own = self.model.config.latent.p
+        self.model.set_latent(p=own if self.p is None else self.p)
+        try:
+            groups = sample_traces(
+                self.model, self.frame, questions, self.temperatures, self.mode, self.num_thoughts, self.noise_std,
+                self.max_new_tokens, self.seed + _BETWEEN_BATCHES * start,
+            )  # fmt: skip
+        finally:
+            self.model.set_latent(p=own)
         return [VotedAnswer(elect(traces), tuple(traces)) for traces in groups]
 
 
@@ -123,7 +139,7 @@ class VoteMeasured:
         passes: pass@k for k = 1 .. N, shares.
         agreement: mean share of traces that agree with the winner.
         traces: mean over single traces: lenient and strict accuracy, format compliance, shares.
-        answers: every vote.
+        items: every vote with its traces.
     """
 
     row: EvalRow
@@ -131,10 +147,19 @@ class VoteMeasured:
     passes: tuple[float, ...]
     agreement: float
     traces: tuple[float, float, float]
-    answers: list[VotedAnswer]
+    items: list[Item]
 
 
-def measure_vote(voter: Voter, examples: Sequence[Example], label: str, batch_size: int = 16) -> VoteMeasured:
+def measure_vote(
+    voter: Voter,
+    examples: Sequence[Example],
+    label: str,
+    batch_size: int = 16,
+    match: Match = answers_match,
+    answer_language: AnswerLanguage = "same",
+    log: ItemLog | None = None,
+    progress: Progress | None = None,
+) -> VoteMeasured:
     """Answer every example by a vote, and count what fewer traces would have given.
 
     Args:
@@ -142,54 +167,87 @@ def measure_vote(voter: Voter, examples: Sequence[Example], label: str, batch_si
         examples: the questions, never ones the model was trained on.
         label: the method's name in tables.
         batch_size: questions in one generation call; N times as many rows.
+        match: how answers are compared.
+        answer_language: what the answers should be in.
+        log: what is finished already, and where what gets finished is kept; None keeps it in memory.
+        progress: told how many traces have been generated.
 
     Returns:
         What was measured. An answer by vote counts as right if its most probable trace does.
     """
-    answers: list[VotedAnswer] = []
-    started = time.perf_counter()
-    for start in range(0, len(examples), batch_size):
-        answers += voter.answer([example.question for example in examples[start : start + batch_size]])
-    seconds = time.perf_counter() - started
-    total, count = len(examples), len(voter.temperatures)
-    correct = strict = complete = 0
-    maj, passes, singles = [0.0] * count, [0.0] * count, [0, 0, 0]
-    for voted, example in zip(answers, examples, strict=True):
-        grades = [grade(trace.written.graded, example.answers) for trace in voted.traces]
-        right = [one.lenient for one in grades]
-        ballots = [candidate(trace.written.graded) for trace in voted.traces]
-        logprobs = [trace.logprob for trace in voted.traces]
+    own = voter.model.config.latent.p if voter.p is None else voter.p
+    setting = Setting(label, voter.num_thoughts, own if voter.num_thoughts else None)
+
+    def answer(start: int, batch: Sequence[Example]) -> list[Item]:
+        reset_peak(voter.model.device)
+        started = time.perf_counter()
+        voted = voter.answer([ask_in(example.question, answer_language) for example in batch], start)
+        cost = Cost((time.perf_counter() - started) / len(batch), peak_gib(voter.model.device))
+        return [
+            _vote_item(
+                setting, index, example, wanted_language(example.question, example.language, answer_language), one,
+                match, voter.mode == "words", cost,
+            )
+            for index, (example, one) in enumerate(zip(batch, voted, strict=True), start)
+        ]  # fmt: skip
+
+    def told(answered: int) -> None:
+        if progress is not None:
+            progress(answered * len(voter.temperatures))
+
+    # `log or` would take an empty log for none.
+    log = ItemLog() if log is None else log
+    return count_votes(answer_missing(log, setting, examples, batch_size, answer, told))
+
+
+def _vote_item(
+    setting: Setting, index: int, example: Example, wanted: str, voted: VotedAnswer, match: Match, words: bool,
+    cost: Cost,
+) -> Item:  # fmt: skip
+    grades = [grade(trace.written.graded, example.answers, match) for trace in voted.traces]
+    traces = tuple(
+        TraceItem(
+            trace.written.answer, trace.written.reasoning, candidate(trace.written.graded), trace.logprob,
+            trace.temperature, one.lenient, one.strict, trace.written.complete, trace.written.tokens,
+            trace.written.finished,
+        )
+        for trace, one in zip(voted.traces, grades, strict=True)
+    )  # fmt: skip
+    winner = voted.consensus.winner
+    won = None if winner is None else traces[winner]
+    return Item(
+        **asdict(setting), index=index, question=example.question, language=example.language, wanted=wanted,
+        expected=example.answers, answer=voted.answer or "", reasoning=won.reasoning if won else "",
+        extracted=voted.answer, marked=winner is not None and is_marked(voted.traces[winner].written),
+        correct=won is not None and won.correct, strict=won is not None and won.strict,
+        complete=(won is not None and won.complete) if words else None,
+        tokens=sum(trace.tokens for trace in traces), latent_steps=len(traces) * setting.k,
+        finished=any(trace.finished for trace in traces), seconds=cost.seconds, peak_mem_gib=cost.peak_mem_gib,
+        traces=traces,
+    )  # fmt: skip
+
+
+def count_votes(items: list[Item]) -> VoteMeasured:
+    """Count what votes are worth.
+
+    Args:
+        items: of votes of N traces each, at least one.
+
+    Returns:
+        The row, maj@k, pass@k and agreement.
+    """
+    total, count = len(items), len(items[0].traces)
+    maj, passes, agreement = [0.0] * count, [0.0] * count, 0.0
+    for item in items:
+        ballots, right = [trace.ballot for trace in item.traces], [trace.correct for trace in item.traces]
+        logprobs = [trace.logprob for trace in item.traces]
+        agreement += vote(ballots, logprobs).agreement / total
         for k in range(1, count + 1):
             maj[k - 1] += maj_at_k(ballots, logprobs, right, k) / total
             passes[k - 1] += pass_at_k(sum(right), count, k) / total
-        winner = voted.consensus.winner
-        if winner is not None:
-            correct, strict = correct + right[winner], strict + grades[winner].strict
-            complete += voted.traces[winner].written.complete
-        singles[0] += sum(right)
-        singles[1] += sum(one.strict for one in grades)
-        singles[2] += sum(trace.written.complete for trace in voted.traces)
-    low, high = wilson_interval(correct, total)
-    written = [trace.written for voted in answers for trace in voted.traces]
-    tokens = sum(one.tokens for one in written) / total
-    row = EvalRow(
-        label=label,
-        k=voter.num_thoughts,
-        p=voter.model.config.latent.p if voter.num_thoughts else None,
-        control="none",
-        correct=correct,
-        strict=strict,
-        total=total,
-        low=low,
-        high=high,
-        tokens_per_answer=tokens,
-        passes_per_answer=tokens + count * voter.num_thoughts,
-        seconds_per_answer=seconds / total,
-        complete=complete if voter.mode == "words" else None,
-        truncated=sum(not any(trace.written.finished for trace in voted.traces) for voted in answers),
+    traces = [trace for item in items for trace in item.traces]
+    lenient, exact, shaped = (
+        sum(getattr(trace, name) for trace in traces) / len(traces) for name in ("correct", "strict", "complete")
     )
-    lenient, exact, shaped = (single / (total * count) for single in singles)
-    return VoteMeasured(
-        row, tuple(maj), tuple(passes), sum(voted.agreement for voted in answers) / total, (lenient, exact, shaped),
-        answers,
-    )  # fmt: skip
+    row = count_row(items, {f"pass_at_{count}": passes[-1], "agreement": agreement})
+    return VoteMeasured(row, tuple(maj), tuple(passes), agreement, (lenient, exact, shaped), items)

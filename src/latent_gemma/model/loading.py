@@ -1,6 +1,7 @@
 """From what a user types after --model to a model and its tokenizer."""
 
 import functools
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,29 @@ def resolve_model(name: str) -> tuple[str, str | None]:
             f"there is no model at {name}", "give a directory, a .gguf file, or a hub name such as google/gemma-2-2b-it"
         )
     return name, None
+
+
+def latent_of(name: str) -> LatentConfig:
+    """The latent configuration of a model, without loading it.
+
+    Args:
+        name: see `resolve_model`, or "tiny".
+
+    Returns:
+        What its config.json says; the defaults of a model that was never trained here.
+
+    Raises:
+        ModelError: if it is a path and no model lies there.
+        ConfigError: on a latent field that is unknown or out of range.
+    """
+    if name == TINY and not Path(name).exists():
+        return LatentConfig()
+    where, gguf = resolve_model(name)
+    try:
+        fields = {} if gguf else json.loads((Path(where) / "config.json").read_text(encoding="utf-8")).get("latent")
+    except (OSError, ValueError, AttributeError):
+        fields = None  # loading will say what is wrong
+    return LatentConfig.from_value(fields or None)
 
 
 def _hub_problem(name: str, error: Exception) -> ModelError:

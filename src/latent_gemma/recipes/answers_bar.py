@@ -1,0 +1,47 @@
+"""Progress of an evaluation over all of its models, tasks and settings."""
+
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+
+from tqdm import tqdm
+
+from latent_gemma.evaluation.engine import Point
+from latent_gemma.recipes.targets import Target
+
+
+class AnswersBar:
+    """One line: what is measured, answers generated of all there will be, time left. A vote counts as its traces.
+
+    Args:
+        contestants: label, points and own p of each model.
+        targets: what they are measured on; what their logs hold counts as done.
+    """
+
+    def __init__(self, contestants: Sequence[tuple[str, Sequence[Point], float]], targets: Sequence[Target]) -> None:
+        total = done = 0
+        for label, points, own_p in contestants:
+            for target in targets:
+                for point in points:
+                    finished = len(target.log.finished(point.setting(label, own_p)))
+                    total += len(target.examples) * max(1, point.votes)
+                    done += finished * max(1, point.votes)
+        # In a file or a pipe every refresh is another line: a few are enough.
+        often_s = 0.2 if sys.stderr.isatty() else 30.0
+        self._bar = tqdm(total=total, initial=done, unit="answer", dynamic_ncols=True, mininterval=often_s)
+
+    def __enter__(self) -> "AnswersBar":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def say(self, target: str, setting: str) -> None:
+        """Tell what comes next."""
+        self._bar.set_description_str(f"{target}: {setting}", refresh=False)
+
+    def update(self, answers: int) -> None:
+        """Count answers that have just been generated."""
+        self._bar.update(answers)
