@@ -71,3 +71,13 @@ def test_real_traces_in_words_and_in_thoughts(make_model, tokenizer):
 def test_what_cannot_vote_is_refused(make_model, tokenizer, temperatures, traces):
     with pytest.raises(ConfigError):
         Voter(make_model(), tokenizer, temperatures, traces)
+
+
+def test_every_batch_has_a_seed_of_its_own_and_p_is_put_back(make_model, tokenizer):
+    model = make_model(num_thoughts=2)
+    voter = Voter(model, tokenizer, (1.0,), traces=3, max_new_tokens=8, p=1.0)
+    first, second, again = voter.answer(["1+2="], 0), voter.answer(["1+2="], 16), voter.answer(["1+2="], 16)
+    assert second == again
+    assert first != second
+    assert model.config.latent.p == 0.0
+    assert voter.answer(["1+2="]) != Voter(model, tokenizer, (1.0,), traces=3, max_new_tokens=8).answer(["1+2="])

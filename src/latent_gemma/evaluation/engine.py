@@ -110,7 +110,7 @@ def plan(k: int, p: float, mode: Mode, settings: EvalSettings) -> list[Point]:
         points = [Point(k), *over_k, *over_p, *(Point(k, control=name) for name in names)]
     if not settings.votes:
         return points
-    voted = [point for point in points if point.control == "none" and (point.k in (k, *settings.ks) or point.k == 0)]
+    voted = [point for point in points if point.control == "none" and point.k in (points[0].k, *settings.ks)]
     return points + [Point(point.k, point.p, votes=settings.votes) for point in voted]
 
 

@@ -26,9 +26,8 @@ class AnswersBar:
                     finished = len(target.log.finished(point.setting(label, own_p)))
                     total += len(target.examples) * max(1, point.votes)
                     done += finished * max(1, point.votes)
-        # In a file or a pipe every refresh is another line: a few are enough.
-        often_s = 0.2 if sys.stderr.isatty() else 30.0
-        self._bar = tqdm(total=total, initial=done, unit="answer", dynamic_ncols=True, mininterval=often_s)
+        self._total, self._done = total, done
+        self._bar: tqdm | None = None
 
     def __enter__(self) -> "AnswersBar":
         return self
@@ -36,12 +35,20 @@ class AnswersBar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def say(self, target: str, setting: str) -> None:
-        """Tell what comes next."""
+        """Tell what comes next; the line appears with the first one, so that bad input is told without it."""
+        if self._bar is None:
+            # In a file or a pipe every refresh is another line: a few are enough.
+            often_s = 0.2 if sys.stderr.isatty() else 30.0
+            self._bar = tqdm(
+                total=self._total, initial=self._done, unit="answer", dynamic_ncols=True, mininterval=often_s
+            )
         self._bar.set_description_str(f"{target}: {setting}", refresh=False)
 
     def update(self, answers: int) -> None:
         """Count answers that have just been generated."""
-        self._bar.update(answers)
+        if self._bar is not None:
+            self._bar.update(answers)

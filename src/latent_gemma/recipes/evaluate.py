@@ -114,7 +114,7 @@ def run_eval(config: Eval) -> Path:
     console = Console()
 
     def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False)
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     with run_folder(_folder(config), resume=config.resume != "no") as out, MathVerifier() as verifier:
         targets = read_targets(config.tasks, config.data, config.seed, config.skip_bad, out, verifier.equal, say)
