@@ -13,6 +13,7 @@ from latent_gemma.evaluation.items import Cost, Item, Setting, TraceItem, is_mar
 from latent_gemma.evaluation.log import ItemLog, Progress, answer_missing
 from latent_gemma.evaluation.memory import peak_gib, reset_peak
 from latent_gemma.evaluation.results import EvalRow
+from latent_gemma.model.packing import Packing
 from latent_gemma.model.prompt import Frame, Mode, own_mode
 from latent_gemma.model.traces import Trace, check_temperatures, sample_traces
 from latent_gemma.text.answers import Match, answers_match, candidate, grade
@@ -94,6 +95,7 @@ class Voter:
         own = latent.num_thoughts if num_thoughts is None else num_thoughts
         self.num_thoughts = own if self.mode == "latent" else 0
         self.noise_std, self.max_new_tokens, self.seed, self.p = noise_std, max_new_tokens, seed, p
+        self.packing = Packing(model)
 
     def __call__(self, question: str) -> VotedAnswer:
         """Answer one question."""
@@ -115,10 +117,11 @@ class Voter:
         own = self.model.config.latent.p
         self.model.set_latent(p=own if self.p is None else self.p)
         try:
-            groups = sample_traces(
-                self.model, self.frame, questions, self.temperatures, self.mode, self.num_thoughts, self.noise_std,
-                self.max_new_tokens, self.seed + _BETWEEN_BATCHES * start,
-            )  # fmt: skip
+            with self.packing.active():
+                groups = sample_traces(
+                    self.model, self.frame, questions, self.temperatures, self.mode, self.num_thoughts, self.noise_std,
+                    self.max_new_tokens, self.seed + _BETWEEN_BATCHES * start,
+                )  # fmt: skip
         finally:
             self.model.set_latent(p=own)
         return [VotedAnswer(elect(traces), tuple(traces)) for traces in groups]
