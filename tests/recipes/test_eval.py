@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,6 +107,21 @@ def test_a_killed_evaluation_goes_on(model, answered, tmp_path, capsys):
     assert "holds no evaluation to resume" in capsys.readouterr().err
     assert run("eval", model, *options, "--resume", "auto") == 2
     assert "name it with --out" in capsys.readouterr().err
+
+
+def test_a_log_of_another_model_is_refused(words, tmp_path, capsys):
+    here, moved, other = (shutil.copytree(words, tmp_path / name / "run") for name in ("here", "moved", "other"))
+    options = ["--data", "chains", "--limit", 2, "--max-new-tokens", 2, "--out", tmp_path / "out"]
+    assert run("eval", here, *options) == 0
+    assert run("eval", moved, *options, "--resume", "auto") == 0, "the same model wherever it lies"
+    config = json.loads((moved / "config.json").read_text())
+    config["latent"]["system"] = "Think."
+    (moved / "config.json").write_text(json.dumps(config))
+    save_tiny(other, latent=LatentConfig(words_format="tags"), seed=1, **TINY)
+    capsys.readouterr()
+    for model, changed in ((moved, "configuration of model 1"), (other, "weights of model 1")):
+        assert run("eval", model, *options, "--resume", "auto") == 2
+        assert f"is an evaluation with another {changed}" in capsys.readouterr().err
 
 
 def test_models_by_tasks_by_k_by_p_by_votes(model, words, tmp_path, capsys):

@@ -1,7 +1,6 @@
 """From what a user types after --model to a model and its tokenizer."""
 
 import functools
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -65,27 +64,25 @@ def resolve_model(name: str) -> tuple[str, str | None]:
     return name, None
 
 
-def latent_of(name: str) -> LatentConfig:
-    """The latent configuration of a model, without loading it.
+def read_config(name: str) -> Any:
+    """The configuration of a model, without loading it.
 
     Args:
-        name: see `resolve_model`, or "tiny".
+        name: see `load_model`.
 
     Returns:
-        What its config.json says; the defaults of a model that was never trained here.
+        What lies there; None of a GGUF file, of "tiny", and where `load_model` will say what is wrong.
 
     Raises:
         ModelError: if it is a path and no model lies there.
-        ConfigError: on a latent field that is unknown or out of range.
     """
     if name == TINY and not Path(name).exists():
-        return LatentConfig()
+        return None
     where, gguf = resolve_model(name)
     try:
-        fields = {} if gguf else json.loads((Path(where) / "config.json").read_text(encoding="utf-8")).get("latent")
-    except (OSError, ValueError, AttributeError):
-        fields = None  # loading will say what is wrong
-    return LatentConfig.from_value(fields or None)
+        return None if gguf else AutoConfig.from_pretrained(where)
+    except (OSError, ValueError):
+        return None
 
 
 def _hub_problem(name: str, error: Exception) -> ModelError:

@@ -6,7 +6,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from latent_gemma.evaluation.engine import Point
+from latent_gemma.recipes.contestants import Contestant
 from latent_gemma.recipes.targets import Target
 
 
@@ -14,16 +14,16 @@ class AnswersBar:
     """One line: what is measured, answers generated of all there will be, time left. A vote counts as its traces.
 
     Args:
-        contestants: label, points and own p of each model.
+        contestants: the models.
         targets: what they are measured on; what their logs hold counts as done.
     """
 
-    def __init__(self, contestants: Sequence[tuple[str, Sequence[Point], float]], targets: Sequence[Target]) -> None:
+    def __init__(self, contestants: Sequence[Contestant], targets: Sequence[Target]) -> None:
         total = done = 0
-        for label, points, own_p in contestants:
+        for one in contestants:
             for target in targets:
-                for point in points:
-                    finished = len(target.log.finished(point.setting(label, own_p)))
+                for point in one.points:
+                    finished = len(target.log.finished(point.setting(one.label, one.own_p)))
                     total += len(target.examples) * max(1, point.votes)
                     done += finished * max(1, point.votes)
         self._total, self._done = total, done

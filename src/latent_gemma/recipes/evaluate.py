@@ -4,37 +4,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import Console
 from tyro.conf import Positional
 
 from latent_gemma.config import parse_numbers
-from latent_gemma.data.example import Example
-from latent_gemma.errors import ConfigError, DataError, LatentGemmaError, RunError
+from latent_gemma.errors import ConfigError, LatentGemmaError, RunError
 from latent_gemma.evaluation.counting import language_rows
-from latent_gemma.evaluation.engine import EvalSettings, Evaluator, Measured, Point, plan, too_long
+from latent_gemma.evaluation.engine import Evaluator, Measured
 from latent_gemma.evaluation.items import FILE
 from latent_gemma.evaluation.log import open_log
 from latent_gemma.evaluation.metrics.bertscore import DEFAULT_ENCODER
 from latent_gemma.evaluation.metrics.registry import check_metrics
+from latent_gemma.evaluation.planning import EvalSettings
 from latent_gemma.evaluation.results import EvalReport
-from latent_gemma.evaluation.voting import VOTED
+from latent_gemma.evaluation.votes import VOTED
 from latent_gemma.inspection.costs import cost_grid, language_grid
 from latent_gemma.inspection.lens import trace_examples
 from latent_gemma.inspection.tables import further_tables, metrics_grid, results_table
 from latent_gemma.inspection.verdict import verdict
 from latent_gemma.inspection.votes import votes_charts, votes_grids
 from latent_gemma.inspection.write import write_report
-from latent_gemma.model.config import LatentConfig, WordsFormat
-from latent_gemma.model.loading import latent_of, load_model
-from latent_gemma.model.prompt import Mode
+from latent_gemma.model.config import WordsFormat
+from latent_gemma.model.loading import load_model
 from latent_gemma.model.traces import check_temperatures
 from latent_gemma.recipes.answers_bar import AnswersBar
+from latent_gemma.recipes.contestants import Contestant, fitting, identity, line_up
 from latent_gemma.recipes.stage import DataSettings, machine, model_hash, next_free, run_folder, versions
 from latent_gemma.recipes.targets import Target, read_targets
 from latent_gemma.recipes.words import ask_for
-from latent_gemma.text.language import AnswerLanguage
+from latent_gemma.text.language import AnswerLanguage, ask_in
 from latent_gemma.text.verify import MathVerifier
 from latent_gemma.training.settings import Resume
 
@@ -118,15 +118,12 @@ def run_eval(config: Eval) -> Path:
 
     with run_folder(_folder(config), resume=config.resume != "no") as out, MathVerifier() as verifier:
         targets = read_targets(config.tasks, config.data, config.seed, config.skip_bad, out, verifier.equal, say)
-        contestants = [
-            _contestant(name, label, latent_of(name), config, settings)
-            for name, label in zip(config.models, _labels(config.models), strict=True)
-        ]
+        contestants = line_up(config.models, config.mode, config.format, settings)
         origin = _origin(config)
         for target in targets:
             target.log = open_log(target.folder, origin | {"data": target.digest})
         try:
-            with AnswersBar([(one.label, one.points, one.latent.p) for one in contestants], targets) as bar:
+            with AnswersBar(contestants, targets) as bar:
                 for one in contestants:
                     _measure(one, targets, config, settings, bar, say)
         except (LatentGemmaError, KeyboardInterrupt):
@@ -161,6 +158,16 @@ def _settings(config: Eval) -> EvalSettings:
     )  # fmt: skip
 
 
+def _origin(config: Eval) -> dict[str, str]:
+    """What items depend on, besides the questions. What else is asked for may change when an evaluation goes on."""
+    names = ["mode", "format", "system", "batch_size", "max_new_tokens", "seed", "answer_language", "votes"]
+    names += ["temperatures", "noise"] if config.votes else []
+    origin = {name.replace("_", " "): str(getattr(config, name)) for name in names}
+    for number, name in enumerate(config.models, start=1):
+        origin |= {f"{what} {number}": value for what, value in identity(name).items()}
+    return origin
+
+
 def _folder(config: Eval) -> Path:
     if config.resume != "no" and config.out is None:
         raise ConfigError(f"--resume {config.resume} needs the folder to go on in", "name it with --out")
@@ -170,77 +177,24 @@ def _folder(config: Eval) -> Path:
     return out
 
 
-def _origin(config: Eval) -> dict[str, str]:
-    """What items depend on, besides the questions. What else is asked for may change when an evaluation goes on."""
-    names = ["mode", "format", "system", "batch_size", "max_new_tokens", "seed", "answer_language", "votes"]
-    names += ["temperatures", "noise"] if config.votes else []
-    origin = {name.replace("_", " "): str(getattr(config, name)) for name in names}
-    for number, name in enumerate(config.models, start=1):
-        digest = model_hash(name)
-        # The same weights are the same model wherever they lie.
-        origin |= {f"model {number}": Path(name).name if digest else name, f"weights of model {number}": digest}
-    return origin
-
-
-def _labels(models: Sequence[str]) -> list[str | None]:
-    """Names that tell several models apart; of a single one what it does tells more."""
-    if len(models) == 1:
-        return [None]
-    names = [Path(model).name for model in models]
-    return [name if names.count(name) == 1 else model for name, model in zip(names, models, strict=True)]
-
-
-@dataclass(frozen=True)
-class _Contestant:
-    """A model before it is loaded: what it is called and what will be measured."""
-
-    name: str
-    label: str
-    latent: LatentConfig
-    mode: Mode
-    points: list[Point]
-
-
-def _contestant(
-    name: str, label: str | None, latent: LatentConfig, config: Eval, settings: EvalSettings
-) -> _Contestant:
-    tags = (config.format or latent.words_format) == "tags"
-    mode: Mode = config.mode if config.mode != "auto" else "words" if tags else "latent"
-    label = label or ("words" if mode == "words" else "latent" if latent.num_thoughts else "no reasoning")
-    return _Contestant(name, label, latent, mode, plan(latent.num_thoughts, latent.p, mode, settings))
-
-
 def _measure(
-    one: _Contestant, targets: Sequence[Target], config: Eval, settings: EvalSettings, bar: AnswersBar,
+    one: Contestant, targets: Sequence[Target], config: Eval, settings: EvalSettings, bar: AnswersBar,
     say: Callable[[str], None],
 ) -> None:  # fmt: skip
     model, tokenizer = load_model(one.name)
     ask_for(model, config.format, config.system)
     for target in targets:
-        examples = _fitting(one, target, model, tokenizer, config.skip_bad, settings, say)
+        examples = fitting(one, target, model, tokenizer, config.skip_bad, settings, say)
         evaluator = Evaluator(
             model, tokenizer, examples, replace(settings, match=target.match), one.label, target.log, bar.update
         )
         target.found += evaluator.run(partial(bar.say, target.name), one.mode)
         if config.traces and one.mode == "latent":
-            target.traces += trace_examples(
-                model, tokenizer, examples[: config.traces], one.label, config.max_new_tokens, config.layers
-            )
-
-
-def _fitting(
-    one: _Contestant, target: Target, model: Any, tokenizer: Any, skip_bad: bool, settings: EvalSettings,
-    say: Callable[[str], None],
-) -> list[Example]:  # fmt: skip
-    """The questions that a model can take."""
-    k = max(point.k for point in one.points)
-    errors = too_long(model, tokenizer, target.examples, one.mode, k, settings.answer_language)
-    for number, error in errors.items():
-        problem = f"{target.name}, question {number + 1}: {error}"
-        if not skip_bad or len(errors) == len(target.examples):
-            raise DataError(problem, "shorten it, think fewer steps, or leave it out with --skip-bad")
-        say(f"left out of {one.label}: {problem}")
-    return [example for number, example in enumerate(target.examples) if number not in errors]
+            shown = [
+                replace(example, question=ask_in(example.question, config.answer_language))
+                for example in examples[: config.traces]
+            ]
+            target.traces += trace_examples(model, tokenizer, shown, one.label, config.max_new_tokens, config.layers)
 
 
 def _write(target: Target, config: Eval, console: Console) -> Path:
