@@ -111,6 +111,13 @@ def test_another_origin_is_refused(model, tokenizer, tmp_path):
         open_log(tmp_path, ORIGIN_OF_IT)
 
 
+def test_answers_to_other_questions_are_not_taken_for_these(model, tokenizer, tmp_path):
+    evaluate(model, tokenizer, tmp_path, votes=0, controls=False)
+    log = open_log(tmp_path, ORIGIN_OF_IT)
+    with pytest.raises(RunError, match="answers to other questions"):
+        Evaluator(model, tokenizer, TESTS[1:], SETTINGS, "latent", log).run()
+
+
 def test_a_damaged_line_in_the_middle_is_named(model, tokenizer, tmp_path):
     evaluate(model, tokenizer, tmp_path, votes=0, controls=False)
     path = tmp_path / FILE

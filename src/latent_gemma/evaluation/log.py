@@ -121,7 +121,14 @@ def answer_missing(
 
     Returns:
         One item an example, in order.
+
+    Raises:
+        RunError: if the log holds answers to other questions.
     """
+    known = log.finished(setting)
+    # Questions too long for a larger K leave the list, and all behind them move up.
+    if any(index >= len(examples) or item.question != examples[index].question for index, item in known.items()):
+        raise RunError(f"{log.path} holds answers to other questions", "give another --out")
     for start in range(0, len(examples), batch_size):
         batch = examples[start : start + batch_size]
         missing = {index for index in range(start, start + len(batch)) if index not in log.finished(setting)}
