@@ -48,7 +48,7 @@ class Evaluator:
         examples: the questions, never ones the model was trained on.
         settings: what is measured.
         label: the method's name in tables.
-        log: what is finished already, and where what gets finished is kept; None keeps it in memory.
+        log: what is finished already, and where what gets finished is kept; None answers everything anew.
         progress: told how many answers have been generated.
     """
 
@@ -59,7 +59,7 @@ class Evaluator:
         self.model, self.examples, self.settings, self.label = model.eval(), list(examples), settings, label
         self.frame = Frame(tokenizer, model.config.latent)
         self.k, self.p = model.config.latent.num_thoughts, model.config.latent.p
-        self.log, self.progress = ItemLog() if log is None else log, progress
+        self.log, self.progress = log, progress
 
     def setting(self, point: Point) -> Setting:
         """The setting of a point, as its items and its row name it."""
@@ -102,7 +102,8 @@ class Evaluator:
                 for index, (example, written) in enumerate(zip(batch, answered.answers, strict=True), start)
             ]  # fmt: skip
 
-        items = answer_missing(self.log, setting, self.examples, self.settings.batch_size, answer, self.progress)
+        log = ItemLog() if self.log is None else self.log
+        items = answer_missing(log, setting, self.examples, self.settings.batch_size, answer, self.progress)
         names = self.settings.metrics if control == "none" else ()
         return Measured(count_row(items, further_figures(items, names, self.settings.encoder)), items, thoughts)
 
@@ -153,7 +154,7 @@ class Evaluator:
             mode: see `answer_batch`.
 
         Returns:
-            The main setting first, each setting once.
+            The main setting first, each setting once; of the others the thoughts are not kept.
         """
         found: list[Measured] = []
         controls: dict[str, list[Tensor]] = {}
@@ -166,10 +167,15 @@ class Evaluator:
             if point.votes:
                 found.append(self.vote(mode, point.k, point.p))
                 continue
-            if point.control != "none" and not controls and len(self.log.finished(setting)) < len(self.examples):
+            if point.control != "none" and not controls and not self._is_finished(setting):
                 controls = self.control_thoughts(self._all_thoughts(found[0]))
-            found.append(self.measure(mode, point.k, point.p, point.control, controls.get(point.control)))
+            measured = self.measure(mode, point.k, point.p, point.control, controls.get(point.control))
+            # Only the main setting's thoughts are read again, and those of every setting would fill the memory.
+            found.append(replace(measured, thoughts=[]) if found else measured)
         return found
+
+    def _is_finished(self, setting: Setting) -> bool:
+        return self.log is not None and len(self.log.finished(setting)) == len(self.examples)
 
     def _all_thoughts(self, main: Measured) -> list[Tensor]:
         """The thoughts of the main setting; those of answers that were found in the log are thought again."""

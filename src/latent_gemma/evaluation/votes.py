@@ -59,7 +59,7 @@ def measure_vote(
         batch_size: questions in one generation call; N times as many rows.
         match: how answers are compared.
         answer_language: what the answers should be in.
-        log: what is finished already, and where what gets finished is kept; None keeps it in memory.
+        log: what is finished already, and where what gets finished is kept; None answers everything anew.
         progress: told how many traces have been generated.
 
     Returns:
