@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from latent_gemma.evaluation.results import EvalRow, Grid
 from latent_gemma.inspection.numbers import percent, with_interval
 from latent_gemma.inspection.select import main_rows
-
-ABSENT = "–"
+from latent_gemma.inspection.tables import ABSENT
 
 
 def cost_grid(rows: Sequence[EvalRow]) -> tuple[Grid, ...]:
