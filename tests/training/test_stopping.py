@@ -9,9 +9,10 @@ from transformers import TrainerControl, TrainerState
 
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.errors import ConfigError
+from latent_gemma.training.checkpoints import last_checkpoint
 from latent_gemma.training.curriculum import WrittenCurriculum
 from latent_gemma.training.fit import fit
-from latent_gemma.training.settings import TrainSettings, last_checkpoint
+from latent_gemma.training.settings import TrainSettings
 from latent_gemma.training.stopping import CleanStop
 
 chains = chain_examples(ChainConfig(2), "train", 0)
@@ -54,7 +55,7 @@ def test_a_signal_ends_the_run_after_its_step(make_model, tokenizer, tmp_path, m
     settings = TrainSettings(steps=9, batch_size=4, lr=1e-3)
     result = fit(make_model(), tokenizer, CHAINS, WrittenCurriculum(), settings, tmp_path, "t")
     assert (result.finished, result.steps) == (False, 3)
-    assert last_checkpoint(tmp_path).name == "checkpoint-3"
+    assert last_checkpoint(tmp_path)[0].name == "checkpoint-3"
     assert signal.getsignal(number) is before
 
 

@@ -2,22 +2,26 @@
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from accelerate import PartialState
 from datasets import Dataset
+from torch import Tensor
+from transformers import set_seed
 from trl import GRPOConfig, GRPOTrainer
 from trl.models import prepare_fsdp
-from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
+from trl.trainer.utils import RepeatSampler, add_fused_lm_head, disable_dropout_in_model
 
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.model.prompt import Frame, Mode
-from latent_gemma.training.callbacks import MetricsFile, ProgressBar, TrainsSomething
+from latent_gemma.training.callbacks import MetricsFile, ProgressBar
+from latent_gemma.training.guarding import FiniteSteps
 from latent_gemma.training.lora import lora_config
 from latent_gemma.training.rewarding import RewardBook
 from latent_gemma.training.running import FitResult, checkpoint_to_resume, run_trainer, trainer_arguments
@@ -60,7 +64,24 @@ class GrpoSettings:
             raise ConfigError("--iterations and --max-new-tokens below 1", "give 1 or more")
 
 
-class FramedGrpoTrainer(GRPOTrainer):
+class EpochSampler(RepeatSampler):
+    """TRL's sampler, which draws one order after the other, told which: a run that goes on begins in a later epoch."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Name the pass over the data that comes next, from 0."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        if self.shuffle:
+            self.generator.manual_seed(self.seed or 0)
+            for _ in range(self.epoch):
+                torch.randperm(self.num_samples, generator=self.generator)
+        return super().__iter__()
+
+
+class FramedGrpoTrainer(FiniteSteps, GRPOTrainer):
     """TRL's trainer with our prompts: a question becomes ids through the model's frame, thoughts and all.
 
     Args:
@@ -69,7 +90,7 @@ class FramedGrpoTrainer(GRPOTrainer):
         num_thoughts: K.
         model: the model; without `peft_config` a copy of it is the reference of the KL term.
         args: TRL's configuration.
-        **kwargs: as TRL's trainer.
+        **kwargs: as TRL's trainer and `FiniteSteps`.
     """
 
     def __init__(
@@ -95,6 +116,38 @@ class FramedGrpoTrainer(GRPOTrainer):
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         return [self.frame.prompt(prompt, self.mode, self.num_thoughts) for prompt in prompts], None, {}
+
+    def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
+        theirs: Any = super()._get_train_sampler(dataset)
+        return EpochSampler(
+            theirs.data_source, theirs.mini_repeat_count, theirs.batch_size, theirs.repeat_count, theirs.shuffle,
+            theirs.seed,
+        )  # fmt: skip
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        """TRL's loss of a batch of completions."""
+        self.note_batch(inputs)
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def progress(self) -> dict[str, Any]:
+        arguments: Any = self.args
+        midway = self._step % (arguments.steps_per_generation * self.num_iterations) != 0
+        return super().progress() | {
+            "step": self._step,
+            "metrics": {name: list(values) for name, values in self._metrics["train"].items()},
+            # rollouts that further steps will learn from
+            "rollouts": self._buffered_inputs if midway else None,
+        }
+
+    def restore(self, progress: dict[str, Any]) -> None:
+        super().restore(progress)
+        self._step = progress["step"]
+        self._metrics["train"].update(progress["metrics"])
+        if progress["rollouts"] is not None:
+            self._buffered_inputs: Any = [self._on_device(part) for part in progress["rollouts"]]
+
+    def _on_device(self, part: dict[str, Any]) -> dict[str, Any]:
+        return {key: value.to(self.args.device) if isinstance(value, Tensor) else value for key, value in part.items()}
 
 
 def grpo_arguments(settings: TrainSettings, grpo: GrpoSettings, beta: float, run: Path) -> GRPOConfig:
@@ -190,6 +243,7 @@ def fit_grpo(
     """
     started_s = time.monotonic() if started_s is None else started_s
     checkpoint = checkpoint_to_resume(run) if resume else None
+    set_seed(settings.seed)
     frame, num_thoughts = Frame(tokenizer, model.config.latent), model.config.latent.num_thoughts
     arguments = grpo_arguments(settings, grpo, beta, run)
     _check_lengths(frame, examples, mode, num_thoughts, model.config.max_position_embeddings - grpo.max_new_tokens)
@@ -210,12 +264,12 @@ def fit_grpo(
         ),
         processing_class=tokenizer,
         peft_config=adapter,
+        max_skipped=settings.max_skipped,
         callbacks=[
             MetricsFile(run / "metrics.jsonl"),
             ProgressBar(title, describe_rewards, "num_tokens"),
             SampleTable(book, grpo.sample_every, run / "samples.jsonl"),
             watch,
-            TrainsSomething(),
             CleanStop(started_s, settings.max_hours),
         ],
     )
