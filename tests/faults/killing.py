@@ -1,10 +1,11 @@
-"""Trains one run in peace, and the same run again while it is killed over and over; run as a script.
+"""Trains runs in peace, and each again while it is killed over and over; run as a script.
 
-    python killing.py FOLDER SEED KILLS SIGNALS ARGUMENTS...
+    python killing.py SCENARIOS
 
-FOLDER/whole is the run in peace, FOLDER/cut the other one, each `latent-gemma ARGUMENTS --resume auto --out`. Where a
-process dies is drawn among all steps, rollouts, evaluations and operations on files. Every process is a fork of this
-one, which spares it the imports. Prints how the processes ended, as JSON.
+SCENARIOS is a JSON file: name -> {"arguments", "kills", "signals", "seed"}. In the folder NAME beside it, `whole` is
+the run in peace and `cut` the other one, each `latent-gemma ARGUMENTS --out`. Where a process dies is drawn: first
+among steps, rollouts, evaluations and saves, then which of them. Every process is a fork of this one, which spares it
+the imports. How the processes ended is written to `ends.json` there.
 """
 
 import functools
@@ -28,7 +29,6 @@ from latent_gemma.training import states
 #: What counts as an event: where it is looked up, its name, what is going on there.
 EVENTS = (
     (Trainer, "training_step", "step"),
-    (Trainer, "_load_from_checkpoint", "load"),
     (trl.GRPOTrainer, "_generate_and_score_completions", "rollout"),
     (Evaluator, "measure", "evaluation"),
     (states, "save_file", "save"),
@@ -53,13 +53,13 @@ def watch(event: Callable[[str], None]) -> None:
         setattr(place, name, watched)
 
 
-def run(arguments: list[str], log: Path, strike: tuple[int, int] | None = None) -> tuple[int, list[str]]:
+def run(arguments: list[str], log: Path, strike: tuple[str, int, int] | None = None) -> tuple[int, list[str]]:
     """Run the command line in a fork.
 
     Args:
         arguments: its arguments.
         log: where its output goes.
-        strike: at which event it gets which signal.
+        strike: at which kind of event, after how many of it, it gets which signal.
 
     Returns:
         Its exit status, or minus the signal that ended it; and the events it came by.
@@ -76,8 +76,8 @@ def run(arguments: list[str], log: Path, strike: tuple[int, int] | None = None) 
         def event(kind: str) -> None:
             os.write(record, f"{kind}\n".encode())
             events.append(kind)
-            if strike is not None and len(events) == strike[0]:
-                os.kill(os.getpid(), strike[1])
+            if strike is not None and kind == strike[0] and events.count(kind) == strike[1]:
+                os.kill(os.getpid(), strike[2])
 
         watch(event)
         os._exit(main(arguments))
@@ -85,25 +85,26 @@ def run(arguments: list[str], log: Path, strike: tuple[int, int] | None = None) 
     return os.waitstatus_to_exitcode(status), told.read_text().split()
 
 
-def drive(folder: Path, seed: int, kills: int, signals: list[int], arguments: list[str]) -> list[Any]:
-    """See the module."""
+def drive(folder: Path, arguments: list[str], kills: int, signals: list[int], seed: int) -> list[Any]:
+    """One scenario; returns exit status and cause of each process."""
+    folder.mkdir()
     rng = random.Random(seed)
     code, events = run([*arguments, "--out", str(folder / "whole")], folder / "whole.log")
-    ended: list[Any] = [[code, "finished"]]
+    ends: list[Any] = [[code, "end"]]
     command = [*arguments, "--out", str(folder / "cut")]
-    # So far into a session that all sessions together cannot finish the run.
-    most = len(events) // kills
-    while kills:
-        strike = (rng.randint(1, most), rng.choice(signals))
-        code, events = run(command, folder / "cut.log", strike)
-        if len(events) < strike[0]:
-            break
-        kills -= 1
-        ended.append([code, f"{signal.Signals(strike[1]).name} in {events[strike[0] - 1]}"])
-    ended.append([run(command, folder / "cut.log")[0], "finished"])
-    return ended
+    for _ in range(kills):
+        kind = rng.choice(sorted(set(events)))
+        # so early in its session that all sessions together do not finish the run
+        strike = (kind, rng.randint(1, max(1, events.count(kind) // kills)), rng.choice(signals))
+        code, met = run(command, folder / "cut.log", strike)
+        struck = met.count(kind) >= strike[1]
+        ends.append([code, f"{signal.Signals(strike[2]).name} in {kind}" if struck else "end"])
+    ends.append([run(command, folder / "cut.log")[0], "end"])
+    return ends
 
 
 if __name__ == "__main__":
-    place, chance, count, numbers, *rest = sys.argv[1:]
-    print(json.dumps(drive(Path(place), int(chance), int(count), [int(n) for n in numbers.split(",")], rest)))
+    place = Path(sys.argv[1])
+    for name, scenario in json.loads(place.read_text()).items():
+        ends = drive(place.parent / name, **scenario)
+        (place.parent / name / "ends.json").write_text(json.dumps(ends))

@@ -25,7 +25,7 @@ from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.files import remove_partial, whole_folder, write_atomically
 from latent_gemma.inspection.plots import plot_curves
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
-from latent_gemma.model.loading import resolve_model
+from latent_gemma.model.loading import weight_files
 from latent_gemma.model.prompt import Frame
 from latent_gemma.training.checkpoints import list_checkpoints, refuse_damaged
 from latent_gemma.training.running import FitResult
@@ -94,19 +94,36 @@ def machine() -> str:
 
 
 def model_hash(name: str) -> str:
-    """SHA-256 over the weight files of a local model; empty for a hub name or a fresh one."""
-    try:
-        where, gguf = resolve_model(name)
-    except Exception:
-        return ""
-    folder = Path(where)
-    files = [folder / gguf] if gguf else sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    """SHA-256 over the files a model's weights are read from; empty for a fresh one and what is not there."""
+    files = weight_files(name)
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
             while block := stream.read(1 << 22):
                 digest.update(block)
     return digest.hexdigest() if files else ""
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What a stage was trained from.
+
+    Args:
+        name: as the user gave it.
+        sha256: of its weights when they were loaded.
+        commit: of its hub repository, where it came from there.
+    """
+
+    name: str
+    sha256: str = ""
+    commit: str = ""
+
+    @classmethod
+    def of(cls, name: str) -> "Parent":
+        """Identify a model; called when it is loaded, for what lies there may change while a stage trains."""
+        files = weight_files(name)
+        commit = files[0].parent.name if files and files[0].parent.parent.name == "snapshots" else ""
+        return cls(name, model_hash(name), commit)
 
 
 def next_free(name: str) -> Path:
@@ -142,9 +159,7 @@ def run_folder(out: Path, resume: bool) -> Iterator[Path]:
         out.mkdir(parents=True, exist_ok=True)
         held.acquire()
     except Timeout as error:
-        raise RunError(
-            f"--out {out} is in use by another process", "wait for it, or give another folder"
-        ) from error
+        raise RunError(f"--out {out} is in use by another process", "wait for it, or give another folder") from error
     except OSError as error:
         raise RunError(f"--out {out} cannot be made: {error.strerror}", "give a folder that can be written") from error
     try:
@@ -197,7 +212,7 @@ def say_stopped(run: Path, result: FitResult) -> Path:
 
 
 def save_stage(
-    run: Path, recipe: str, model: LatentReasoningGemmaForCausalLM, tokenizer: Any, config: Any, parent: str,
+    run: Path, recipe: str, model: LatentReasoningGemmaForCausalLM, tokenizer: Any, config: Any, parent: Parent,
     result: FitResult, seed: int,
 ) -> Path:  # fmt: skip
     """Write a finished stage: `model/`, `run.json` and `training.png`.
@@ -236,8 +251,9 @@ def save_stage(
             "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "config": dataclasses.asdict(config),
             "seed": seed,
-            "parent": parent,
-            "parent_sha256": model_hash(parent),
+            "parent": parent.name,
+            "parent_sha256": parent.sha256,
+            "parent_commit": parent.commit,
             "versions": versions(),
             "machine": machine(),
             "seconds": round(result.seconds, 3),

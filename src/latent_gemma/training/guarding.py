@@ -22,7 +22,7 @@ class FiniteSteps(WholeCheckpoints):
     are written to `skipped/step-N` in the run folder.
 
     Args:
-        max_skipped: steps in a row that may be skipped; the next one ends the run.
+        max_skipped: the run ends when so many steps in a row were skipped.
         **kwargs: as `Trainer`.
     """
 
@@ -76,7 +76,7 @@ class FiniteSteps(WholeCheckpoints):
         if self.is_world_process_zero():
             self._keep(step, losses, norm)
             tqdm.write(f"step {step} is skipped: loss {losses}, gradient norm {float(norm):g}")
-        if self.skipped_in_row > self.max_skipped:
+        if self.skipped_in_row >= self.max_skipped:
             raise RunError(
                 f"{self.skipped_in_row} steps in a row, up to step {step}, had a loss or gradient that is not finite",
                 f"{self.remedy()}; their batches are in {self._folder()}",

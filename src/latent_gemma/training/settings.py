@@ -27,8 +27,7 @@ class TrainSettings:
         save_every: steps between checkpoints; 0 saves only when the run is stopped.
         max_hours: stop in time to be done, with a full checkpoint, after this many hours (a Kaggle session has 9);
             `--resume auto` goes on in the next session.
-        max_skipped: steps in a row that may be skipped because their loss or gradient is not finite; the next one
-            ends the run.
+        max_skipped: a step whose loss or gradient is not finite is skipped; so many in a row end the run.
         seed: of new weights, data order, dropout and stage mixing.
     """
 
@@ -51,6 +50,8 @@ class TrainSettings:
     def __post_init__(self) -> None:
         if self.max_hours is not None and self.max_hours <= 0:
             raise ConfigError(f"--max-hours {self.max_hours:g} leaves no time", "give a positive number of hours")
+        if self.max_skipped < 1:
+            raise ConfigError(f"--max-skipped {self.max_skipped}", "give 1 or more")
 
 
 @dataclass(frozen=True)
