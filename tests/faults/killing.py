@@ -9,6 +9,7 @@ the imports. How the processes ended is written to `ends.json` there.
 """
 
 import functools
+import importlib
 import json
 import os
 import random
@@ -19,10 +20,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft  # noqa: F401 (an import that every fork would have to make)
 import trl
 from transformers import Trainer
 
-from latent_gemma.cli import main
+from latent_gemma.cli import VERBS, main
 from latent_gemma.evaluation.engine import Evaluator
 from latent_gemma.training import states
 
@@ -105,6 +107,8 @@ def drive(folder: Path, arguments: list[str], kills: int, signals: list[int], se
 
 if __name__ == "__main__":
     place = Path(sys.argv[1])
+    for module in {VERBS["train sft"][0], VERBS["train grpo"][0]}:
+        importlib.import_module(f"latent_gemma.recipes.{module}")
     for name, scenario in json.loads(place.read_text()).items():
         ends = drive(place.parent / name, **scenario)
         (place.parent / name / "ends.json").write_text(json.dumps(ends))

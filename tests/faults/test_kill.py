@@ -9,80 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from latent_gemma.model import LatentConfig
-from latent_gemma.model.tiny import save_tiny
+from tests.faults.recipes import RECIPES, arguments, content
 
 KILL, INTERRUPT, TERMINATE = int(signal.SIGKILL), int(signal.SIGINT), int(signal.SIGTERM)
-COMMON = [
-    "--data", "chains:length=2", "--batch-size", "4", "--log-every", "5", "--save-every", "2", "--resume", "auto",
-]  # fmt: skip
-GROUPS = ["--num-generations", "4", "--max-new-tokens", "5", "--sample-every", "3", "--steps", "8", "--limit", "6"]
-#: Each crosses an epoch, and what its curriculum changes in a run.
-RECIPES = {
-    # two stages, at each of which the optimiser's moments are dropped
-    "coconut": ["coconut", "--max-latent-stage", "2", "--uniform-prob", "0.3", "--steps", "12", "--limit", "20"],
-    # K grows, p follows the loss gate, and the weights that act on thoughts are new
-    "anneal": [
-        "anneal", "--p-shape", "gated", "--gate-loss", "100", "--grow-until", "0.5", "--trains", "thoughts",
-        "--adapter", "lora", "--bridge", "mlp", "--accumulate", "2", "--steps", "8", "--limit", "20",
-    ],
-    # dropout draws random numbers in every step
-    "sft": ["sft", "--format", "tags", "--rank", "2", "--dropout", "0.3", "--steps", "8", "--limit", "20"],
-    # one batch of rollouts serves two steps
-    "grpo": ["grpo", "--mode", "words", "--format", "tags", "--iterations", "2", *GROUPS],
-    "grpo-latent": ["grpo", "--mode", "latent", "--rank", "2", *GROUPS],
-    # several runs, each measured
-    "study": ["grpo", "--mode", "words", "--beta", "0,0.1", "--eval-items", "4", *GROUPS, "--steps", "3"],
-}  # fmt: skip
-#: What a clock says.
-TIMES = {"seconds", "step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second", "time"}
-
-
-def without_times(value):
-    if isinstance(value, dict):
-        return {key: without_times(item) for key, item in value.items() if key not in TIMES}
-    return [without_times(item) for item in value] if isinstance(value, list) else value
-
-
-def content(run):
-    """The files of a run: what is JSON without times, what is tensors bit for bit."""
-    found = {}
-    for path in sorted(run.rglob("*")):
-        name = path.relative_to(run).as_posix()
-        # the manifest holds the hash of files that hold times; a report says how long it took
-        if path.is_dir() or path.name in ("manifest.json", ".lock") or path.suffix in (".png", ".html", ".md"):
-            continue
-        if path.suffix == ".safetensors":
-            found[name] = path.read_bytes()
-        elif path.suffix == ".jsonl":
-            found[name] = [without_times(json.loads(line)) for line in path.read_text().splitlines()]
-        elif path.suffix == ".json":
-            found[name] = without_times(json.loads(path.read_text()))
-        if path.name == "run.json":
-            found[name] = {key: found[name][key] for key in ("recipe", "steps", "seed", "metrics", "parent_sha256")}
-        if path.name == "report.json":
-            found[name] = [{k: v for k, v in row.items() if k != "seconds_per_answer"} for row in found[name]["rows"]]
-    return found
 
 
 def play(folder, scenarios):
     """Run scenarios; returns the folder."""
-    model = save_tiny(
-        folder / "tiny", latent=LatentConfig(num_thoughts=2), hidden_size=32, num_layers=2, num_heads=2,
-        intermediate_size=64,
-    )  # fmt: skip
     told = {
-        name: {
-            "arguments": ["train", RECIPES[name][0], "--model", str(model), *COMMON, *RECIPES[name][1:]],
-            "kills": kills, "signals": signals, "seed": seed,
-        }
+        name: {"arguments": arguments(folder, name), "kills": kills, "signals": signals, "seed": seed}
         for name, (kills, signals, seed) in scenarios.items()
-    }  # fmt: skip
+    }
     file = folder / "scenarios.json"
     file.write_text(json.dumps(told))
-    done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("killing.py"), file], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, Path(__file__).with_name("killing.py"), file]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
