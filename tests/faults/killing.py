@@ -9,6 +9,7 @@ the imports. How the processes ended is written to `ends.json` there.
 """
 
 import functools
+import gc
 import importlib
 import json
 import os
@@ -109,6 +110,7 @@ if __name__ == "__main__":
     place = Path(sys.argv[1])
     for module in {VERBS["train sft"][0], VERBS["train grpo"][0]}:
         importlib.import_module(f"latent_gemma.recipes.{module}")
+    gc.freeze()  # what all forks share
     for name, scenario in json.loads(place.read_text()).items():
         ends = drive(place.parent / name, **scenario)
         (place.parent / name / "ends.json").write_text(json.dumps(ends))

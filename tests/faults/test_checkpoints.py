@@ -51,8 +51,7 @@ def test_every_flipped_bit_and_every_cut_is_found(checkpoint, data):
         path.write_bytes(before)
 
 
-def test_a_damaged_checkpoint_is_refused_and_auto_takes_the_last_good_one(train, tmp_path, logged, capsys):
-    train(tmp_path / "whole")
+def test_a_damaged_checkpoint_is_refused_and_auto_takes_the_last_good_one(train, undisturbed, tmp_path, logged, capsys):
     train(tmp_path / "run")
     newest = list_checkpoints(tmp_path / "run")[-1]
     values = newest / "optimizer.safetensors"
@@ -64,7 +63,7 @@ def test_a_damaged_checkpoint_is_refused_and_auto_takes_the_last_good_one(train,
     capsys.readouterr()
     train(tmp_path / "run", resume=True)
     assert "going on from checkpoint-4" in capsys.readouterr().out
-    assert logged(tmp_path / "run") == logged(tmp_path / "whole")
+    assert logged(tmp_path / "run") == undisturbed
     assert find_damage(newest) is None, "written anew"
     for path in list_checkpoints(tmp_path / "run"):
         (path / "manifest.json").unlink()
@@ -73,8 +72,7 @@ def test_a_damaged_checkpoint_is_refused_and_auto_takes_the_last_good_one(train,
 
 
 @pytest.mark.parametrize("fault", ["no space", "file size"])
-def test_a_full_disk_leaves_the_checkpoint_before(train, tmp_path, logged, monkeypatch, fault):
-    train(tmp_path / "whole")
+def test_a_full_disk_leaves_the_checkpoint_before(train, undisturbed, tmp_path, logged, monkeypatch, fault):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def no_room(self, args, state, control, **kwargs):
@@ -99,7 +97,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(train, tmp_path, logged, monke
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["checkpoint-2"]
     assert find_damage(tmp_path / "run" / "checkpoints" / "checkpoint-2") is None
     train(tmp_path / "run", resume=True)
-    assert logged(tmp_path / "run") == logged(tmp_path / "whole")
+    assert logged(tmp_path / "run") == undisturbed
 
 
 def test_no_room_for_the_model_loses_nothing(tmp_path, monkeypatch, capsys):

@@ -130,7 +130,7 @@ class ProgressBar(TrainerCallback):
             self.bar.update(state.global_step - self.bar.n)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs=None, **kwargs: Any):
-        if self.bar is None or not logs or "loss" not in logs:
+        if self.bar is None or not logs or self.tokens not in logs:  # a step without rollouts of its own counts none
             return
         rate = (logs[self.tokens] - self.before) / max(1e-9, time.monotonic() - self.started_s)
         self.bar.set_postfix({**self.describe(logs), "tok/s": f"{rate:.0f}"}, refresh=False)
