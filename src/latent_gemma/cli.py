@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "data arithmetic": ("data", "Arithmetic", "run_generate"),
     "data chains": ("data", "Chains", "run_generate"),
     "tasks": ("tasks", "Tasks", "run_tasks"),
+    "harness": ("harness", "Harness", "run_harness"),
     "estimate": ("estimate", "Estimate", "run_estimate"),
 }
 SUMMARIES = {
@@ -44,6 +45,7 @@ SUMMARIES = {
     "data arithmetic": "write synthetic arithmetic",
     "data chains": "write chains of modular arithmetic",
     "tasks": "list the evaluation tasks: licence, size, fields, what leaks into what",
+    "harness": "models on the tasks of lm-evaluation-harness",
     "estimate": "memory and time of a training run",
 }
 
@@ -108,6 +110,8 @@ def parse(config_class: type, args: Sequence[str], verb: str) -> Any:
     import tyro
 
     stream = io.StringIO()
+    if getattr(config_class, "passes_on", False) and args[:1] != ["--help"]:
+        args = ["--", *args]  # options of another program
     try:
         with contextlib.redirect_stderr(stream):
             return tyro.cli(
