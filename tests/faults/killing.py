@@ -2,10 +2,10 @@
 
     python killing.py SCENARIOS
 
-SCENARIOS is a JSON file: name -> {"arguments", "kills", "signals", "seed"}. In the folder NAME beside it, `whole` is
-the run in peace and `cut` the other one, each `latent-gemma ARGUMENTS --out`. Where a process dies is drawn: first
-among steps, rollouts, evaluations and saves, then which of them. Every process is a fork of this one, which spares it
-the imports. How the processes ended is written to `ends.json` there.
+SCENARIOS is a JSON file: name -> {"arguments", "strikes", "seed"}. In the folder NAME beside it, `whole` is the run in
+peace and `cut` the other one, each `latent-gemma ARGUMENTS --out`. A strike is a kind of event (step, rollout,
+evaluation, save, or null to have it drawn) and a signal; which of the events it hits is drawn. Every process is a fork
+of this one, which spares it the imports. How the processes ended is written to `ends.json` there.
 """
 
 import functools
@@ -88,20 +88,19 @@ def run(arguments: list[str], log: Path, strike: tuple[str, int, int] | None = N
     return os.waitstatus_to_exitcode(status), told.read_text().split()
 
 
-def drive(folder: Path, arguments: list[str], kills: int, signals: list[int], seed: int) -> list[Any]:
+def drive(folder: Path, arguments: list[str], strikes: list[tuple[str | None, int]], seed: int) -> list[Any]:
     """One scenario; returns exit status and cause of each process."""
     folder.mkdir()
     rng = random.Random(seed)
     code, events = run([*arguments, "--out", str(folder / "whole")], folder / "whole.log")
     ends: list[Any] = [[code, "end"]]
     command = [*arguments, "--out", str(folder / "cut")]
-    for _ in range(kills):
-        kind = rng.choice(sorted(set(events)))
+    for chosen, number in strikes:
+        kind = chosen or rng.choice(sorted(set(events)))
         # so early in its session that all sessions together do not finish the run
-        strike = (kind, rng.randint(1, max(1, events.count(kind) // kills)), rng.choice(signals))
-        code, met = run(command, folder / "cut.log", strike)
-        struck = met.count(kind) >= strike[1]
-        ends.append([code, f"{signal.Signals(strike[2]).name} in {kind}" if struck else "end"])
+        at = rng.randint(1, max(1, events.count(kind) // len(strikes)))
+        code, met = run(command, folder / "cut.log", (kind, at, number))
+        ends.append([code, f"{signal.Signals(number).name} in {kind}" if met.count(kind) >= at else "end"])
     ends.append([run(command, folder / "cut.log")[0], "end"])
     return ends
 
