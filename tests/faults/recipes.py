@@ -29,8 +29,16 @@ RECIPES = {
     # several runs, each measured
     "study": ["grpo", "--mode", "words", "--beta", "0,0.1", "--eval-items", "4", *GROUPS, "--steps", "3"],
 }  # fmt: skip
-#: What a clock says.
-TIMES = {"seconds", "step_time", "train_runtime", "train_samples_per_second", "train_steps_per_second", "time"}
+#: What a clock says, and that Trainer was told to stop behind this step.
+TIMES = {
+    "TrainerControl",
+    "seconds",
+    "step_time",
+    "train_runtime",
+    "train_samples_per_second",
+    "train_steps_per_second",
+    "time",
+}
 
 
 def without_times(value):
@@ -41,13 +49,21 @@ def without_times(value):
     return value
 
 
+def _step(path):
+    return int(path.name.split("-")[1]) if path.name.startswith("checkpoint-") else -1
+
+
 def content(run):
-    """The files of a run: what is JSON without times, what is tensors bit for bit."""
+    """The files of a run: what is JSON without times, what is tensors bit for bit; of checkpoints the newest."""
     found = {}
+    # a run that is stopped saves where it is stopped, so which older one there still is differs
+    newest = {max(place.iterdir(), key=_step) for place in run.rglob("checkpoints")}
     for path in sorted(run.rglob("*")):
         name = path.relative_to(run).as_posix()
         # the manifest holds the hash of files that hold times; a report says how long it took
         if path.is_dir() or path.name in ("manifest.json", ".lock") or path.suffix in (".png", ".html", ".md"):
+            continue
+        if path.parent.name.startswith("checkpoint-") and path.parent not in newest:
             continue
         if path.suffix == ".safetensors":
             found[name] = path.read_bytes()

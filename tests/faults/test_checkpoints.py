@@ -71,7 +71,7 @@ def test_a_damaged_checkpoint_is_refused_and_auto_takes_the_last_good_one(train,
         train(tmp_path / "run", resume=True)
 
 
-@pytest.mark.parametrize("fault", ["no space", "file size"])
+@pytest.mark.parametrize("fault", ["no space", "file size", "torch's writer"])
 def test_a_full_disk_leaves_the_checkpoint_before(train, undisturbed, tmp_path, logged, monkeypatch, fault):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -80,8 +80,11 @@ def test_a_full_disk_leaves_the_checkpoint_before(train, undisturbed, tmp_path, 
             return
         if fault == "file size":
             resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))
-        else:
+        elif fault == "no space":
             monkeypatch.setattr(states, "save_file", full)
+        else:
+            save = torch.save
+            monkeypatch.setattr(torch, "save", lambda value, path: save(value, "/dev/full"))
 
     def full(tensors, path):
         raise OSError(errno.ENOSPC, "No space left on device")

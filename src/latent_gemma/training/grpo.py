@@ -1,29 +1,24 @@
 """GRPO on TRL's trainer, set to the published algorithm, for models that reason in words and for latent ones."""
 
-import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from accelerate import PartialState
 from datasets import Dataset
-from torch import Tensor
 from transformers import set_seed
-from trl import GRPOConfig, GRPOTrainer
-from trl.models import prepare_fsdp
-from trl.trainer.utils import RepeatSampler, add_fused_lm_head, disable_dropout_in_model
+from trl import GRPOConfig
 
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.model.prompt import Frame, Mode
 from latent_gemma.training.callbacks import MetricsFile, ProgressBar
-from latent_gemma.training.guarding import FiniteSteps
 from latent_gemma.training.lora import lora_config
 from latent_gemma.training.rewarding import RewardBook
+from latent_gemma.training.rollouts import FramedGrpoTrainer
 from latent_gemma.training.running import FitResult, checkpoint_to_resume, run_trainer, trainer_arguments
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 from latent_gemma.training.stopping import CleanStop
@@ -62,92 +57,6 @@ class GrpoSettings:
             raise ConfigError(f"--temperature {self.temperature:g}", "give a positive one: rollouts have to differ")
         if self.iterations < 1 or self.max_new_tokens < 1:
             raise ConfigError("--iterations and --max-new-tokens below 1", "give 1 or more")
-
-
-class EpochSampler(RepeatSampler):
-    """TRL's sampler, which draws one order after the other, told which: a run that goes on begins in a later epoch."""
-
-    epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Name the pass over the data that comes next, from 0."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        if self.shuffle:
-            self.generator.manual_seed(self.seed or 0)
-            for _ in range(self.epoch):
-                torch.randperm(self.num_samples, generator=self.generator)
-        return super().__iter__()
-
-
-class FramedGrpoTrainer(FiniteSteps, GRPOTrainer):
-    """TRL's trainer with our prompts: a question becomes ids through the model's frame, thoughts and all.
-
-    Args:
-        frame: the model's frame.
-        mode: "words", or "latent" for prompts that end in `bot, thought x K, eot`.
-        num_thoughts: K.
-        model: the model; without `peft_config` a copy of it is the reference of the KL term.
-        args: TRL's configuration.
-        **kwargs: as TRL's trainer and `FiniteSteps`.
-    """
-
-    def __init__(
-        self, frame: Frame, mode: Mode, num_thoughts: int, model: Any, args: GRPOConfig, **kwargs: Any
-    ) -> None:
-        self.frame, self.mode, self.num_thoughts = frame, mode, num_thoughts
-        # TRL loads its reference from disk and by the classes transformers ships, ours not among them: build it here.
-        copies = args.beta > 0.0 and kwargs.get("peft_config") is None
-        reference = copy.deepcopy(model).requires_grad_(False) if copies else None
-        beta = args.beta
-        if copies:
-            args.beta = 0.0
-        super().__init__(model=model, args=args, **kwargs)
-        if reference is not None:
-            disable_dropout_in_model(reference)
-            add_fused_lm_head(reference, temperature=self.temperature)
-            self.beta = args.beta = beta
-            self.ref_model: Any = (
-                prepare_fsdp(reference, self.accelerator)
-                if self.is_fsdp_enabled
-                else self.accelerator.prepare_model(reference, evaluation_mode=True)
-            )
-
-    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
-        return [self.frame.prompt(prompt, self.mode, self.num_thoughts) for prompt in prompts], None, {}
-
-    def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
-        theirs: Any = super()._get_train_sampler(dataset)
-        return EpochSampler(
-            theirs.data_source, theirs.mini_repeat_count, theirs.batch_size, theirs.repeat_count, theirs.shuffle,
-            theirs.seed,
-        )  # fmt: skip
-
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
-        """TRL's loss of a batch of completions."""
-        self.note_batch(inputs)
-        return super().compute_loss(model, inputs, *args, **kwargs)
-
-    def progress(self) -> dict[str, Any]:
-        arguments: Any = self.args
-        midway = self._step % (arguments.steps_per_generation * self.num_iterations) != 0
-        return super().progress() | {
-            "step": self._step,
-            "metrics": {name: list(values) for name, values in self._metrics["train"].items()},
-            # rollouts that further steps will learn from
-            "rollouts": self._buffered_inputs if midway else None,
-        }
-
-    def restore(self, progress: dict[str, Any]) -> None:
-        super().restore(progress)
-        self._step = progress["step"]
-        self._metrics["train"].update(progress["metrics"])
-        if progress["rollouts"] is not None:
-            self._buffered_inputs: Any = [self._on_device(part) for part in progress["rollouts"]]
-
-    def _on_device(self, part: dict[str, Any]) -> dict[str, Any]:
-        return {key: value.to(self.args.device) if isinstance(value, Tensor) else value for key, value in part.items()}
 
 
 def grpo_arguments(settings: TrainSettings, grpo: GrpoSettings, beta: float, run: Path) -> GRPOConfig:

@@ -104,7 +104,10 @@ class WholeCheckpoints(Trainer):
                 self._name_best(partial, home, partial / name)
                 write_manifest(partial / name)
                 publish_folder(partial / name, home / name)
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, RuntimeError) as error:
+            # the last is what torch's writer raises, and many other things do
+            if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+                raise
             raise self._unsaved(home, error) from error
         finally:
             self._partial = None
