@@ -8,7 +8,7 @@ from math import isfinite
 from pathlib import Path
 
 from latent_gemma.evaluation.results import EvalReport, Grid, ThoughtStep, ThoughtTrace
-from latent_gemma.inspection.files import write_atomically
+from latent_gemma.files import write_atomically
 from latent_gemma.inspection.numbers import percent
 from latent_gemma.inspection.plots import figures as draw_figures
 from latent_gemma.inspection.plots import render
