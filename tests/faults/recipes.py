@@ -74,7 +74,10 @@ def content(run):
         if path.name == "run.json":
             found[name] = {key: found[name][key] for key in ("recipe", "steps", "seed", "metrics", "parent_sha256")}
         if path.name == "report.json":
-            found[name] = [{k: v for k, v in row.items() if k != "seconds_per_answer"} for row in found[name]["rows"]]
+            found[name] = [
+                {k: v for k, v in row.items() if k not in ("seconds_per_answer", "peak_mem_gib")}
+                for row in found[name]["rows"]
+            ]
     return found
 
 
