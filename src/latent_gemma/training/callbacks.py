@@ -36,6 +36,7 @@ class CurriculumCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
         assert self.trainer is not None
+        self.trainer.gather_losses()
         self.trainer.note_loss()
 
 
