@@ -77,7 +77,7 @@ class ThoughtStep:
 
 @dataclass(frozen=True)
 class ThoughtTrace:
-    """One item with its answer and the thoughts that led to it."""
+    """One item with its answer and the thoughts, or the written reasoning, that led to it."""
 
     label: str
     question: str
@@ -85,6 +85,22 @@ class ThoughtTrace:
     answer: str
     correct: bool
     steps: tuple[ThoughtStep, ...]
+    reasoning: str = ""
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Questions that some methods answer rightly and others do not.
+
+    Args:
+        items: a few of them, one trace a method each.
+        count: how many there are.
+        total: questions asked.
+    """
+
+    items: tuple[tuple[ThoughtTrace, ...], ...]
+    count: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -148,6 +164,9 @@ class EvalReport:
         curves: training curves, name -> list of {"step": int, "value": float}; may be empty.
         tables: further tables, such as maj@k.
         charts: further line charts.
+        choice: which of several methods to pick, in two or three words; the first thing on the page.
+        reason: why, in a sentence or two.
+        differences: where several methods differ.
     """
 
     title: str
@@ -158,6 +177,9 @@ class EvalReport:
     curves: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     tables: tuple[Grid, ...] = ()
     charts: tuple[Chart, ...] = ()
+    choice: str = ""
+    reason: str = ""
+    differences: Differences | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-ready data; every row also carries its `accuracy`."""
