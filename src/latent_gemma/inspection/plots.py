@@ -250,7 +250,9 @@ def plot_chart(chart: Chart) -> Figure:
             axes.set_xlim(0, 1.05 * values[-1] or 1)
         else:
             _name_lines(axes, ends)
-        axes.xaxis.set_major_locator(FixedLocator(values) if few and not scatter else MaxNLocator(8, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_locator(
+            FixedLocator(values) if few and not scatter else MaxNLocator(8, steps=[1, 2, 5, 10])
+        )
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_xlabel(chart.x_label, labelpad=8)
     return figure
