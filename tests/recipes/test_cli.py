@@ -239,6 +239,7 @@ def bad(tmp_path):
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "broken.jsonl").write_text('{"question": "1", "answer": "1"}\n{"question": "2", "answer": null}\n')
     (tmp_path / "two.jsonl").write_text('{"question": "1", "answer": "1"}\n{"question": "2", "answer": "2"}\n')
+    (tmp_path / "long.jsonl").write_text('{"question": "' + "1" * 3000 + '", "answer": "1"}')
     (tmp_path / "nomodel").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "note.txt").write_text("mine")
@@ -302,6 +303,14 @@ BAD_INPUT = [
     (["ask", "MODEL", "1+1=", "--k=-2"], "--k -2"),
     (["ask", "MODEL", "1+1=", "--p", "2"], "--p 2.0"),
     (["ask", "MODEL", " "], "question is empty"),
+    (["ask", "MODEL", "cat", "--translate", "ja", "--answer-language", "en"], "--translate"),
+    (["ask", "MODEL", "cat", "--translate", "tlh"], "--translate"),
+    (["eval", "MODEL", *CHAINS, "--votes=-1"], "--votes -1"),
+    (["eval", "MODEL", *CHAINS, "--votes", "2", "--temperatures=-1"], "temperatures"),
+    (["eval", "MODEL", *CHAINS, "--batch-size", "0"], "--batch-size 0"),
+    (["eval", "MODEL", "--tasks", "chains,chains", "--limit", "2"], "names chains twice"),
+    (["eval", "MODEL", "TMP/nowhere", *CHAINS], "there is no model at"),
+    (["eval", "MODEL", "--data", "TMP/long.jsonl"], "question 1: 3006 tokens"),
     (["ask", "MODEL", "1" * 3000], "tokens"),
     (["ask", "TMP/nowhere", "1+1="], "there is no model at"),
     (["estimate", "--model", "google/gemma-2-2b", "--k=-1"], "--k -1"),

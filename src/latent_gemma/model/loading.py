@@ -64,6 +64,27 @@ def resolve_model(name: str) -> tuple[str, str | None]:
     return name, None
 
 
+def read_config(name: str) -> Any:
+    """The configuration of a model, without loading it.
+
+    Args:
+        name: see `load_model`.
+
+    Returns:
+        What lies there; None of a GGUF file, of "tiny", and where `load_model` will say what is wrong.
+
+    Raises:
+        ModelError: if it is a path and no model lies there.
+    """
+    if name == TINY and not Path(name).exists():
+        return None
+    where, gguf = resolve_model(name)
+    try:
+        return None if gguf else AutoConfig.from_pretrained(where)
+    except (OSError, ValueError):
+        return None
+
+
 def _hub_problem(name: str, error: Exception) -> ModelError:
     text = str(error)
     if "gated" in text.lower() or "401" in text or "403" in text:

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
-from latent_gemma.evaluation.engine import EvalSettings, Evaluator
+from latent_gemma.evaluation.engine import Evaluator
+from latent_gemma.evaluation.planning import EvalSettings
 from latent_gemma.evaluation.results import EvalReport, EvalRow
 from latent_gemma.inspection.lens import trace_examples
 from latent_gemma.inspection.tables import results_table

@@ -17,7 +17,8 @@ from rich.console import Console
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
 from latent_gemma.evaluation.results import EvalReport, EvalRow
-from latent_gemma.evaluation.voting import VoteMeasured, Voter
+from latent_gemma.evaluation.votes import VoteMeasured
+from latent_gemma.evaluation.voting import Voter
 from latent_gemma.inspection.numbers import percent, with_interval
 from latent_gemma.inspection.tables import further_tables, results_table
 from latent_gemma.inspection.votes import votes_charts, votes_grids

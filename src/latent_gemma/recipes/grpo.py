@@ -13,8 +13,9 @@ from latent_gemma.config import parse_numbers
 from latent_gemma.data.example import Example
 from latent_gemma.data.load import load_examples
 from latent_gemma.errors import ConfigError
-from latent_gemma.evaluation.engine import EvalSettings, Evaluator
+from latent_gemma.evaluation.engine import Evaluator
 from latent_gemma.evaluation.intervals import intervals_apart
+from latent_gemma.evaluation.planning import EvalSettings
 from latent_gemma.evaluation.results import Chart, EvalReport, EvalRow, Point
 from latent_gemma.inspection.numbers import with_interval
 from latent_gemma.inspection.tables import results_table
