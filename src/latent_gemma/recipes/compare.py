@@ -11,6 +11,7 @@ from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, LatentGemmaError, RunError
 from latent_gemma.evaluation.items import FILE, Item, read_items
 from latent_gemma.evaluation.results import Differences, EvalReport, EvalRow, ThoughtTrace
+from latent_gemma.evaluation.votes import VOTED
 from latent_gemma.inspection.comparison import choose, cost_charts, differing, paired_grid, spread, trace_item
 from latent_gemma.inspection.lens import trace_examples
 from latent_gemma.inspection.select import main_rows
@@ -62,10 +63,11 @@ def run_compare(config: Compare) -> Path:
         for label, main in main_rows(own).items():
             setting = (label, main.k, main.p, main.control)
             answers[names[label]] = [item for item in items if (item.label, item.k, item.p, item.control) == setting]
-        labels = main_rows(own)
-        for number, label in enumerate(labels, start=1):
-            if labels[label].k and f"model {len(labels)}" in said:  # one model a label
-                models[names[label]] = (said[f"model {number}"], said[f"sha256 {number}"])
+        labels = [label for label in main_rows(own) if not label.endswith(VOTED)]
+        if f"model {len(labels)}" in said:  # one model a label, in the same order
+            for number, label in enumerate(labels, start=1):
+                if main_rows(own)[label].k:
+                    models[names[label]] = (said[f"model {number}"], said[f"sha256 {number}"])
         context |= {f"{run.name}: {key}": value for key, value in said.items() if key in ("data", "seed", "machine")}
     _check_same_questions(answers)
     mains = main_rows(rows)
