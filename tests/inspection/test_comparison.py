@@ -12,8 +12,12 @@ from latent_gemma.inspection.tables import differences_grid, to_markdown
 
 
 def item(label, number, correct, **changes):
-    made = Item(label, 0, None, "none", f"q{number}", (str(number),), str(number) if correct else "x", "", correct,
-                correct, 1, True)  # fmt: skip
+    made = Item(
+        label=label, k=0, p=None, control="none", index=number, question=f"q{number}", language="en", wanted="en",
+        expected=(str(number),), answer=str(number) if correct else "x", reasoning="", extracted=None, marked=False,
+        correct=correct, strict=correct, complete=None, tokens=1, latent_steps=0, finished=True, seconds=0.1,
+        peak_mem_gib=None,
+    )  # fmt: skip
     return replace(made, **changes)
 
 

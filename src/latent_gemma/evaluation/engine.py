@@ -17,6 +17,7 @@ from latent_gemma.evaluation.planning import EvalSettings, Point, plan
 from latent_gemma.evaluation.results import EvalRow
 from latent_gemma.evaluation.votes import VoteMeasured, measure_vote
 from latent_gemma.evaluation.voting import Voter
+from latent_gemma.model.packing import Packing
 from latent_gemma.model.prompt import Frame, Mode
 from latent_gemma.text.answers import grade
 from latent_gemma.text.language import ask_in, wanted_language
@@ -59,7 +60,7 @@ class Evaluator:
         self.model, self.examples, self.settings, self.label = model.eval(), list(examples), settings, label
         self.frame = Frame(tokenizer, model.config.latent)
         self.k, self.p = model.config.latent.num_thoughts, model.config.latent.p
-        self.log, self.progress = log, progress
+        self.log, self.progress, self.packing = log, progress, Packing(model)
 
     def setting(self, point: Point) -> Setting:
         """The setting of a point, as its items and its row name it."""
@@ -117,7 +118,8 @@ class Evaluator:
         tokens: int,
     ) -> Batch:
         questions = [ask_in(example.question, self.settings.answer_language) for example in batch]
-        return answer_batch(self.model, self.frame, questions, mode, k, p, forced, tokens)
+        with self.packing.active():
+            return answer_batch(self.model, self.frame, questions, mode, k, p, forced, tokens)
 
     def _wanted(self, example: Example) -> str:
         return wanted_language(example.question, example.language, self.settings.answer_language)
@@ -136,7 +138,7 @@ class Evaluator:
         settings = self.settings
         voter = Voter(
             self.model, self.frame.tokenizer, settings.temperatures, settings.votes, mode, k, settings.noise,
-            settings.max_new_tokens, settings.seed, p,
+            settings.max_new_tokens, settings.seed, p, self.packing,
         )  # fmt: skip
         size = max(1, settings.batch_size // settings.votes)
         label = self.setting(Point(k, p, votes=settings.votes)).label

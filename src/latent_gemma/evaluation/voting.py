@@ -57,6 +57,7 @@ class Voter:
         max_new_tokens: bound on generated tokens of a trace.
         seed: of the sampling.
         p: share of the token embedding in latent mode; None as configured.
+        packing: the model's packed weights, to share them; None packs its own.
 
     Raises:
         ConfigError: for no trace, or a negative temperature.
@@ -74,6 +75,7 @@ class Voter:
         max_new_tokens: int = 256,
         seed: int = 0,
         p: float | None = None,
+        packing: Packing | None = None,
     ) -> None:
         check_temperatures(temperatures)
         if traces is not None and traces < 1:
@@ -85,7 +87,7 @@ class Voter:
         own = latent.num_thoughts if num_thoughts is None else num_thoughts
         self.num_thoughts = own if self.mode == "latent" else 0
         self.noise_std, self.max_new_tokens, self.seed, self.p = noise_std, max_new_tokens, seed, p
-        self.packing = Packing(model)
+        self.packing = Packing(model) if packing is None else packing
 
     def __call__(self, question: str) -> VotedAnswer:
         """Answer one question."""

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from latent_gemma.evaluation.results import EvalReport, Grid
-from latent_gemma.inspection.files import write_atomically
+from latent_gemma.files import write_atomically
 from latent_gemma.inspection.html_lens import differences, lens
 from latent_gemma.inspection.plots import figures as draw_figures
 from latent_gemma.inspection.plots import render

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, PercentFormatter
 
 from latent_gemma.evaluation.results import Chart, EvalReport, EvalRow
-from latent_gemma.inspection.files import write_atomically
+from latent_gemma.files import write_atomically
 from latent_gemma.inspection.numbers import percent
 from latent_gemma.inspection.select import (
     CONTROL_NAMES,

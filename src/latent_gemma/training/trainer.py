@@ -7,14 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import Trainer
+from tqdm import tqdm
 
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame
 from latent_gemma.model.thinking import ThoughtRecord
 from latent_gemma.training.batches import Encoded, build_row, pad_rows
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Curriculum, Stage
+from latent_gemma.training.guarding import FiniteSteps
 from latent_gemma.training.losses import latent_loss
+
+#: A loss this many times the smoothed one is a spike.
+SPIKE = 2.0
 
 
 class Rows(Dataset):
@@ -35,7 +39,7 @@ def collate_rows(items: Sequence[dict[str, int]]) -> dict[str, Tensor]:
     return {"row": torch.tensor([item["row"] for item in items])}
 
 
-class CurriculumTrainer(Trainer):
+class CurriculumTrainer(FiniteSteps):
     """Trains a latent Gemma along a curriculum.
 
     Args:
@@ -43,7 +47,7 @@ class CurriculumTrainer(Trainer):
         encoded: the training examples.
         frame: the model's frame.
         curriculum: what is latent, and when.
-        **kwargs: as `Trainer`.
+        **kwargs: as `FiniteSteps`.
     """
 
     def __init__(self, model: Any, encoded: Sequence[Encoded], frame: Frame, curriculum: Curriculum, **kwargs: Any):
@@ -59,6 +63,7 @@ class CurriculumTrainer(Trainer):
         self.last_losses: dict[str, Tensor] = {}
         self.tokens_seen = 0
         self.thoughts = 0
+        self.holds_p = False
 
     @property
     def latent_model(self) -> LatentReasoningGemmaForCausalLM:
@@ -97,6 +102,19 @@ class CurriculumTrainer(Trainer):
         ):
             getattr(self.optimizer, "optimizer", self.optimizer).state.clear()
 
+    def progress(self) -> dict[str, Any]:
+        return super().progress() | {
+            "gate_position": self.gate_position,
+            "smoothed_loss": self.smoothed_loss,
+            "tokens": self.tokens_seen,
+            "thoughts": self.thoughts,
+        }
+
+    def restore(self, progress: dict[str, Any]) -> None:
+        super().restore(progress)
+        self.gate_position, self.smoothed_loss = progress["gate_position"], progress["smoothed_loss"]
+        self.tokens_seen, self.thoughts = progress["tokens"], progress["thoughts"]
+
     def lay_out(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """The tensors of a batch of examples under the current stage."""
         # Drawn from the step's number, not from a running generator: the same after a resume.
@@ -107,6 +125,7 @@ class CurriculumTrainer(Trainer):
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
         """Loss of a batch of row indices; see `latent_loss`."""
         batch = self.lay_out(inputs["row"].tolist())
+        self.note_batch(batch)
         self.tokens_seen += int(batch["attention_mask"].sum())
         self.thoughts = int((batch["input_ids"] == self.frame.latent.thought_id).sum(-1).max())
         batch = {key: value.to(self.args.device, non_blocking=True) for key, value in batch.items()}
@@ -117,14 +136,32 @@ class CurriculumTrainer(Trainer):
         return losses.total
 
     def note_loss(self) -> None:
-        """Follow the smoothed answer loss and move the gate; called once per optimiser step."""
-        if not isinstance(self.curriculum, AnnealCurriculum) or self.curriculum.p_shape != "gated":
+        """Follow the smoothed answer loss and move the gate; called once per optimiser step.
+
+        A loss of more than `SPIKE` times the smoothed one stands for itself: p is held at once.
+        """
+        if not isinstance(self.curriculum, AnnealCurriculum) or self.curriculum.p_shape != "gated" or self.skips:
             return
-        loss = float(self.last_losses["answer_loss"])
-        self.smoothed_loss = loss if self.smoothed_loss is None else 0.95 * self.smoothed_loss + 0.05 * loss
+        # every process has its own batch, and p is one
+        loss = float(self.accelerator.reduce(self.last_losses["answer_loss"], reduction="mean"))
+        smoothed = loss if self.smoothed_loss is None else 0.95 * self.smoothed_loss + 0.05 * loss
+        spike = self.smoothed_loss is not None and loss > SPIKE * self.smoothed_loss
+        before, self.smoothed_loss = self.gate_position, smoothed
         self.gate_position = self.curriculum.advance(
-            self.gate_position, self.smoothed_loss, 1.0 / max(1, self.state.max_steps)
+            before, loss if spike else smoothed, 1.0 / max(1, self.state.max_steps)
         )
+        self._say_held(self.gate_position == before < 1.0, loss if spike else smoothed)
+
+    def _say_held(self, held: bool, loss: float) -> None:
+        if held != self.holds_p and self.is_world_process_zero():
+            gate = self.curriculum.gate_loss  # type: ignore[union-attr]
+            said = f"stays at {self.stage.p:.3f}: the loss, {loss:.3g}, is over" if held else "falls: the loss is under"
+            tqdm.write(f"step {self.state.global_step}: p {said} the gate of {gate:g}")
+        self.holds_p = held
+
+    def remedy(self) -> str:
+        slower = isinstance(self.curriculum, AnnealCurriculum) and self.curriculum.p_until > 0.0
+        return super().remedy() + (", or let p fall more slowly with a higher --p-until" if slower else "")
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add what the curriculum did to Trainer's log entry."""
