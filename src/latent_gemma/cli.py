@@ -28,6 +28,9 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "data chains": ("data", "Chains", "run_generate"),
     "tasks": ("tasks", "Tasks", "run_tasks"),
     "estimate": ("estimate", "Estimate", "run_estimate"),
+    "results prosqa": ("results_prosqa", "Prosqa", "run_prosqa"),
+    "results bilingual": ("results_bilingual", "Bilingual", "run_bilingual"),
+    "results synthetic": ("results_synthetic", "Synthetic", "run_synthetic"),
 }
 SUMMARIES = {
     "demo": "train a tiny Gemma 2 to reason in latent space, and prove it (under 5 minutes on 2 cores)",
@@ -45,6 +48,9 @@ SUMMARIES = {
     "data chains": "write chains of modular arithmetic",
     "tasks": "list the evaluation tasks: licence, size, fields, what leaks into what",
     "estimate": "memory and time of a training run",
+    "results prosqa": "ProsQA with COCONUT, words and no reasoning, as kept in results/",
+    "results bilingual": "translation and quiz in English and Japanese by four metrics, as kept in results/",
+    "results synthetic": "tiny models on generated chains, arithmetic and multiplication, as kept in results/",
 }
 
 
