@@ -50,6 +50,7 @@ METHODS = (
     Method("COCONUT", "words", CoconutCurriculum(first_stage=1, max_latent_stage=LENGTH, uniform_prob=0.1), 360),
     Method("annealed", "words", AnnealCurriculum(grow_until=0.35, p_until=0.7, anchor_until=0.85), 270),
 )
+SIZES = {"hidden_size": 128, "num_layers": 3, "intermediate_size": 256}
 SETTINGS = TrainSettings(batch_size=64, lr=2e-3, warmup=0.05, log_every=10)
 
 
@@ -76,7 +77,7 @@ def chains_study(items: int, seed: int) -> Study:
         tests=draw("test", items),
         tokenizer=build_tokenizer(),
         settings=SETTINGS,
-        sizes={"hidden_size": 128, "num_layers": 3, "intermediate_size": 256},
+        sizes=SIZES,
         num_thoughts=LENGTH,
         max_new_tokens=MAX_ANSWER_TOKENS,
         ks=tuple(range(LENGTH + 3)),

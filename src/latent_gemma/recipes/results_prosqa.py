@@ -24,20 +24,22 @@ GRAPHS = ProsqaConfig(concepts=8, min_hops=2, max_hops=3)
 MAX_ROWS = 24_000  #: rows of a pool; longer runs see them again, as the published recipe does
 SIZES = {"hidden_size": 96, "num_layers": 3, "num_heads": 2, "intermediate_size": 192}
 SETTINGS = TrainSettings(batch_size=32, lr=3e-3, warmup=0.05, log_every=25)
-WARM_UP, WORDS, COCONUT = 1200, 250, 350
+WARM_UP, WORDS, COCONUT = 1400, 300, 400
+LATER_LR = 2e-3
 METHODS = (
     Method("words, small graphs", None, WrittenCurriculum("words"), WARM_UP, "small", measured=False),
-    Method("words", "words, small graphs", WrittenCurriculum("words"), WORDS, "graphs"),
+    Method("words", "words, small graphs", WrittenCurriculum("words"), WORDS, "graphs", LATER_LR),
     Method(
         "COCONUT",
         "words",
         CoconutCurriculum(max_latent_stage=GRAPHS.max_hops, final_stages=1, pad_latent_to_max=True, uniform_prob=0.1),
         COCONUT,
         "graphs",
+        LATER_LR,
     ),
     Method("none, small graphs", None, WrittenCurriculum("none"), WARM_UP, "small", measured=False),
     # As many steps as COCONUT has had in its two stages on these graphs.
-    Method("no reasoning", "none, small graphs", WrittenCurriculum("none"), WORDS + COCONUT, "graphs"),
+    Method("no reasoning", "none, small graphs", WrittenCurriculum("none"), WORDS + COCONUT, "graphs", LATER_LR),
 )
 
 

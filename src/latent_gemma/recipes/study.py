@@ -34,6 +34,7 @@ class Method:
         curriculum: what is latent, and when.
         steps: optimiser steps.
         pool: which of the study's pools of training rows it learns from.
+        lr: its peak learning rate; None takes the study's.
         measured: whether the report shows it; a warm-up for others is not shown.
     """
 
@@ -42,6 +43,7 @@ class Method:
     curriculum: Curriculum
     steps: int
     pool: str = ""
+    lr: float | None = None
     measured: bool = True
 
     @property
@@ -67,10 +69,11 @@ class Study:
         train: pool, number of rows at most -> training rows.
         tests: the questions everything is measured on, none of them in a pool.
         tokenizer: of all models.
-        settings: the optimisation; steps and seed are the methods' and the run's.
+        settings: the optimisation; steps are the methods' own, the seed is the run's.
         sizes: of the models, as `build_tiny` takes them.
         num_thoughts: K of the methods that think.
         max_new_tokens: bound on generated tokens.
+        c_thought: latent steps for each written one.
         ks: numbers of latent steps to try besides.
         ps: shares of the token to try besides.
         further: name -> questions of another kind on which the main setting is measured too.
@@ -88,6 +91,7 @@ class Study:
     sizes: Mapping[str, int]
     num_thoughts: int
     max_new_tokens: int
+    c_thought: int = 1
     ks: tuple[int, ...] = ()
     ps: tuple[float, ...] = ()
     further: Mapping[str, Sequence[Example]] = field(default_factory=dict)
@@ -161,8 +165,10 @@ def run_study(study: Study, models: Path, config: Any, seed: int, scale: float, 
 def _train(study: Study, method: Method, models: Path, config: Any, seed: int, scale: float) -> tuple[Any, FitResult]:
     """Train one method and save it as a stage."""
     settings = replace(study.settings, steps=max(1, round(method.steps * scale)), seed=seed)
+    settings = replace(settings, lr=method.lr or settings.lr)
     latent: dict[str, Any] = {
         "num_thoughts": study.num_thoughts if method.thinks else 0,
+        "c_thought": study.c_thought,
         "step_separator": "",
         "embed_rms": None,
     }
