@@ -9,23 +9,21 @@ every pass writes as many tokens.
 """
 
 import argparse
-import platform
-import statistics
-import time
+import functools
 from collections.abc import Callable
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from timing import ratio, settings
 from transformers import Gemma3TextConfig
 
 from latent_gemma.evaluation.answering import answer_batch
-from latent_gemma.evaluation.voting import TEMPERATURES
+from latent_gemma.evaluation.voting import TEMPERATURES, Voter
 from latent_gemma.model import LatentConfig, LatentReasoningGemmaForCausalLM
 from latent_gemma.model.config import as_latent_config
-from latent_gemma.model.prompt import Frame
+from latent_gemma.model.prompt import Frame, pad_left
 from latent_gemma.model.tiny import build_tokenizer
-from latent_gemma.model.traces import sample_traces
 
 SIZES = {
     "Gemma 3 270M": {"hidden_size": 640, "intermediate_size": 2048, "num_hidden_layers": 18},
@@ -44,23 +42,45 @@ def build(size: str) -> LatentReasoningGemmaForCausalLM:
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Wall-clock seconds of one call."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    began = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
+def stock_call(model: LatentReasoningGemmaForCausalLM, frame: Frame, asked: list[str], temperature: float, answer: int):
+    """One call of transformers' `generate` for one temperature, as voting is done without this package."""
+    ids, mask = (part.to(model.device) for part in pad_left([frame.prompt(q, "words") for q in asked], frame.pad_id))
+    model.generate(
+        ids, attention_mask=mask, max_new_tokens=answer, do_sample=True, temperature=temperature, top_k=0,
+        eos_token_id=frame.end_id, pad_token_id=frame.pad_id,
+    )  # fmt: skip
 
 
-def ratio(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[float, float, float]:
-    """Median seconds of both, run in turn after a warm-up, and the median of the rounds' ratios."""
-    first(), second()
-    pairs = [(timed(first), timed(second)) for _ in range(rounds)]
-    a, b = (statistics.median(side) for side in zip(*pairs, strict=True))
-    return a, b, statistics.median(x / y for x, y in pairs)
+def measure(size: str, table: Table, args: argparse.Namespace) -> None:
+    """Add the rows of one model."""
+    model, tokenizer = build(size), build_tokenizer()
+    frame = Frame(tokenizer, model.config.latent)
+    many = [f"{i:02d}" + "7" * (args.prompt - 4) for i in range(args.questions)]
+    voter = Voter(model, tokenizer, max_new_tokens=args.answer)
+    singles = [Voter(model, tokenizer, [t], max_new_tokens=args.answer) for t in TEMPERATURES]
+    for single in singles:
+        single.packing = voter.packing  # the weights are packed once, whoever calls
+
+    def greedy() -> None:
+        answer_batch(model, frame, many[:1], "words", max_new_tokens=args.answer)
+
+    def own_calls() -> None:
+        for single in singles:
+            single.answer(many)
+
+    def stock_calls() -> None:
+        for temperature in TEMPERATURES:
+            stock_call(model, frame, many, temperature, args.answer)
+
+    cases: list[tuple[list[str], str, str, Callable[[], None]]] = [
+        (many[:1], "one greedy pass", "<= 1.6", greedy),
+        (many, "five calls, one a temperature", "<= 0.6", own_calls),
+        (many, "five calls of transformers' generate", "<= 0.6", stock_calls),
+    ]
+    for asked, against, bar, other in cases:
+        mine, theirs, share = ratio(functools.partial(voter.answer, asked), other, args.rounds)
+        print(f"{size}, {len(asked)} questions against {against}: {share:.2f}", flush=True)
+        table.add_row(size, str(len(asked)), f"{mine:.2f}", against, f"{theirs:.2f}", f"{share:.2f}", bar)
 
 
 def main() -> None:
@@ -73,33 +93,8 @@ def main() -> None:
     args = parser.parse_args()
     table = Table("model", "questions", "one vote, s", "against", "s", "ratio", "bar", box=None)
     for size in [args.size] if args.size else SIZES:
-        model = build(size)
-        frame = Frame(build_tokenizer(), model.config.latent)
-        questions = [f"{i:02d}" + "7" * (args.prompt - 4) for i in range(args.questions)]
-
-        def vote(asked: list[str], temperatures: tuple[float, ...] = TEMPERATURES, m=model, f=frame) -> None:
-            sample_traces(m, f, asked, temperatures, max_new_tokens=args.answer)
-
-        def greedy(m=model, f=frame, q=questions) -> None:
-            answer_batch(m, f, q[:1], "words", max_new_tokens=args.answer)
-
-        def five_calls(q=questions, v=vote) -> None:
-            for temperature in TEMPERATURES:
-                v(q, (temperature,))
-
-        one = ratio(lambda q=questions, v=vote: v(q[:1]), greedy, args.rounds)
-        many = ratio(lambda q=questions, v=vote: v(q), five_calls, max(1, args.rounds // 2))
-        print(f"{size}: one question {one[2]:.2f}, {args.questions} questions {many[2]:.2f}", flush=True)
-        for count, what, bar, (a, b, share) in (
-            (1, "one greedy pass", 1.6, one),
-            (args.questions, "five calls, one a temperature", 0.6, many),
-        ):
-            table.add_row(size, str(count), f"{a:.2f}", what, f"{b:.2f}", f"{share:.2f}", f"<= {bar}")
-    machine = torch.cuda.get_device_name(0) if torch.cuda.is_available() else f"{platform.machine()} CPU"
-    print(
-        f"{machine}, {torch.get_num_threads()} threads, torch {torch.__version__}; prompt {args.prompt}, answer "
-        f"{args.answer} tokens, {args.rounds} rounds, float32"
-    )
+        measure(size, table, args)
+    print(f"{settings()}; prompt {args.prompt}, answer {args.answer} tokens, {args.rounds} rounds")
     Console().print(table)
 
 

@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "data arithmetic": ("data", "Arithmetic", "run_generate"),
     "data chains": ("data", "Chains", "run_generate"),
     "tasks": ("tasks", "Tasks", "run_tasks"),
+    "harness": ("harness", "Harness", "run_harness"),
     "estimate": ("estimate", "Estimate", "run_estimate"),
     "results prosqa": ("results_prosqa", "Prosqa", "run_prosqa"),
     "results bilingual": ("results_bilingual", "Bilingual", "run_bilingual"),
@@ -48,6 +49,7 @@ SUMMARIES = {
     "data arithmetic": "write synthetic arithmetic",
     "data chains": "write chains of modular arithmetic",
     "tasks": "list the evaluation tasks: licence, size, fields, what leaks into what",
+    "harness": "models on the tasks of lm-evaluation-harness",
     "estimate": "memory and time of a training run",
     "results prosqa": "ProsQA with COCONUT, words and no reasoning, as kept in results/",
     "results bilingual": "translation and quiz in English and Japanese by four metrics, as kept in results/",
@@ -116,6 +118,8 @@ def parse(config_class: type, args: Sequence[str], verb: str) -> Any:
     import tyro
 
     stream = io.StringIO()
+    if getattr(config_class, "passes_on", False) and args[:1] != ["--help"]:
+        args = ["--", *args]  # options of another program
     try:
         with contextlib.redirect_stderr(stream):
             return tyro.cli(

@@ -5,6 +5,8 @@ import torch
 
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.answering import answer_batch
+from latent_gemma.model import traces as traces_module
+from latent_gemma.model.decoding import decode
 from latent_gemma.model.prompt import Frame
 from latent_gemma.model.traces import sample_traces
 
@@ -41,20 +43,13 @@ def reference_logprob(model, frame, question, written_ids):
 def test_log_probabilities_are_the_models_own(make_model, tokenizer, monkeypatch):
     model = make_model()
     frame = Frame(tokenizer, model.config.latent)
-    outputs, generate = [], model.generate
-
-    def spy(*args, **kwargs):
-        outputs.append(generate(*args, **kwargs))
-        return outputs[-1]
-
-    monkeypatch.setattr(model, "generate", spy, raising=False)
+    calls = []
+    monkeypatch.setattr(traces_module, "decode", lambda *args: calls.append(decode(*args)) or calls[-1])
     traces = sample_traces(model, frame, QUESTIONS, [0.3, 1.5], max_new_tokens=7, seed=3)
-    assert len(outputs) == 1, "one generation call"
-    width = outputs[0].shape[1] - 7
+    (decoded,) = calls  # one call for all traces
     for index, trace in enumerate(trace for group in traces for trace in group):
-        row = outputs[0][index, width:].tolist()
-        row = row[: row.index(frame.end_id) + 1] if frame.end_id in row else row
-        assert trace.logprob == pytest.approx(reference_logprob(model, frame, QUESTIONS[index // 2], row), abs=1e-4)
+        reference = reference_logprob(model, frame, QUESTIONS[index // 2], decoded.tokens[index])
+        assert trace.logprob == pytest.approx(reference, abs=1e-4)
 
 
 def test_the_prompt_is_read_once_for_all_traces(make_model, tokenizer, monkeypatch):

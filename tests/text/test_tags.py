@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latent_gemma.text.tags import parse_tagged, write_tagged
+from latent_gemma.text.tags import answer_start, open_answer, parse_tagged, write_tagged
 
 PLAIN = st.text(alphabet=st.characters(blacklist_characters="<>", blacklist_categories=("Cs",)), max_size=30)
 PIECES = st.lists(
@@ -53,3 +53,24 @@ def test_complete_means_each_tag_once_and_in_order(pieces):
     tags = [piece for piece in pieces if piece in ("<reasoning>", "</reasoning>", "<answer>", "</answer>")]
     complete = tags == ["<reasoning>", "</reasoning>", "<answer>", "</answer>"]
     assert (parse_tagged(text).shape == "complete") == complete
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<reasoning>1</reasoning><answer>2", "<reasoning>1</reasoning><answer>"),
+        ("<answer>2</answer>", "<answer>"),
+        ("<reasoning>1", "<reasoning>1</reasoning><answer>"),
+        ("so it is", "so it is<answer>"),
+    ],
+)
+def test_an_answer_is_opened_behind_the_reasoning(text, expected):
+    assert open_answer(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "rest"),
+    [("<reasoning>1</reasoning><answer>2", "<answer>2"), ("<reasoning>1", ""), ("<answer>2", "<answer>2"), ("7", "7")],
+)
+def test_the_answer_starts_where_the_reasoning_ends(text, rest):
+    assert text[answer_start(text) :] == rest

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from latent_gemma.errors import DataError
+from latent_gemma.model.decoding import decode
 from latent_gemma.model.prompt import Frame, Mode, Written, pad_left
 from latent_gemma.model.thinking import ThoughtRecord
 
@@ -74,16 +75,9 @@ def answer_batch(
         settings["forced"] = _stack_at_end(forced).to(model.device)
     started = time.perf_counter()
     with model.thinking(**settings):
-        output = model.generate(
-            ids,
-            attention_mask=mask,
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            eos_token_id=frame.end_id,
-            pad_token_id=frame.pad_id,
-        )
+        decoded = decode(model, ids, mask, torch.zeros(len(rows), device=ids.device), frame.end_id, max_new_tokens)
     seconds = time.perf_counter() - started
-    answers = [frame.read(row, mode) for row in output[:, ids.shape[1] :].tolist()]
+    answers = [frame.read(row, mode) for row in decoded.tokens]
     thoughts = _own_thoughts(record, mask, num_thoughts, frame.latent.recurrence)
     return Batch(answers, seconds, thoughts)
 

@@ -10,6 +10,7 @@ from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.intervals import wilson_interval
 from latent_gemma.evaluation.results import EvalRow
+from latent_gemma.model.packing import Packing
 from latent_gemma.model.prompt import Frame, Mode, own_mode
 from latent_gemma.model.traces import Trace, check_temperatures, sample_traces
 from latent_gemma.text.answers import candidate, grade
@@ -84,6 +85,7 @@ class Voter:
         own = latent.num_thoughts if num_thoughts is None else num_thoughts
         self.num_thoughts = own if self.mode == "latent" else 0
         self.noise_std, self.max_new_tokens, self.seed = noise_std, max_new_tokens, seed
+        self.packing = Packing(model)
 
     def __call__(self, question: str) -> VotedAnswer:
         """Answer one question."""
@@ -101,10 +103,11 @@ class Voter:
         Raises:
             DataError: if a question is longer than the model allows.
         """
-        groups = sample_traces(
-            self.model, self.frame, questions, self.temperatures, self.mode, self.num_thoughts, self.noise_std,
-            self.max_new_tokens, self.seed,
-        )  # fmt: skip
+        with self.packing.active():
+            groups = sample_traces(
+                self.model, self.frame, questions, self.temperatures, self.mode, self.num_thoughts, self.noise_std,
+                self.max_new_tokens, self.seed,
+            )  # fmt: skip
         return [VotedAnswer(elect(traces), tuple(traces)) for traces in groups]
 
 

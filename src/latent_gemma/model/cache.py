@@ -1,6 +1,7 @@
 """What a rollout keeps between its calls: a cache that checkpointing can replay, and a note on a stock one."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,24 @@ class CacheState:
     length: int
     last_hidden: Tensor
     key_bias: Tensor | None
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows of the batch, in this order; a row may come more than once."""
+        self.last_hidden = self.last_hidden[rows]
+        self.key_bias = None if self.key_bias is None else self.key_bias[rows]
+
+
+def select_rows(cache: Any, rows: Tensor) -> None:
+    """Keep these rows of a cache, in this order, with what it remembers of a rollout.
+
+    Args:
+        cache: a stock cache.
+        rows: indices into its batch, int64; a row may come more than once.
+    """
+    cache.reorder_cache(rows)
+    state: CacheState | None = getattr(cache, "latent_state", None)
+    if state is not None:
+        state.select(rows)
 
 
 class SegmentCache(Cache):

@@ -28,6 +28,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from latent_gemma.errors import ConfigError
 from latent_gemma.model.adapters import PREFIX, ThoughtLinear
+from latent_gemma.model.cache import select_rows
 from latent_gemma.model.config import (
     LatentConfig,
     LatentGemma2Config,
@@ -240,6 +241,11 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         """As the stock causal-LM forward; positions that hold the thought id take the hidden state before them."""
         return super().forward(*args, project=self.project, **kwargs)
 
+    @property
+    def never_generated(self) -> list[int]:
+        """Ids that no decoding chooses: the thought's, and what the generation configuration suppresses."""
+        return sorted({*(self.generation_config.suppress_tokens or ()), self.config.latent.thought_id})
+
     def generate(self, inputs: Tensor | None = None, *args: Any, num_thoughts: int | None = None, **kwargs: Any) -> Any:
         """As `GenerationMixin.generate`, with an option to let bare prompts think.
 
@@ -262,12 +268,11 @@ class LatentReasoningGemmaForCausalLM(_Stock):
             kwargs["attention_mask"] = mask
         given = kwargs.get("generation_config")
         if "suppress_tokens" not in kwargs:
-            suppressed = sorted({*((given or self.generation_config).suppress_tokens or ()), latent.thought_id})
             if given is None:
-                kwargs["suppress_tokens"] = suppressed
+                kwargs["suppress_tokens"] = self.never_generated
             else:  # transformers takes either a configuration or single settings
                 kwargs["generation_config"] = copy.deepcopy(given)
-                kwargs["generation_config"].suppress_tokens = suppressed
+                kwargs["generation_config"].suppress_tokens = [*(given.suppress_tokens or ()), latent.thought_id]
         return super().generate(inputs, *args, **kwargs)  # type: ignore[misc]
 
     @staticmethod
@@ -277,11 +282,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
 
     def _reorder_cache(self, past_key_values: Cache, beam_idx: torch.LongTensor) -> Cache:
         """Reorder a cache for beam search, with what it remembers of the rollout."""
-        past_key_values.reorder_cache(beam_idx)
-        state = getattr(past_key_values, "latent_state", None)
-        if state is not None:
-            state.last_hidden = state.last_hidden[beam_idx]
-            state.key_bias = None if state.key_bias is None else state.key_bias[beam_idx]
+        select_rows(past_key_values, beam_idx)
         return past_key_values
 
     @contextmanager

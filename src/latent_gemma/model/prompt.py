@@ -99,19 +99,24 @@ class Frame:
         pad = self.tokenizer.pad_token_id
         return self.end_id if pad is None else int(pad)
 
+    def tail_ids(self, mode: Mode, num_thoughts: int = 0) -> list[int]:
+        """Ids between the question and what the model goes on with; `num_thoughts` counts in latent mode only."""
+        latent = self.latent
+        if mode == "latent":
+            return [latent.bot_id, *[latent.thought_id] * num_thoughts, latent.eot_id]
+        return [] if latent.words_format == "tags" else [latent.bot_id]
+
     def latent_prompt(self, question: str, num_thoughts: int) -> list[int]:
         """Prompt that takes K latent steps and then answers; K = 0 answers at once."""
-        latent = self.latent
-        return [*self.question_ids(question), latent.bot_id, *[latent.thought_id] * num_thoughts, latent.eot_id]
+        return self.prompt(question, "latent", num_thoughts)
 
     def words_prompt(self, question: str) -> list[int]:
         """Prompt that goes on with written steps."""
-        ids = self.question_ids(question)
-        return ids if self.latent.words_format == "tags" else [*ids, self.latent.bot_id]
+        return self.prompt(question, "words")
 
     def prompt(self, question: str, mode: Mode, num_thoughts: int = 0) -> list[int]:
         """Prompt of either mode; `num_thoughts` counts in latent mode only."""
-        return self.words_prompt(question) if mode == "words" else self.latent_prompt(question, num_thoughts)
+        return [*self.question_ids(question), *self.tail_ids(mode, num_thoughts)]
 
     def read(self, generated: Sequence[int], mode: Mode) -> Written:
         """Take apart what a model generated.

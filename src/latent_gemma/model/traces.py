@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList
+from transformers import DynamicCache
 
 from latent_gemma.errors import ConfigError, DataError
+from latent_gemma.model.cache import select_rows
+from latent_gemma.model.decoding import decode, positions_of
 from latent_gemma.model.prompt import Frame, Mode, Written, pad_left
 
 
@@ -27,48 +29,6 @@ class Trace:
     temperature: float
 
 
-class _RowTemperature(LogitsProcessor):
-    """Divide each row's scores by its own temperature, and add up the log-probabilities of what was chosen.
-
-    The log-probability of a token is known one call later, when it stands at the end of `input_ids`: so one step of
-    scores is kept, not all of them, which with 256k tokens would be gigabytes.
-    """
-
-    def __init__(self, temperatures: Tensor, end_id: int) -> None:
-        self.greedy = (temperatures == 0.0)[:, None]
-        self.some_greedy = bool(self.greedy.any())
-        self.divisor = torch.where(self.greedy, 1.0, temperatures[:, None])
-        self.end_id = end_id
-        self.total = torch.zeros(len(temperatures), device=temperatures.device)
-        self.alive = torch.ones(len(temperatures), dtype=torch.bool, device=temperatures.device)
-        self.scores: Tensor | None = None
-
-    def note(self, chosen: Tensor) -> None:
-        """Count the tokens chosen from the kept scores; rows that have ended count no more."""
-        if self.scores is not None:
-            picked = self.scores.gather(1, chosen[:, None])[:, 0] - self.scores.logsumexp(-1)
-            self.total += torch.where(self.alive, picked, 0.0)
-            self.alive &= chosen != self.end_id
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        self.note(input_ids[:, -1])
-        self.scores = scores.float()
-        if not self.some_greedy:  # with 256k tokens every pass over the scores counts
-            return self.scores / self.divisor
-        best = self.scores == self.scores.max(-1, keepdim=True).values
-        greedy_scores = torch.where(best, 0.0, float("-inf"))
-        return torch.where(self.greedy, greedy_scores, self.scores / self.divisor)
-
-
-def _repeat(cache: DynamicCache, times: int) -> None:
-    """Give every row of a cache `times` copies side by side, with what the rollout remembers of it."""
-    cache.batch_repeat_interleave(times)
-    state = getattr(cache, "latent_state", None)
-    if state is not None:
-        state.last_hidden = state.last_hidden.repeat_interleave(times, dim=0)
-        state.key_bias = None if state.key_bias is None else state.key_bias.repeat_interleave(times, dim=0)
-
-
 def _read_prompts(model: Any, ids: Tensor, mask: Tensor, columns: int, times: int) -> DynamicCache | None:
     """The cache of the first columns of each prompt, computed once a question; None where there is nothing to read."""
     if columns <= 0:
@@ -78,11 +38,12 @@ def _read_prompts(model: Any, ids: Tensor, mask: Tensor, columns: int, times: in
     model.model(
         input_ids=ids[:, :columns],
         attention_mask=mask[:, :columns],
+        position_ids=positions_of(mask)[:, :columns],
         past_key_values=cache,
         use_cache=True,
         project=model.project,
     )
-    _repeat(cache, times)
+    select_rows(cache, torch.arange(len(ids), device=ids.device).repeat_interleave(times))
     return cache
 
 
@@ -146,29 +107,17 @@ def sample_traces(
     else:
         columns = ids.shape[1] - (num_thoughts + 2 if thinks and noise_std else 1)
     rows = torch.tensor(list(temperatures) * len(questions), dtype=torch.float32, device=model.device)
-    processor = _RowTemperature(rows, frame.end_id)
     wide_ids, wide_mask = ids.repeat_interleave(times, dim=0), mask.repeat_interleave(times, dim=0)
     devices = [model.device.index or 0] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed)  # noise in the thoughts is drawn on the model's device, tokens on the CPU
         cache = _read_prompts(model, ids, mask, columns, times)
         with model.thinking(noise_std=noise_std):
-            output = model.generate(
-                wide_ids,
-                attention_mask=wide_mask,
-                past_key_values=cache,
-                max_new_tokens=min(max_new_tokens, limit - ids.shape[1]),
-                do_sample=True,
-                temperature=1.0,
-                top_k=0,
-                top_p=1.0,
-                logits_processor=LogitsProcessorList([processor]),
-                eos_token_id=frame.end_id,
-                pad_token_id=frame.pad_id,
+            decoded = decode(
+                model, wide_ids, wide_mask, rows, frame.end_id, min(max_new_tokens, limit - ids.shape[1]), cache
             )
-    processor.note(output[:, -1])
-    written = [frame.read(row, mode) for row in output[:, ids.shape[1] :].tolist()]
-    totals = processor.total.tolist()
+    written = [frame.read(row, mode) for row in decoded.tokens]
+    totals = decoded.logprobs.tolist()
     traces = [
         Trace(text, total / max(1, text.tokens), temperature)
         for text, total, temperature in zip(written, totals, list(temperatures) * len(questions), strict=True)

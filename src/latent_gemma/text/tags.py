@@ -72,3 +72,34 @@ def parse_tagged(text: str) -> Tagged:
         elif match[0] == "<answer>" and after is not None and after[0] == "</answer>":
             answer = inside
     return Tagged(shape, reasoning, answer)
+
+
+def answer_start(text: str) -> int:
+    """Where the reasoning of a text ends.
+
+    Args:
+        text: what a model wrote, perhaps not all of it yet.
+
+    Returns:
+        The position behind `</reasoning>`; the end of the text while its reasoning is open; 0 if there is none.
+    """
+    closed = text.find(TAGS[1])
+    if closed >= 0:
+        return closed + len(TAGS[1])
+    return len(text) if TAGS[0] in text and TAGS[2] not in text else 0
+
+
+def open_answer(text: str) -> str:
+    """A text up to the point where its answer begins, with the tags that are missing there.
+
+    Args:
+        text: what a model wrote, its answer included or not.
+
+    Returns:
+        The text, ending in `<answer>`.
+    """
+    if TAGS[1] in text:
+        return text[: answer_start(text)] + TAGS[2]
+    if TAGS[2] in text:
+        return text[: text.index(TAGS[2])] + TAGS[2]
+    return text + (TAGS[1] if TAGS[0] in text else "") + TAGS[2]

@@ -1,0 +1,49 @@
+"""Log-probabilities of given texts after given prompts, in one forward a batch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from latent_gemma.model.prompt import pad_left
+
+
+@torch.no_grad()
+def score_continuations(
+    model: Any, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], pad_id: int
+) -> list[tuple[float, bool]]:
+    """Score what follows each prompt; the thoughts of all prompts stay in the same columns.
+
+        prompt 0   pad pad  q  bot  t  eot |  a   a   a
+        prompt 1    q   q   q  bot  t  eot |  a  pad pad
+
+    Args:
+        model: a latent Gemma in evaluation mode.
+        prompts: ids of each prompt, at least one each.
+        continuations: ids of what follows it, at least one each.
+        pad_id: id of the padding.
+
+    Returns:
+        For each the sum of its tokens' log-probabilities (nats), and whether greedy decoding would write it.
+    """
+    width = max(map(len, continuations))
+    ids, mask = pad_left(prompts, pad_id)
+    targets = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in continuations])
+    real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in continuations])
+    first = ids.shape[1] - 1
+    # the last token of a continuation predicts nothing that is asked for
+    ids = torch.cat([ids, targets[:, :-1]], dim=1).to(model.device)
+    mask = torch.cat([mask, real[:, :-1]], dim=1).to(model.device)
+    targets, real = targets.to(model.device), real.to(model.device).bool()
+    hidden = model.model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+        use_cache=False,
+        project=model.project,
+    ).last_hidden_state
+    scores = model.project(hidden[:, first:]).float().log_softmax(-1)
+    chosen = scores.gather(-1, targets[..., None])[..., 0]
+    scores[..., model.config.latent.thought_id] = float("-inf")  # `generate` never writes it
+    greedy = (scores.argmax(-1) == targets) | ~real
+    return list(zip(chosen.masked_fill(~real, 0.0).sum(-1).tolist(), greedy.all(-1).tolist(), strict=True))
