@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 from latent_gemma.cli import main
 from latent_gemma.data.bilingual import bilingual_rows
@@ -11,7 +12,8 @@ from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.prompt import Frame
 from latent_gemma.recipes.results_bilingual import Bilingual, run_bilingual, vocabulary
 from latent_gemma.recipes.results_prosqa import METHODS, Prosqa, phrase_tokenizer, run_prosqa
-from latent_gemma.recipes.results_synthetic import Synthetic, run_synthetic
+from latent_gemma.recipes.results_synthetic import METHODS as SYNTHETIC_METHODS
+from latent_gemma.recipes.results_synthetic import TASKS, Synthetic, run_synthetic, synthetic_study
 
 
 def names(folder):
@@ -59,15 +61,23 @@ def test_a_table_of_no_study(tmp_path, capsys):
     assert "holds no study" in capsys.readouterr().err
 
 
-def test_synthetic_writes_one_report_a_task(tmp_path):
-    reports = run_synthetic(
-        Synthetic(("multiplication",), out=tmp_path / "results", models=tmp_path / "models", items=4, scale=0.003)
-    )
-    assert [list(main_rows(report.rows)) for report in reports] == [["no reasoning", "words", "COCONUT", "annealed"]]
-    coconut = main_rows(reports[0].rows)["COCONUT"]
-    assert coconut.k == 4
-    assert "report.md" in names(tmp_path / "results" / "multiplication")
+def test_synthetic_writes_one_report_a_task(tmp_path, monkeypatch):
+    alone = replace(SYNTHETIC_METHODS[2], parent=None)
+    monkeypatch.setattr("latent_gemma.recipes.results_synthetic.METHODS", (alone,))
+    config = Synthetic(("multiplication",), out=tmp_path / "out", models=tmp_path / "models", items=4, scale=0.003)
+    assert [main_rows(report.rows)["COCONUT"].k for report in run_synthetic(config)] == [4]
+    assert "multiplication/report.md" in names(tmp_path / "out")
+
+
+def test_synthetic_questions_fit_their_latent_steps(capsys):
+    for task in TASKS:
+        study = synthetic_study(task, 200, seed=0)
+        rows = [*study.tests, *study.train("", 200)]
+        assert max(len(example.steps) for example in rows) * study.c_thought == study.num_thoughts
+        longest = max(len(study.tokenizer("".join([*row.steps, row.answer]))["input_ids"]) for row in rows)
+        assert longest + 3 <= study.max_new_tokens
     assert main(["results", "synthetic", "spelling"]) == 2
+    assert "choose from chains, arithmetic, multiplication" in capsys.readouterr().err
 
 
 def test_bilingual_measures_each_kind_of_row(tmp_path):
