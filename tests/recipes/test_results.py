@@ -20,6 +20,10 @@ def names(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+def accuracies(report):
+    return [(row.label, row.k, row.p, row.control, row.correct) for row in report.rows]
+
+
 def test_a_sentence_of_prosqa_has_two_tokens_and_comes_back_whole():
     tokenizer = phrase_tokenizer()
     frame = Frame(tokenizer, LatentConfig(step_separator=""))
@@ -37,8 +41,9 @@ def test_prosqa_keeps_its_report_apart_from_its_models(tmp_path, capsys):
     published = tmp_path / "published.json"
     published.write_text(json.dumps(rows))
     out, models = tmp_path / "results" / "prosqa", tmp_path / "models"
-    report = run_prosqa(Prosqa(out=out, models=models, published=published, items=4, scale=0.001))
-    assert list(main_rows(report.rows)) == ["words", "COCONUT", "no reasoning"]
+    config = Prosqa(out=out, models=models, published=published, items=4, scale=0.001)
+    report = run_prosqa(config)
+    assert list(main_rows(report.rows)) == ["words", "COCONUT", "annealed", "no reasoning"]
     assert set(control_rows(report.rows, main_rows(report.rows)["COCONUT"])) == {"zero", "noise", "swap", "pause", "k0"}
     assert [grid.title for grid in report.tables] == ["Training", "Questions of another kind"]
     assert len(report.tables[0].rows) == len(METHODS)
@@ -48,6 +53,11 @@ def test_prosqa_keeps_its_report_apart_from_its_models(tmp_path, capsys):
     assert record["recipe"] == "results prosqa"
     assert record["parent"] == str(models / "words")
     assert main(["results", "prosqa", "--out", str(out)]) == 2, "results that are there are not overwritten"
+    weights = models / "coconut" / "model" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    again = replace(config, out=tmp_path / "again", resume=True)
+    assert accuracies(run_prosqa(again)) == accuracies(report)
+    assert weights.stat().st_mtime_ns == before, "what is trained is not trained again"
 
     capsys.readouterr()
     assert main(["results", "table", "--folder", str(tmp_path / "results")]) == 0

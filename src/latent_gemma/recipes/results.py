@@ -38,7 +38,7 @@ def run_results(study: Study, config: Any, console: Console) -> EvalReport:
 
     Args:
         study: which.
-        config: the recipe's configuration, with `out`, `models`, `seed` and `scale`.
+        config: the recipe's configuration, with `out`, `models`, `seed`, `scale` and `resume`.
         console: where it prints.
 
     Returns:
@@ -48,7 +48,7 @@ def run_results(study: Study, config: Any, console: Console) -> EvalReport:
         RunError: if a folder is not empty.
     """
     models = models_folder(config.out, config.models)
-    with run_folder(config.out, resume=False) as out, run_folder(models, resume=False):
+    with run_folder(config.out, resume=False) as out, run_folder(models, config.resume):
         report = run_study(study, models, config, config.seed, config.scale, console)
         show(report, out, console)
     return report

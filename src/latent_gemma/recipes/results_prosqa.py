@@ -1,4 +1,4 @@
-"""`latent-gemma results prosqa`: a small Gemma 2 on generated ProsQA with COCONUT, words and no reasoning."""
+"""`latent-gemma results prosqa`: a small Gemma 2 on generated ProsQA by words, COCONUT, annealed, and no reasoning."""
 
 import itertools
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.model.tiny import build_tokenizer
 from latent_gemma.recipes.results import run_results
 from latent_gemma.recipes.study import Method, Study
-from latent_gemma.training.curriculum import CoconutCurriculum, WrittenCurriculum
+from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, WrittenCurriculum
 from latent_gemma.training.settings import TrainSettings
 
 #: Warm-up: to look a concept up in a list of sentences is learnt several times faster on short lists.
@@ -37,15 +37,24 @@ METHODS = (
         "graphs",
         LATER_LR,
     ),
+    # The anchor keeps each thought decodable as the concept its step ends in, then fades.
+    Method(
+        "annealed",
+        "words",
+        AnnealCurriculum(grow_until=0.35, p_until=0.7, anchor_until=0.85),
+        COCONUT,
+        "graphs",
+        LATER_LR,
+    ),
     Method("none, small graphs", None, WrittenCurriculum("none"), WARM_UP, "small", measured=False),
-    # As many steps as COCONUT has had in its two stages on these graphs.
+    # As many steps as the latent models have had in both their stages on these graphs.
     Method("no reasoning", "none, small graphs", WrittenCurriculum("none"), WORDS + COCONUT, "graphs", LATER_LR),
 )
 
 
 @dataclass(frozen=True)
 class Prosqa:
-    """Train a small Gemma 2 on generated ProsQA: no reasoning, words, COCONUT; controls on held-out graphs.
+    """Train a small Gemma 2 on generated ProsQA: words, COCONUT, annealed, no reasoning; controls on held-out graphs.
 
     Args:
         out: folder of the report.
@@ -54,6 +63,7 @@ class Prosqa:
         items: held-out questions each setting is measured on.
         seed: of the weights, the data and the training.
         scale: multiplies the number of training steps; below 1 the models are not trained to the end.
+        resume: go on in the folder of models: methods that are finished there are not trained again.
     """
 
     out: Path = Path("results/prosqa")
@@ -62,6 +72,7 @@ class Prosqa:
     items: int = 500
     seed: int = 0
     scale: float = 1.0
+    resume: bool = False
 
 
 def phrase_tokenizer() -> Any:
@@ -92,7 +103,7 @@ def prosqa_study(config: Prosqa) -> Study:
     hops = f"{GRAPHS.min_hops} to {GRAPHS.max_hops} hops"
     return Study(
         name="results prosqa",
-        title="ProsQA: a small Gemma 2 with COCONUT, words and no reasoning",
+        title="ProsQA: a small Gemma 2 by every method",
         task=f"generated ProsQA, {GRAPHS.concepts} concepts, {hops} (published: about 20 concepts, 3 to 6 hops)",
         methods=METHODS,
         train=train,

@@ -48,6 +48,7 @@ class Synthetic:
         items: held-out questions each setting is measured on.
         seed: of the weights, the data and the training.
         scale: multiplies the number of training steps; below 1 the models are not trained to the end.
+        resume: go on in the folder of models: methods that are finished there are not trained again.
     """
 
     tasks: Positional[tuple[str, ...]] = ()
@@ -56,6 +57,7 @@ class Synthetic:
     items: int = 500
     seed: int = 0
     scale: float = 1.0
+    resume: bool = False
 
 
 def synthetic_study(task: str, items: int, seed: int) -> Study:

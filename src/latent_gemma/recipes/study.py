@@ -1,5 +1,6 @@
 """A study: tiny models, one a method, trained on the same task and measured with their controls in one report."""
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.tiny import build_tiny
 from latent_gemma.recipes.stage import machine, save_stage, training_curves, versions
+from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.curriculum import Curriculum, WrittenCurriculum
 from latent_gemma.training.fit import fit
 from latent_gemma.training.running import FitResult
@@ -115,7 +117,7 @@ def run_study(study: Study, models: Path, config: Any, seed: int, scale: float, 
 
     Args:
         study: which.
-        models: an empty folder for the runs, one folder a method.
+        models: folder of the runs, one folder a method; methods that are finished there are not trained again.
         config: the recipe's configuration, written into every run.
         seed: of the weights and the training.
         scale: multiplies the number of training steps.
@@ -124,9 +126,10 @@ def run_study(study: Study, models: Path, config: Any, seed: int, scale: float, 
     Returns:
         The report, not yet written.
     """
-    started, found = time.monotonic(), _Found()
+    found, seconds = _Found(), 0.0
     for method in study.methods:
         model, result = _train(study, method, models, config, seed, scale)
+        started = time.monotonic()
         shown = training_curves(result.metrics, f"{method.label}: ")
         found.curves |= {name: points for name, points in shown.items() if "K" not in name.split(": ")[1]}
         losses = [entry["answer_loss"] for entry in result.metrics if "answer_loss" in entry]
@@ -138,7 +141,7 @@ def run_study(study: Study, models: Path, config: Any, seed: int, scale: float, 
         if method.measured:
             with console.status("") as status:
                 _measure(study, method, model, seed, found, status)
-    minutes = (time.monotonic() - started) / 60
+        seconds += result.seconds + time.monotonic() - started
     note = (
         f"Batches of {study.settings.batch_size}, peak learning rate {study.settings.lr:g}; losses in nats per token."
     )
@@ -155,7 +158,8 @@ def run_study(study: Study, models: Path, config: Any, seed: int, scale: float, 
         context={
             "task": f"{study.task}, {len(study.tests)} test questions, none in training",
             "model": f"Gemma 2, {found.parameters:,} parameters",
-            "time": f"{minutes:.1f} minutes", "machine": machine(), "seed": str(seed), **versions(),
+            "sizes": ", ".join(f"{name} {size}" for name, size in study.sizes.items()),
+            "time": f"{seconds / 60:.1f} minutes", "machine": machine(), "seed": str(seed), **versions(),
         },
         curves=found.curves,
         tables=tuple(tables),
@@ -163,9 +167,16 @@ def run_study(study: Study, models: Path, config: Any, seed: int, scale: float, 
 
 
 def _train(study: Study, method: Method, models: Path, config: Any, seed: int, scale: float) -> tuple[Any, FitResult]:
-    """Train one method and save it as a stage."""
-    settings = replace(study.settings, steps=max(1, round(method.steps * scale)), seed=seed)
-    settings = replace(settings, lr=method.lr or settings.lr)
+    """Train one method and save it as a stage; one that is finished there is loaded."""
+    run = models / method.folder
+    if (run / "run.json").is_file():
+        record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+        model, _ = load_model(str(run))
+        metrics = read_metrics(run / "metrics.jsonl")
+        return model, FitResult(model, metrics, record["seconds"], True, record["steps"])
+    (run / "metrics.jsonl").unlink(missing_ok=True)  # of a run that was stopped
+    steps, lr = max(1, round(method.steps * scale)), method.lr or study.settings.lr
+    settings = replace(study.settings, steps=steps, lr=lr, seed=seed)
     latent: dict[str, Any] = {
         "num_thoughts": study.num_thoughts if method.thinks else 0,
         "c_thought": study.c_thought,
@@ -180,8 +191,7 @@ def _train(study: Study, method: Method, models: Path, config: Any, seed: int, s
     else:
         parent = str(models / by_label[method.parent].folder)
         model, tokenizer = load_model(parent, latent)
-    run = models / method.folder
-    run.mkdir(parents=True)
+    run.mkdir(parents=True, exist_ok=True)
     examples = study.train(method.pool, settings.steps * settings.batch_size)
     result = fit(model, tokenizer, examples, method.curriculum, settings, run, f"{method.label:>12}")
     model.set_latent(p=0.0)
