@@ -59,7 +59,7 @@ class Bilingual:
     out: Path = Path("results/bilingual")
     models: Path | None = None
     items: int = 250
-    steps: int = 1500
+    steps: int = 800
     seed: int = 0
 
 

@@ -26,6 +26,7 @@ SIZES = {"hidden_size": 96, "num_layers": 3, "num_heads": 2, "intermediate_size"
 SETTINGS = TrainSettings(batch_size=32, lr=3e-3, warmup=0.05, log_every=25)
 WARM_UP, WORDS, COCONUT = 1400, 300, 400
 LATER_LR = 2e-3
+C_THOUGHT = 2  #: a written step has two tokens; with as many thoughts the latent stages begin where words ended
 METHODS = (
     Method("words, small graphs", None, WrittenCurriculum("words"), WARM_UP, "small", measured=False),
     Method("words", "words, small graphs", WrittenCurriculum("words"), WORDS, "graphs", LATER_LR),
@@ -37,7 +38,7 @@ METHODS = (
         "graphs",
         LATER_LR,
     ),
-    # The anchor keeps each thought decodable as the concept its step ends in, then fades.
+    # The anchor keeps each thought decodable as a token of its step, then fades.
     Method(
         "annealed",
         "words",
@@ -111,9 +112,10 @@ def prosqa_study(config: Prosqa) -> Study:
         tokenizer=phrase_tokenizer(),
         settings=SETTINGS,
         sizes=SIZES,
-        num_thoughts=GRAPHS.max_hops,
+        num_thoughts=GRAPHS.max_hops * C_THOUGHT,
+        c_thought=C_THOUGHT,
         max_new_tokens=4 * GRAPHS.max_hops + 8,
-        ks=tuple(range(GRAPHS.max_hops + 2)),
+        ks=tuple(range(0, (GRAPHS.max_hops + 1) * C_THOUGHT + 1, C_THOUGHT)),
         ps=(0.0, 0.5, 1.0),
         further=further,
         batch_size=125,
