@@ -26,7 +26,6 @@ SIZES = {"hidden_size": 96, "num_layers": 3, "num_heads": 2, "intermediate_size"
 SETTINGS = TrainSettings(batch_size=32, lr=3e-3, warmup=0.05, log_every=25)
 WARM_UP, WORDS, COCONUT = 1400, 300, 400
 LATER_LR = 2e-3
-C_THOUGHT = 2  #: a written step has two tokens; with as many thoughts the latent stages begin where words ended
 METHODS = (
     Method("words, small graphs", None, WrittenCurriculum("words"), WARM_UP, "small", measured=False),
     Method("words", "words, small graphs", WrittenCurriculum("words"), WORDS, "graphs", LATER_LR),
@@ -61,6 +60,7 @@ class Prosqa:
         out: folder of the report.
         models: folder of the models; None takes the name of `out` under runs.
         published: a local file of the published rows, on which every method is measured too.
+        c_thought: latent steps for each written one; a written step has two tokens.
         items: held-out questions each setting is measured on.
         seed: of the weights, the data and the training.
         scale: multiplies the number of training steps; below 1 the models are not trained to the end.
@@ -70,6 +70,7 @@ class Prosqa:
     out: Path = Path("results/prosqa")
     models: Path | None = None
     published: Path | None = None
+    c_thought: int = 2
     items: int = 500
     seed: int = 0
     scale: float = 1.0
@@ -112,10 +113,10 @@ def prosqa_study(config: Prosqa) -> Study:
         tokenizer=phrase_tokenizer(),
         settings=SETTINGS,
         sizes=SIZES,
-        num_thoughts=GRAPHS.max_hops * C_THOUGHT,
-        c_thought=C_THOUGHT,
+        num_thoughts=GRAPHS.max_hops * config.c_thought,
+        c_thought=config.c_thought,
         max_new_tokens=4 * GRAPHS.max_hops + 8,
-        ks=tuple(range(0, (GRAPHS.max_hops + 1) * C_THOUGHT + 1, C_THOUGHT)),
+        ks=tuple(config.c_thought * steps for steps in range(GRAPHS.max_hops + 2)),
         ps=(0.0, 0.5, 1.0),
         further=further,
         batch_size=125,
