@@ -90,7 +90,8 @@ def test_synthetic_questions_fit_their_latent_steps(capsys):
     assert "choose from chains, arithmetic, multiplication" in capsys.readouterr().err
 
 
-def test_bilingual_measures_each_kind_of_row(tmp_path):
+def test_bilingual_measures_each_kind_of_row(tmp_path, monkeypatch):
+    monkeypatch.setattr("latent_gemma.recipes.results_bilingual._ROWS", 50)
     out = tmp_path / "bilingual"
     report = run_bilingual(Bilingual(out=out, models=tmp_path / "model", items=3, steps=2))
     assert [row.label for row in report.rows] == ["en-ja", "ja-en", "quiz-en", "quiz-ja"]
