@@ -9,8 +9,9 @@ from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.errors import DataError
 from latent_gemma.evaluation import answering
 from latent_gemma.evaluation.answering import answer_batch
-from latent_gemma.evaluation.engine import EvalSettings, Evaluator
+from latent_gemma.evaluation.engine import Evaluator
 from latent_gemma.evaluation.intervals import wilson_interval
+from latent_gemma.evaluation.planning import EvalSettings
 from latent_gemma.model import ThoughtRecord
 from latent_gemma.model.decoding import Decoded
 from latent_gemma.model.prompt import Frame
@@ -49,14 +50,14 @@ def test_a_models_own_thoughts_put_back_give_its_own_answers(recurrence, evaluat
     measured = evaluator(recurrence=recurrence)
     own = measured.measure(k=2)
     again = measured.measure(k=2, forced=own.thoughts)
-    assert [answer.answer for answer in again.answers] == [answer.answer for answer in own.answers]
+    assert [item.answer for item in again.items] == [item.answer for item in own.items]
 
 
 @pytest.mark.parametrize("recurrence", ["append", "sequence"])
 def test_answers_and_thoughts_do_not_depend_on_the_batch(recurrence, evaluator):
     small, large = evaluator(batch_size=1, recurrence=recurrence), evaluator(batch_size=7, recurrence=recurrence)
     one, all_at_once = small.measure(k=2), large.measure(k=2)
-    assert [answer.answer for answer in one.answers] == [answer.answer for answer in all_at_once.answers]
+    assert [item.answer for item in one.items] == [item.answer for item in all_at_once.items]
     for a, b in zip(one.thoughts, all_at_once.thoughts, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 

@@ -6,7 +6,8 @@ from latent_gemma import Voter
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation import voting
-from latent_gemma.evaluation.voting import TEMPERATURES, measure_vote
+from latent_gemma.evaluation.votes import measure_vote
+from latent_gemma.evaluation.voting import TEMPERATURES
 from latent_gemma.model.prompt import Written
 from latent_gemma.model.traces import Trace
 
@@ -71,3 +72,13 @@ def test_real_traces_in_words_and_in_thoughts(make_model, tokenizer):
 def test_what_cannot_vote_is_refused(make_model, tokenizer, temperatures, traces):
     with pytest.raises(ConfigError):
         Voter(make_model(), tokenizer, temperatures, traces)
+
+
+def test_every_batch_has_a_seed_of_its_own_and_p_is_put_back(make_model, tokenizer):
+    model = make_model(num_thoughts=2)
+    voter = Voter(model, tokenizer, (1.0,), traces=3, max_new_tokens=8, p=1.0)
+    first, second, again = voter.answer(["1+2="], 0), voter.answer(["1+2="], 16), voter.answer(["1+2="], 16)
+    assert second == again
+    assert first != second
+    assert model.config.latent.p == 0.0
+    assert voter.answer(["1+2="]) != Voter(model, tokenizer, (1.0,), traces=3, max_new_tokens=8).answer(["1+2="])

@@ -1,6 +1,6 @@
 """Votes as tables and charts."""
 
-from latent_gemma.evaluation.voting import VoteMeasured
+from latent_gemma.evaluation.votes import VoteMeasured
 from latent_gemma.inspection.plots import plot_chart
 from latent_gemma.inspection.votes import votes_charts, votes_grids
 

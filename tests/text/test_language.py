@@ -1,6 +1,12 @@
 import pytest
 
-from latent_gemma.text.language import detect_language
+from latent_gemma.text.language import (
+    ask_in,
+    detect_language,
+    translation_request,
+    translation_target,
+    wanted_language,
+)
 
 
 @pytest.mark.parametrize("text", ["東京", "ひらがな", "ｶﾀｶﾅ", "Solve it: 24 + 15 は?", "𠮷", "人々"])
@@ -11,3 +17,43 @@ def test_kana_and_kanji_are_japanese(text):
 @pytest.mark.parametrize("text", ["Solve 24 + 15", "", "7+5*3=", "naïve café", "１２"])
 def test_all_else_is_english(text):
     assert detect_language(text) == "en"
+
+
+@pytest.mark.parametrize(
+    ("question", "target"),
+    [
+        ("次の入力を日本語に翻訳してください。\nBoth like gambling.", "ja"),
+        ("以下の文を英語にしてください。\n猫", "en"),
+        ("Translate into Japanese: a cat", "ja"),
+        ("「猫」を英語に訳すと？", "en"),
+        ("英語に由来する言葉は何でしょう？", None),
+        ("How many languages was it turned into English from?", None),
+        ("", None),
+    ],
+)
+def test_the_language_a_translation_is_wanted_in(question, target):
+    assert translation_target(question) == target
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+@pytest.mark.parametrize("text", ["a cat", "猫", "一行目\nsecond line"])
+def test_a_translation_request_is_understood_as_one(text, language):
+    request = translation_request(text, language)
+    assert request.endswith(f"\n{text}")
+    assert wanted_language(request, "ja") == language
+    assert ask_in(request, language) == request
+
+
+@pytest.mark.parametrize(
+    ("question", "asked", "wanted", "prompt"),
+    [
+        ("2+3は？", "same", "ja", "2+3は？"),
+        ("2+3は？", "ja", "ja", "2+3は？"),
+        ("2+3は？", "en", "en", "2+3は？\nAnswer in English."),
+        ("What is 2+3?", "ja", "ja", "What is 2+3?\n日本語で答えてください。"),
+        ("What is 2+3?", "en", "en", "What is 2+3?"),
+    ],
+)
+def test_a_question_is_asked_in_the_language_wanted(question, asked, wanted, prompt):
+    assert wanted_language(question, detect_language(question), asked) == wanted
+    assert ask_in(question, asked) == prompt

@@ -1,38 +1,11 @@
 r"""MATH: competition problems, the answer in the last `\boxed{}` of a worked solution."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from latent_gemma.data.values import text_of
 from latent_gemma.errors import DataError
-
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|(\S+?)(?=[\s$]|$))")
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-
-
-def last_boxed(solution: str) -> str | None:
-    r"""Find the answer of a worked solution.
-
-    Args:
-        solution: LaTeX.
-
-    Returns:
-        What stands in the last `\boxed{..}`, `\fbox{..}` or after a `\boxed` without braces; braces are balanced and
-        escaped ones (`\{`) are part of the answer. None if there is none, it is empty or is never closed.
-    """
-    boxes = list(_BOX.finditer(solution))
-    if not boxes:
-        return None
-    last = boxes[-1]
-    if last[1] is not None:
-        return last[1].rstrip(".,") or None
-    depth = 1
-    for brace in _BRACE.finditer(solution, last.end()):
-        depth += {"{": 1, "}": -1}.get(brace[0], 0)
-        if depth == 0:
-            return solution[last.end() : brace.start()].strip() or None
-    return None
+from latent_gemma.text.boxed import last_boxed
 
 
 def math_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -88,14 +88,28 @@ def _json_rows(path: Path) -> Iterator[Row]:
         yield f"{path}, row {number}", row
 
 
+def _table_lines(path: Path, broken: list[DataError]) -> Iterator[str]:
+    """Lines of a table; one that is no UTF-8 adds to `broken` and costs the row it is in, behind the header."""
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            try:
+                yield _decoded(raw, path, number) + "\n"
+            except DataError as error:
+                if number == 1:
+                    raise
+                broken.append(error)
+                yield raw.decode("utf-8", "replace")
+
+
 def _csv_rows(path: Path) -> Iterator[Row]:
-    lines = (line + "\n" for _, line in _decoded_lines(path))
-    yield from _table_rows(path, csv.DictReader(lines, restval="", strict=True))
+    broken: list[DataError] = []
+    yield from _table_rows(path, csv.DictReader(_table_lines(path, broken), restval="", strict=True), broken)
 
 
 def _tsv_rows(path: Path) -> Iterator[Row]:
     """Tab-separated values have no quoting, and MGSM's no header: two columns, the second a number."""
-    lines = (line + "\n" for _, line in _decoded_lines(path))
+    broken: list[DataError] = []
+    lines = _table_lines(path, broken)
     first = next(lines, "")
     fields = first.split("\t")
     numbered = len(fields) == 2 and parse_number(normalize_answer(fields[1])) is not None
@@ -103,14 +117,17 @@ def _tsv_rows(path: Path) -> Iterator[Row]:
     names = ("question", "answer") if headless else None
     table = itertools.chain([first], lines)
     reader = csv.DictReader(table, names, restval="", delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
-    yield from _table_rows(path, reader)
+    yield from _table_rows(path, reader, broken)
 
 
-def _table_rows(path: Path, reader: csv.DictReader) -> Iterator[Row]:
+def _table_rows(path: Path, reader: csv.DictReader, broken: list[DataError]) -> Iterator[Row]:
     try:
         for row in reader:
             where = f"{path}, line {reader.line_num}"
-            if None in row:
+            if broken:  # the reader takes no line ahead of its row
+                yield where, broken[0]
+                broken.clear()
+            elif None in row:
                 yield where, DataError(f"{where}: expected {len(reader.fieldnames or ())} columns, found more")
             else:
                 yield where, row

@@ -164,13 +164,14 @@ def _generated(spec: DataSpec) -> Iterator[Example]:
     return examples
 
 
-def _stored(spec: DataSpec) -> Iterator[Example]:
+def _stored(spec: DataSpec, on_bad: Callable[[DataError], None] | None) -> Iterator[Example]:
     """All rows that `holdout` divides, or the split itself where there is none."""
     steps_format = cast(StepsFormat, spec.steps_format)
     if spec.is_hub_name:
         name, _, config = spec.source.partition(":")
-        return load_hub(name, config or None, "train" if spec.holdout else spec.split, spec.columns, steps_format)
-    return read_file(Path(spec.source).expanduser(), spec.columns, steps_format)
+        split = "train" if spec.holdout else spec.split
+        return load_hub(name, config or None, split, spec.columns, steps_format, on_bad=on_bad)
+    return read_file(Path(spec.source).expanduser(), spec.columns, steps_format, on_bad)
 
 
 def _held_out(examples: list[Example], spec: DataSpec) -> list[Example]:
@@ -180,11 +181,12 @@ def _held_out(examples: list[Example], spec: DataSpec) -> list[Example]:
     return examples[cut:] if spec.split == "test" else examples[:cut]
 
 
-def load_examples(spec: DataSpec) -> list[Example]:
+def load_examples(spec: DataSpec, on_bad: Callable[[DataError], None] | None = None) -> list[Example]:
     """Read the examples of a split.
 
     Args:
         spec: which.
+        on_bad: told of each malformed row, which is then left out; None raises at the first.
 
     Returns:
         The examples, at least one.
@@ -200,7 +202,7 @@ def load_examples(spec: DataSpec) -> list[Example]:
             raise ConfigError(f"{spec.source} has no split {spec.split!r}", "choose train or test")
         # Rows behind the limit are not even read, unless they decide which ones come before it.
         needed = None if spec.holdout or spec.shuffle else spec.limit
-        examples = list(itertools.islice(_stored(spec), needed))
+        examples = list(itertools.islice(_stored(spec, on_bad), needed))
         examples = _held_out(examples, spec) if spec.holdout else examples
     if not examples:
         raise DataError(f"{spec.source} holds no examples", "give a file with at least one row")

@@ -1,7 +1,6 @@
 """What models are evaluated on: every task by name, what leaks into what, and one entry to load them."""
 
 import random
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +12,9 @@ from latent_gemma.data.hub import load_hub
 from latent_gemma.data.load import GENERATORS, DataSpec, load_examples
 from latent_gemma.data.mgsm import MGSM_LANGUAGES, mgsm_language
 from latent_gemma.errors import ConfigError, DataError
+from latent_gemma.text.language import translation_target
 
 AnswerKind = Literal["number", "math", "choice", "text", "translation"]
-_INTO = {"en": re.compile(r"英語(?:に|へ)|into English"), "ja": re.compile(r"日本語(?:に|へ)|into Japanese")}
 
 
 @dataclass(frozen=True)
@@ -219,8 +218,7 @@ def load_task(
         return load_examples(DataSpec(task.source, "test", limit, seed))
     examples = [replace(example, language=task.language) for example in _stored(task, path, on_bad)]
     if task.answer_kind == "translation":
-        asked = _INTO[task.answer_language]
-        examples = [example for example in examples if asked.search(example.question.partition("\n")[0])]
+        examples = [example for example in examples if translation_target(example.question) == task.answer_language]
     if not examples:
         raise DataError(f"{path or task.source} holds no rows of task {name}", "give a file that does")
     if limit is None or limit >= len(examples):

@@ -1,62 +1,43 @@
 """Accuracy over K and over p, and the controls that tell whether the thoughts matter."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from latent_gemma.data.example import Example
-from latent_gemma.evaluation.answering import answer_batch
-from latent_gemma.evaluation.intervals import wilson_interval
-from latent_gemma.evaluation.metrics.bertscore import DEFAULT_ENCODER
-from latent_gemma.evaluation.metrics.registry import Outputs, measure
+from latent_gemma.evaluation.answering import Batch, answer_batch
+from latent_gemma.evaluation.counting import count_row, further_figures
+from latent_gemma.evaluation.items import Cost, Item, Setting, single_item
+from latent_gemma.evaluation.log import ItemLog, Progress, answer_missing
+from latent_gemma.evaluation.memory import peak_gib, reset_peak
+from latent_gemma.evaluation.planning import EvalSettings, Point, plan
 from latent_gemma.evaluation.results import EvalRow
-from latent_gemma.model.prompt import Frame, Mode, Written
-from latent_gemma.text.answers import Grade, Match, answers_match, grade
-from latent_gemma.text.language import Language
-
-Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class EvalSettings:
-    """What is measured.
-
-    Args:
-        ks: numbers of latent steps to try at the main p.
-        ps: shares of the token embedding to try at the main K.
-        controls: measure zeroed, noise, swapped and pause thoughts.
-        batch_size: questions answered at once.
-        max_new_tokens: bound on generated tokens.
-        seed: of the noise control.
-        metrics: further metrics of the main setting, names of `METRICS`.
-        language: what the answers should be written in, for those metrics.
-        encoder: of BERTScore: a hub name or a local directory.
-        match: how answers are compared.
-    """
-
-    ks: tuple[int, ...] = ()
-    ps: tuple[float, ...] = ()
-    controls: bool = True
-    batch_size: int = 64
-    max_new_tokens: int = 256
-    seed: int = 0
-    metrics: tuple[str, ...] = ()
-    language: Language = "en"
-    encoder: str = DEFAULT_ENCODER
-    match: Match = answers_match
+from latent_gemma.evaluation.votes import VoteMeasured, measure_vote
+from latent_gemma.evaluation.voting import Voter
+from latent_gemma.model.packing import Packing
+from latent_gemma.model.prompt import Frame, Mode
+from latent_gemma.text.answers import grade
+from latent_gemma.text.language import ask_in, wanted_language
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One row and what it was counted from."""
+    """One row and what it was counted from.
+
+    Args:
+        row: the row.
+        items: one an example.
+        thoughts: what was fed back, one tensor an example; None where the answer was found in the log.
+        vote: what the vote is worth, where the row is one.
+    """
 
     row: EvalRow
-    answers: list[Written]
-    grades: list[Grade]
-    thoughts: list[Tensor]
+    items: list[Item]
+    thoughts: list[Tensor | None]
+    vote: VoteMeasured | None = None
 
 
 class Evaluator:
@@ -68,14 +49,22 @@ class Evaluator:
         examples: the questions, never ones the model was trained on.
         settings: what is measured.
         label: the method's name in tables.
+        log: what is finished already, and where what gets finished is kept; None answers everything anew.
+        progress: told how many answers have been generated.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, examples: Sequence[Example], settings: EvalSettings, label: str
-    ) -> None:
+        self, model: Any, tokenizer: Any, examples: Sequence[Example], settings: EvalSettings, label: str,
+        log: ItemLog | None = None, progress: Progress | None = None,
+    ) -> None:  # fmt: skip
         self.model, self.examples, self.settings, self.label = model.eval(), list(examples), settings, label
         self.frame = Frame(tokenizer, model.config.latent)
         self.k, self.p = model.config.latent.num_thoughts, model.config.latent.p
+        self.log, self.progress, self.packing = log, progress, Packing(model)
+
+    def setting(self, point: Point) -> Setting:
+        """The setting of a point, as its items and its row name it."""
+        return point.setting(self.label, self.p)
 
     def measure(
         self,
@@ -95,85 +84,109 @@ class Evaluator:
             forced: thoughts to use instead, one tensor an example.
 
         Returns:
-            The row, the answers and the thoughts.
+            The row, the items and the thoughts.
         """
-        answers: list[Written] = []
-        thoughts: list[Tensor] = []
-        seconds, size = 0.0, self.settings.batch_size
-        for start in range(0, len(self.examples), size):
-            batch = answer_batch(
-                self.model,
-                self.frame,
-                [example.question for example in self.examples[start : start + size]],
-                mode,
-                k,
-                p,
-                None if forced is None else forced[start : start + size],
-                self.settings.max_new_tokens,
-            )
-            answers += batch.answers
-            thoughts += batch.thoughts
-            seconds += batch.seconds
-        pairs = list(zip(answers, self.examples, strict=True))
-        grades = [grade(answer.graded, example.answers, self.settings.match) for answer, example in pairs]
-        total, correct = len(answers), sum(result.lenient for result in grades)
-        low, high = wilson_interval(correct, total)
-        row = EvalRow(
-            label=self.label,
-            k=k,
-            p=(self.p if p is None else p) if k else None,
-            control=control,
-            correct=correct,
-            strict=sum(result.strict for result in grades),
-            total=total,
-            low=low,
-            high=high,
-            tokens_per_answer=sum(answer.tokens for answer in answers) / total,
-            passes_per_answer=sum(answer.tokens + k for answer in answers) / total,
-            seconds_per_answer=seconds / total,
-            complete=sum(answer.complete for answer in answers) if mode == "words" else None,
-            truncated=sum(not answer.finished for answer in answers),
-            figures=self._figures(answers) if control == "none" else {},
-        )
-        return Measured(row, answers, grades, thoughts)
+        setting = self.setting(Point(k, p, control))
+        thoughts: list[Tensor | None] = [None] * len(self.examples)
 
-    def _figures(self, answers: Sequence[Written]) -> dict[str, float | str]:
-        if not self.settings.metrics:
-            return {}
-        outputs = Outputs(
-            [answer.answer for answer in answers],
-            [list(example.answers) for example in self.examples],
-            self.settings.language,
-            encoder=self.settings.encoder,
-        )
-        return measure(self.settings.metrics, outputs)
+        def answer(start: int, batch: Sequence[Example]) -> list[Item]:
+            reset_peak(self.model.device)
+            given = None if forced is None else forced[start : start + len(batch)]
+            answered = self._ask(batch, mode, k, p, given, self.settings.max_new_tokens)
+            thoughts[start : start + len(answered.thoughts)] = answered.thoughts
+            cost = Cost(answered.seconds / len(batch), peak_gib(self.model.device))
+            return [
+                single_item(
+                    setting, index, example, self._wanted(example), written,
+                    grade(written.graded, example.answers, self.settings.match), mode == "words", cost,
+                )
+                for index, (example, written) in enumerate(zip(batch, answered.answers, strict=True), start)
+            ]  # fmt: skip
 
-    def run(self, progress: Progress | None = None) -> list[Measured]:
-        """Measure the main setting, its controls, and the curves.
+        log = ItemLog() if self.log is None else self.log
+        items = answer_missing(log, setting, self.examples, self.settings.batch_size, answer, self.progress)
+        names = self.settings.metrics if control == "none" else ()
+        return Measured(count_row(items, further_figures(items, names, self.settings.encoder)), items, thoughts)
+
+    def _ask(
+        self,
+        batch: Sequence[Example],
+        mode: Mode,
+        k: int,
+        p: float | None,
+        forced: Sequence[Tensor] | None,
+        tokens: int,
+    ) -> Batch:
+        questions = [ask_in(example.question, self.settings.answer_language) for example in batch]
+        with self.packing.active():
+            return answer_batch(self.model, self.frame, questions, mode, k, p, forced, tokens)
+
+    def _wanted(self, example: Example) -> str:
+        return wanted_language(example.question, example.language, self.settings.answer_language)
+
+    def vote(self, mode: Mode, k: int, p: float | None = None) -> Measured:
+        """Answer every example by a vote.
 
         Args:
-            progress: told what comes next.
+            mode: see `answer_batch`.
+            k: latent steps.
+            p: share of the token embedding; None as configured.
 
         Returns:
-            The main setting first, each setting once.
+            The row, the items and what the vote is worth.
         """
-        say = progress or (lambda text: None)
-        say(f"{self.label}: K={self.k}, p={self.p:g}")
-        main = self.measure(k=self.k)
-        found = [main]
-        if self.k > 0:
-            ks = {*self.settings.ks, *([0] if self.settings.controls else [])} - {self.k}
-            for k in sorted(ks):
-                say(f"{self.label}: K={k}")
-                found.append(self.measure(k=k))
-            for p in sorted(set(self.settings.ps) - {self.p}):
-                say(f"{self.label}: p={p:g}")
-                found.append(self.measure(k=self.k, p=p))
-            if self.settings.controls:
-                for name, forced in self.control_thoughts(main.thoughts).items():
-                    say(f"{self.label}: thoughts {name}")
-                    found.append(self.measure(k=self.k, control=name, forced=forced))
+        settings = self.settings
+        voter = Voter(
+            self.model, self.frame.tokenizer, settings.temperatures, settings.votes, mode, k, settings.noise,
+            settings.max_new_tokens, settings.seed, p, self.packing,
+        )  # fmt: skip
+        size = max(1, settings.batch_size // settings.votes)
+        label = self.setting(Point(k, p, votes=settings.votes)).label
+        found = measure_vote(
+            voter, self.examples, label, size, settings.match, settings.answer_language, self.log, self.progress
+        )
+        figures = further_figures(found.items, settings.metrics, settings.encoder)
+        return Measured(replace(found.row, figures=found.row.figures | figures), found.items, [], found)
+
+    def run(self, say: Callable[[str], None] | None = None, mode: Mode = "latent") -> list[Measured]:
+        """Measure the main setting, its controls, the curves and the votes.
+
+        Args:
+            say: told what comes next.
+            mode: see `answer_batch`.
+
+        Returns:
+            The main setting first, each setting once; of the others the thoughts are not kept.
+        """
+        found: list[Measured] = []
+        controls: dict[str, list[Tensor]] = {}
+        for point in plan(self.k, self.p, mode, self.settings):
+            if point.control == "swap" and len(self.examples) < 2:
+                continue
+            setting = self.setting(point)
+            if say is not None:
+                say(f"{setting.label}" + (f", K={point.k}, p={setting.p:g}, {point.control}" if point.k else ""))
+            if point.votes:
+                found.append(self.vote(mode, point.k, point.p))
+                continue
+            if point.control != "none" and not controls and not self._is_finished(setting):
+                controls = self.control_thoughts(self._all_thoughts(found[0]))
+            measured = self.measure(mode, point.k, point.p, point.control, controls.get(point.control))
+            # Only the main setting's thoughts are read again, and those of every setting would fill the memory.
+            found.append(replace(measured, thoughts=[]) if found else measured)
         return found
+
+    def _is_finished(self, setting: Setting) -> bool:
+        return self.log is not None and len(self.log.finished(setting)) == len(self.examples)
+
+    def _all_thoughts(self, main: Measured) -> list[Tensor]:
+        """The thoughts of the main setting; those of answers that were found in the log are thought again."""
+        size = self.settings.batch_size
+        for start in range(0, len(self.examples), size):
+            if any(thought is None for thought in main.thoughts[start : start + size]):
+                batch = self._ask(self.examples[start : start + size], "latent", self.k, None, None, 1)
+                main.thoughts[start : start + size] = batch.thoughts
+        return [thought for thought in main.thoughts if thought is not None]
 
     def control_thoughts(self, thoughts: Sequence[Tensor]) -> dict[str, list[Tensor]]:
         """What each control puts into the thought positions.

@@ -1,17 +1,64 @@
-"""The per-item log of an evaluation: what was asked, answered and accepted, one JSON object a line."""
+"""What an evaluation is counted from: one record an answer."""
 
+import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from latent_gemma.data.example import Example
 from latent_gemma.errors import RunError
-from latent_gemma.evaluation.results import EvalRow
 from latent_gemma.model.prompt import Written
-from latent_gemma.text.answers import Grade
+from latent_gemma.text.answers import Grade, extract_answer
 
 FILE = "items.jsonl"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What was varied: an item of a log is told by its setting and its index.
+
+    Args:
+        label: the method as shown to people.
+        k: latent steps.
+        p: share of the token embedding; None where no latent step is taken.
+        control: what stands in the thought positions; see `EvalRow`.
+    """
+
+    label: str
+    k: int
+    p: float | None
+    control: str = "none"
+
+
+@dataclass(frozen=True)
+class TraceItem:
+    """One sampled answer of a vote.
+
+    Args:
+        answer: what the trace answered.
+        reasoning: its written steps.
+        ballot: the answer it votes for; None if it has none.
+        logprob: mean log-probability of its tokens, nats.
+        temperature: it was sampled at.
+        correct: under lenient matching.
+        strict: under strict matching.
+        complete: in the format asked for.
+        tokens: generated tokens.
+        finished: whether it ended by itself.
+    """
+
+    answer: str
+    reasoning: str
+    ballot: str | None
+    logprob: float
+    temperature: float
+    correct: bool
+    strict: bool
+    complete: bool
+    tokens: int
+    finished: bool
 
 
 @dataclass(frozen=True)
@@ -19,95 +66,146 @@ class Item:
     """One answer to one question under one setting.
 
     Args:
-        label: the method.
-        k: latent steps.
-        p: share of the token embedding; None where no latent step is taken.
-        control: what stands in the thought positions; see `EvalRow`.
+        label: see `Setting`.
+        k: see `Setting`.
+        p: see `Setting`.
+        control: see `Setting`.
+        index: position of the question among those asked, from 0.
         question: the question.
+        language: of the question.
+        wanted: the language the answer should be in.
         expected: the accepted answers.
-        answer: what the model answered.
+        answer: what the model answered; of a vote the winner.
         reasoning: its written steps.
+        extracted: the answer that the lenient rules found; None if they found none.
+        marked: whether the strict rules found one: in an answer mark, or where the prompt's format puts it.
         correct: under lenient matching.
         strict: under strict matching.
-        tokens: generated tokens.
-        finished: whether it ended by itself.
+        complete: in the format asked for; None where none was.
+        tokens: generated tokens, those of all traces together.
+        latent_steps: latent steps, those of all traces together.
+        finished: whether it ended by itself; of a vote, whether any trace did.
+        seconds: wall-clock time of its batch divided by the batch's questions.
+        peak_mem_gib: peak memory of its batch; None where it cannot be had.
+        traces: of a vote.
     """
 
     label: str
     k: int
     p: float | None
     control: str
+    index: int
     question: str
+    language: str
+    wanted: str
     expected: tuple[str, ...]
     answer: str
     reasoning: str
+    extracted: str | None
+    marked: bool
     correct: bool
     strict: bool
+    complete: bool | None
     tokens: int
+    latent_steps: int
     finished: bool
+    seconds: float
+    peak_mem_gib: float | None
+    traces: tuple[TraceItem, ...] = ()
+
+    @property
+    def setting(self) -> Setting:
+        """What it was answered under."""
+        return Setting(self.label, self.k, self.p, self.control)
 
 
-def make_items(
-    row: EvalRow, examples: Sequence[Example], answers: Sequence[Written], grades: Sequence[Grade]
-) -> list[Item]:
-    """The items a row was counted from.
+@dataclass(frozen=True)
+class Cost:
+    """What each answer of a batch cost; see `Item`."""
+
+    seconds: float
+    peak_mem_gib: float | None
+
+
+def is_marked(written: Written) -> bool:
+    """Whether the strict rules find an answer: in a mark, or where the format of the prompt puts it."""
+    return extract_answer(written.graded, strict=True) is not None or (written.complete and written.finished)
+
+
+def single_item(
+    setting: Setting, index: int, example: Example, wanted: str, written: Written, grade: Grade, words: bool, cost: Cost
+) -> Item:
+    """The record of one greedy answer.
 
     Args:
-        row: the row.
-        examples: the questions.
-        answers: one each.
-        grades: one each.
+        setting: what it was answered under.
+        index: position of the question.
+        example: the question.
+        wanted: the language the answer should be in.
+        written: what the model wrote.
+        grade: how it was graded.
+        words: whether a format was asked for.
+        cost: its share of the batch's.
 
     Returns:
-        One item a question.
+        The item.
     """
-    return [
-        Item(
-            row.label, row.k, row.p, row.control, example.question, example.answers, answer.answer, answer.reasoning,
-            grade.lenient, grade.strict, answer.tokens, answer.finished,
-        )
-        for example, answer, grade in zip(examples, answers, grades, strict=True)
-    ]  # fmt: skip
+    return Item(
+        **asdict(setting), index=index, question=example.question, language=example.language, wanted=wanted,
+        expected=example.answers, answer=written.answer, reasoning=written.reasoning, extracted=grade.extracted or None,
+        marked=is_marked(written), correct=grade.lenient, strict=grade.strict,
+        complete=written.complete if words else None, tokens=written.tokens, latent_steps=setting.k,
+        finished=written.finished, seconds=cost.seconds, peak_mem_gib=cost.peak_mem_gib,
+    )  # fmt: skip
 
 
-def append_items(path: Path, items: Iterable[Item]) -> None:
-    """Add items to a log.
-
-    Args:
-        path: the file; made if missing.
-        items: what to add.
-    """
-    with path.open("a", encoding="utf-8", newline="\n") as file:
-        for item in items:
-            file.write(json.dumps(asdict(item), ensure_ascii=False) + "\n")
+def to_line(item: Item) -> bytes:
+    """An item as a line of a log; half a surrogate pair in it is written as its escape."""
+    return json.dumps(asdict(item), ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
-def read_items(path: Path) -> list[Item]:
-    """Read a log.
+_NAMES = {field.name for field in fields(Item)}
+
+
+def _from_data(data: Mapping[str, Any]) -> Item:
+    if set(data) != _NAMES:
+        raise ValueError("other fields")
+    traces = tuple(TraceItem(**trace) for trace in data["traces"])
+    return Item(**{**data, "expected": tuple(data["expected"]), "traces": traces})
+
+
+def read_log(path: Path) -> tuple[list[Item], int]:
+    """Read a log as far as it is whole.
 
     Args:
         path: the file.
 
     Returns:
-        Its items; a last line that a kill cut off is left out.
+        Its items, and the bytes they take: a last line that a kill cut off is left out of both.
 
     Raises:
         RunError: if there is no such file, or a line other than the last is damaged.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        data = path.read_bytes()
+    except OSError as error:
         raise RunError(f"{path} cannot be read", "give the folder of an evaluation") from error
-    names = {field.name for field in fields(Item)}
-    items = []
-    for number, line in enumerate(lines, start=1):
+    items: list[Item] = []
+    whole = 0
+    # Split at "\n" alone: an answer may hold other characters that end a line.
+    for number, line in enumerate(io.BytesIO(data), start=1):
         try:
-            data = json.loads(line)
-            if set(data) != names:
-                raise ValueError
-            items.append(Item(**(data | {"expected": tuple(data["expected"])})))
-        except (ValueError, TypeError) as error:
-            if number == len(lines):
+            if not line.endswith(b"\n"):
+                break
+            items.append(_from_data(json.loads(line)))
+        except (ValueError, TypeError, KeyError) as error:
+            if whole + len(line) == len(data):
                 break
             raise RunError(f"{path}, line {number} is no item of an evaluation", "run the evaluation again") from error
-    return items
+        whole += len(line)
+    return items, whole
+
+
+def read_items(path: Path) -> list[Item]:
+    """Read a log; see `read_log`."""
+    return read_log(path)[0]

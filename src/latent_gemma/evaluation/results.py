@@ -28,6 +28,12 @@ class EvalRow:
             where no format was asked for.
         truncated: answers cut off at the bound on generated tokens.
         figures: further metrics, name -> value; the name tells the scale.
+        extracted: answers in which the lenient rules find one; None where it was not counted, as below.
+        marked: answers in which the strict rules find one: in an answer mark, or where the prompt's format puts it.
+        latent_steps_per_answer: mean number of latent steps, those of all traces of a vote together.
+        peak_mem_gib: peak memory while these items were answered, in GiB: of the GPU, or of the process on a CPU.
+        language: of the questions, in a row of one language alone; empty in a row of all.
+        answer_language: of the answers wanted, in such a row.
     """
 
     label: str
@@ -45,6 +51,12 @@ class EvalRow:
     complete: int | None = None
     truncated: int = 0
     figures: dict[str, float | str] = field(default_factory=dict)
+    extracted: int | None = None
+    marked: int | None = None
+    latent_steps_per_answer: float | None = None
+    peak_mem_gib: float | None = None
+    language: str = ""
+    answer_language: str = ""
 
     @property
     def accuracy(self) -> float:
@@ -82,7 +94,7 @@ class ThoughtStep:
 
 @dataclass(frozen=True)
 class ThoughtTrace:
-    """One item with its answer and the thoughts that led to it."""
+    """One item with its answer and the thoughts, or the written reasoning, that led to it."""
 
     label: str
     question: str
@@ -90,6 +102,22 @@ class ThoughtTrace:
     answer: str
     correct: bool
     steps: tuple[ThoughtStep, ...]
+    reasoning: str = ""
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Questions that some methods answer rightly and others do not.
+
+    Args:
+        items: a few of them, one trace a method each.
+        count: how many there are.
+        total: questions asked.
+    """
+
+    items: tuple[tuple[ThoughtTrace, ...], ...]
+    count: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -153,6 +181,10 @@ class EvalReport:
         curves: training curves, name -> list of {"step": int, "value": float}; may be empty.
         tables: further tables, such as maj@k.
         charts: further line charts.
+        languages: the main rows once more for each language, where the questions are in several.
+        choice: which of several methods to pick, in two or three words; the first thing on the page.
+        reason: why, in a sentence or two.
+        differences: where several methods differ.
     """
 
     title: str
@@ -163,10 +195,15 @@ class EvalReport:
     curves: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     tables: tuple[Grid, ...] = ()
     charts: tuple[Chart, ...] = ()
+    languages: tuple[EvalRow, ...] = ()
+    choice: str = ""
+    reason: str = ""
+    differences: Differences | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-ready data; every row also carries its `accuracy`."""
         data = asdict(self)
-        for row, original in zip(data["rows"], self.rows, strict=True):
-            row["accuracy"] = original.accuracy
+        for name, originals in (("rows", self.rows), ("languages", self.languages)):
+            for row, original in zip(data[name], originals, strict=True):
+                row["accuracy"] = original.accuracy
         return data

@@ -5,7 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache
+
+from latent_gemma.model.attention import NAME as LATENT_EAGER
+from latent_gemma.model.attention import Chunks
 
 KeyValue = tuple[Tensor, Tensor]
 
@@ -48,37 +52,48 @@ class SegmentCache(Cache):
 
     A stock cache grows by every call, so a call that gradient checkpointing runs a second time in backward would find
     its own keys in the past. Here the past is fixed when the call starts, and a second run of the same call returns
-    the same keys. The chunks are shared, not copied: K steps keep K small chunks alive, not K copies of the prompt.
+    the same keys. The pieces are shared, not copied: K steps keep one prompt alive, not K copies of it.
 
     Args:
-        past: per layer, the chunks of the calls before, each (key, value) of shape [B, heads, T_chunk, head_dim].
+        past: per layer, the pieces of the calls before, each (key, value) of shape [B, heads, T_piece, head_dim].
+        chunked: hand keys out in pieces, as `latent_eager` takes them; else joined.
     """
 
-    def __init__(self, past: list[list[KeyValue]]) -> None:
+    def __init__(self, past: list[list[KeyValue]], chunked: bool) -> None:
         super().__init__(layers=[])
-        self.past = past
+        self.past, self.chunked = past, chunked
         self.new: list[KeyValue | None] = [None] * len(past)
 
     @classmethod
-    def empty(cls, num_layers: int) -> "SegmentCache":
-        """A cache with no past."""
-        return cls([[] for _ in range(num_layers)])
+    def empty(cls, config: PreTrainedConfig) -> "SegmentCache":
+        """A cache with no past, for a decoder of this configuration."""
+        return cls([[] for _ in range(config.num_hidden_layers)], config._attn_implementation == LATENT_EAGER)
 
     def following(self) -> "SegmentCache":
         """The cache of the call after this one."""
-        return SegmentCache([[*past, new] for past, new in zip(self.past, self.new, strict=True) if new is not None])
+        past = [[*past, new] for past, new in zip(self.past, self.new, strict=True) if new is not None]
+        return SegmentCache(past, self.chunked)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
-    ) -> KeyValue:
-        """Keys and values of the past and of this call, [B, heads, T, head_dim] each."""
+    ) -> tuple[Any, Any]:
+        """Keys and values of the past and of this call, [B, heads, T, head_dim] each.
+
+        In pieces these are two, the first call's and the rest: the first is long, and never copied.
+        """
         if self.new[layer_idx] is None:
             self.new[layer_idx] = (key_states, value_states)
         past = self.past[layer_idx]
-        return (
-            torch.cat([*(k for k, _ in past), key_states], dim=-2),
-            torch.cat([*(v for _, v in past), value_states], dim=-2),
+        if not past:
+            return key_states, value_states
+        (first_key, first_value), *later = past
+        rest_key, rest_value = (
+            torch.cat([*(pair[side] for pair in later), new], dim=-2)
+            for side, new in enumerate((key_states, value_states))
         )
+        if self.chunked:
+            return Chunks((first_key, rest_key)), Chunks((first_value, rest_value))
+        return torch.cat([first_key, rest_key], dim=-2), torch.cat([first_value, rest_value], dim=-2)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Positions before this call."""

@@ -9,6 +9,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from latent_gemma.errors import ModelError
 from latent_gemma.model.adapters import install_thought_adapters
+from latent_gemma.model.attention import NAME as LATENT_EAGER
 from latent_gemma.model.cache import CacheState
 from latent_gemma.model.config import LatentConfig, update_latent
 from latent_gemma.model.feedback import Bridge
@@ -29,7 +30,9 @@ class LatentDecoder(nn.Module):
     bridge: Bridge | None
 
     def build_latent(self) -> None:
-        """Add the bridge and the thought adapters that the configuration asks for (identity start)."""
+        """Add the bridge and the thought adapters that the configuration asks for; eager attention becomes ours."""
+        if self.config._attn_implementation == "eager":
+            self.config._attn_implementation = LATENT_EAGER
         latent: LatentConfig = self.config.latent
         self.bridge = None if latent.bridge == "identity" else Bridge(self.config.hidden_size, latent.bridge)
         install_thought_adapters(self.layers, latent.adapter, latent.lora_rank, latent.lora_alpha)
@@ -83,7 +86,7 @@ class LatentDecoder(nn.Module):
             As the stock decoder, hidden states of all T positions.
         """
         thought = None if input_ids is None else torch.eq(input_ids, self.config.latent.thought_id)
-        if input_ids is not None and thought is not None and bool(thought.any()):
+        if input_ids is not None and thought is not None and (self.thinking.passes or bool(thought.any())):
             rollout = Rollout(self, thought, attention_mask, position_ids, past_key_values, project, use_cache, kwargs)
             return rollout.run(input_ids)
 

@@ -7,6 +7,7 @@ from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache
 
 from latent_gemma.errors import ModelError
+from latent_gemma.model.attention import NAME as LATENT_EAGER
 
 
 def _biased_mask(
@@ -47,7 +48,7 @@ def biased_masks(
     Raises:
         ModelError: for an attention implementation that takes no additive mask.
     """
-    if config._attn_implementation not in ("eager", "sdpa"):
+    if config._attn_implementation not in (LATENT_EAGER, "eager", "sdpa"):
         raise ModelError(
             f"attention {config._attn_implementation!r} takes no additive mask",
             'load the model with attn_implementation="eager"',

@@ -111,12 +111,12 @@ class Rollout:
         self.returns_cache = past_key_values is not None or (
             not self.replays and (decoder.config.use_cache if use_cache is None else use_cache)
         )
-        if self.replays:
-            self.cache: Any = SegmentCache.empty(decoder.config.num_hidden_layers)
-        elif past_key_values is not None:
-            self.cache = past_key_values
-        else:
+        if past_key_values is not None:
+            self.cache: Any = past_key_values
+        elif self.returns_cache:
             self.cache = DynamicCache(config=decoder.config)
+        else:
+            self.cache = SegmentCache.empty(decoder.config)
         # Only now may the host look at the data: one transfer for the columns and for what is wrong with them.
         columns = thought.any(0)
         misplaced = torch.zeros_like(columns)
@@ -131,6 +131,8 @@ class Rollout:
         elif self.start == 0:
             misplaced[0] = columns[0]
         self.columns, bad = columns.nonzero().flatten().tolist(), bool(misplaced.any())
+        idle = range(self.columns[-1] + 1 if self.columns else 1, thought.shape[1])
+        self.columns += idle[: max(0, self.settings.passes - len(self.columns))]
         if bad:
             raise ModelError(
                 "a thought stands where nothing comes before it", "begin the prompt with at least one token"
@@ -325,6 +327,7 @@ class Rollout:
         passes, width, scattered = torch.stack(
             [steps.max(), firsts.max(), ((steps > 0) & (lasts - firsts + 1 != steps)).any().to(steps.dtype)]
         ).tolist()
+        passes, width = max(passes, self.settings.passes), max(width, 1)
         if scattered:
             raise ModelError(
                 "recurrence 'sequence' takes one block of thoughts per row",
@@ -335,9 +338,7 @@ class Rollout:
         truncated = 0 if self.latent.backprop_steps is None else max(0, passes - self.latent.backprop_steps)
         inputs = decoder.embed_tokens(input_ids[:, :width])
         thinks = region[:, :, None] if self.latent.adapter != "none" else None
-        hidden = self.call(
-            inputs, 0, SegmentCache.empty(decoder.config.num_hidden_layers) if self.replays else None, None, bias
-        )
+        hidden = self.call(inputs, 0, SegmentCache.empty(decoder.config) if self.replays else None, None, bias)
         ends = (firsts - 1).clamp(min=0)
         rows = torch.arange(len(ends), device=ends.device)
         for step in range(passes):
@@ -354,7 +355,7 @@ class Rollout:
                 if last:
                     cache: Cache | None = self.cache
                 else:
-                    cache = SegmentCache.empty(decoder.config.num_hidden_layers) if self.replays else None
+                    cache = SegmentCache.empty(decoder.config) if self.replays else None
                 hidden = self.call(inputs, 0, cache, thinks, bias)
             if self.record is not None:
                 self.record.source.append(source[rows, ends])

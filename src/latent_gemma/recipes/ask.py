@@ -15,6 +15,7 @@ from latent_gemma.inspection.lens import read_thoughts
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Frame
 from latent_gemma.recipes.words import writing_mode
+from latent_gemma.text.language import AnswerLanguage, Language, ask_in, translation_request
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,9 @@ class Asking:
         mode: "latent" thinks; "words" writes its steps; "auto" thinks if the model was trained to.
         k: latent steps; None takes the model's own number.
         p: share of the token embedding in what is fed back; None takes the model's own.
+        answer_language: "same" as the question's, or "ja" or "en": a question in the other language is then asked with
+            an instruction to answer in this one.
+        translate: into this language, instead of answering.
         thoughts: show what each latent step says.
         paths: explore this many first tokens in one batch and give the most confident answer; 1 decodes greedily.
         max_new_tokens: bound on generated tokens.
@@ -33,6 +37,8 @@ class Asking:
     mode: Literal["auto", "latent", "words"] = "auto"
     k: int | None = None
     p: float | None = None
+    answer_language: AnswerLanguage = "same"
+    translate: Language | None = None
     thoughts: bool = False
     paths: int = 1
     max_new_tokens: int = 256
@@ -67,6 +73,10 @@ class Chat:
 
 
 def _answer(model: Any, tokenizer: Any, question: str, asking: Asking, console: Console) -> None:
+    if asking.translate:
+        question = translation_request(question, asking.translate)
+    else:
+        question = ask_in(question, asking.answer_language)
     latent = model.config.latent
     mode = writing_mode(latent, asking.mode)
     k = 0 if mode == "words" else latent.num_thoughts if asking.k is None else asking.k
@@ -99,6 +109,8 @@ def _load(model: str, asking: Asking) -> tuple[Any, Any]:
         raise ConfigError(f"--k {asking.k} is negative", "give 0 or more latent steps")
     if asking.p is not None and not 0 <= asking.p <= 1:
         raise ConfigError(f"--p {asking.p} is outside [0, 1]", "give a share between 0 and 1")
+    if asking.translate and asking.answer_language != "same":
+        raise ConfigError("--translate says the language already", "leave --answer-language out")
     return load_model(model)
 
 

@@ -1,35 +1,42 @@
 """`latent-gemma eval`: models on tasks or on any data, with intervals, curves over K and p, controls and reports."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import Console
 from tyro.conf import Positional
 
 from latent_gemma.config import parse_numbers
-from latent_gemma.data.example import Example
-from latent_gemma.data.load import load_examples
-from latent_gemma.data.tasks import find_task, load_task
-from latent_gemma.errors import ConfigError, DataError
-from latent_gemma.evaluation.engine import EvalSettings, Evaluator, Measured
-from latent_gemma.evaluation.items import FILE, append_items, make_items
+from latent_gemma.errors import ConfigError, LatentGemmaError, RunError
+from latent_gemma.evaluation.counting import language_rows
+from latent_gemma.evaluation.engine import Evaluator, Measured
+from latent_gemma.evaluation.items import FILE
+from latent_gemma.evaluation.log import open_log
 from latent_gemma.evaluation.metrics.bertscore import DEFAULT_ENCODER
 from latent_gemma.evaluation.metrics.registry import check_metrics
-from latent_gemma.evaluation.results import EvalReport, ThoughtTrace
+from latent_gemma.evaluation.planning import EvalSettings
+from latent_gemma.evaluation.results import EvalReport
+from latent_gemma.evaluation.votes import VOTED
+from latent_gemma.inspection.costs import cost_grid, language_grid
 from latent_gemma.inspection.lens import trace_examples
 from latent_gemma.inspection.tables import further_tables, metrics_grid, results_table
 from latent_gemma.inspection.verdict import verdict
+from latent_gemma.inspection.votes import votes_charts, votes_grids
 from latent_gemma.inspection.write import write_report
 from latent_gemma.model.config import WordsFormat
 from latent_gemma.model.loading import load_model
-from latent_gemma.model.prompt import Mode
+from latent_gemma.model.traces import check_temperatures
+from latent_gemma.recipes.answers_bar import AnswersBar
+from latent_gemma.recipes.contestants import Contestant, fitting, identity, line_up
 from latent_gemma.recipes.stage import DataSettings, machine, model_hash, next_free, run_folder, versions
+from latent_gemma.recipes.targets import Target, read_targets
 from latent_gemma.recipes.words import ask_for
-from latent_gemma.text.answers import Match, answers_match
-from latent_gemma.text.language import Language, detect_language
+from latent_gemma.text.language import AnswerLanguage, ask_in
 from latent_gemma.text.verify import MathVerifier
+from latent_gemma.training.settings import Resume
 
 
 @dataclass(frozen=True)
@@ -50,13 +57,20 @@ class Eval:
         format: how a model that was never trained here writes its words; None keeps the model's own way.
         system: text before every question, in the user's turn; None keeps the model's own.
         controls: measure zeroed, noise, swapped and pause thoughts.
-        skip_bad: leave malformed rows of a task out, each told in a line, instead of stopping.
+        votes: hold a vote of this many sampled traces at every K and p as well; 0 for none.
+        temperatures: of the traces, taken in turn.
+        noise: on each trace's thoughts, in units of their RMS.
+        answer_language: "same" as the question's, or "ja" or "en": a question in the other language is then asked with
+            an instruction to answer in this one.
+        skip_bad: leave out what cannot be used (malformed rows, a task whose file cannot be read, questions longer
+            than a model takes), each told in a line, instead of stopping.
         out: folder of the report, one folder in it for each task; None takes the next free runs/eval-N.
-        batch_size: questions answered at once.
+        resume: go on in --out where an evaluation was stopped or killed; "auto" starts it if there is nothing yet.
+        batch_size: questions answered at once; of votes, traces.
         max_new_tokens: bound on generated tokens.
         traces: items whose thoughts the report shows.
         layers: read the thoughts after every layer too.
-        seed: of generated data, of a task's sample and of the noise control.
+        seed: of generated data, of a task's sample, of the noise control and of the votes.
     """
 
     models: Positional[tuple[str, ...]]
@@ -70,27 +84,18 @@ class Eval:
     format: WordsFormat | None = None
     system: str | None = None
     controls: bool = True
+    votes: int = 0
+    temperatures: str = "0.2,0.4,0.6,0.8,1.0"
+    noise: float = 0.0
+    answer_language: AnswerLanguage = "same"
     skip_bad: bool = False
     out: Path | None = None
+    resume: Resume = "no"
     batch_size: int = 64
     max_new_tokens: int = 256
     traces: int = 5
     layers: bool = False
     seed: int = 0
-
-
-@dataclass
-class _Target:
-    """What models are measured on, and what was found so far."""
-
-    name: str
-    source: str
-    folder: Path
-    examples: list[Example]
-    language: Language
-    match: Match
-    found: list[Measured] = field(default_factory=list)
-    traces: list[ThoughtTrace] = field(default_factory=list)
 
 
 def run_eval(config: Eval) -> Path:
@@ -105,93 +110,103 @@ def run_eval(config: Eval) -> Path:
     Raises:
         LatentGemmaError: for anything in the configuration, the data or a model that cannot be used.
     """
-    ks = parse_numbers(config.k, int, "--k")
-    ps = parse_numbers(config.p, float, "--p")
-    if any(k < 0 for k in ks):
-        raise ConfigError(f"--k {config.k} holds a negative number of latent steps", "give 0 or more")
-    if any(not 0 <= p <= 1 for p in ps):
-        raise ConfigError(f"--p {config.p} holds a share outside [0, 1]", "give shares between 0 and 1")
-    if not config.models:
-        raise ConfigError("there is no model to evaluate", "name one: latent-gemma eval RUN --data FILE")
-    metrics = tuple(filter(None, (name.strip() for name in config.metrics.split(","))))
-    check_metrics(metrics)
+    settings = _settings(config)
     console = Console()
-    with run_folder(config.out or next_free("eval"), resume=False) as out:
-        with MathVerifier() as verifier:
-            targets = _targets(config, out, verifier, console)
-            for name, label in zip(config.models, _labels(config.models), strict=True):
-                model, tokenizer = load_model(name)
-                ask_for(model, config.format, config.system)
-                for target in targets:
-                    settings = EvalSettings(
-                        ks, ps, config.controls, config.batch_size, config.max_new_tokens, config.seed, metrics,
-                        target.language, config.encoder, target.match,
-                    )  # fmt: skip
-                    with console.status("") as status:
-                        _measure(target, model, tokenizer, label, settings, config, lambda t: status.update(t))
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    with run_folder(_folder(config), resume=config.resume != "no") as out, MathVerifier() as verifier:
+        targets = read_targets(config.tasks, config.data, config.seed, config.skip_bad, out, verifier.equal, say)
+        contestants = line_up(config.models, config.mode, config.format, settings)
+        origin = _origin(config)
+        for target in targets:
+            target.log = open_log(target.folder, origin | {"data": target.digest})
+        try:
+            with AnswersBar(contestants, targets) as bar:
+                for one in contestants:
+                    _measure(one, targets, config, settings, bar, say)
+        except (LatentGemmaError, KeyboardInterrupt):
+            if any(target.found or target.log for target in targets):
+                say(f"finished items are kept: the same command with --out {out} --resume auto goes on")
+            raise
         pages = [_write(target, config, console) for target in targets]
     return pages[0] if len(pages) == 1 else out
 
 
-def _targets(config: Eval, out: Path, verifier: MathVerifier, console: Console) -> list[_Target]:
-    if bool(config.tasks) == bool(config.data.data):
-        raise ConfigError("an evaluation is on --tasks or on --data", "give one of them")
-    if config.data.data:
-        spec = config.data.spec("test", config.seed)
-        whole_file = not (spec.is_generated or spec.is_hub_name or spec.holdout)
-        examples = load_examples(spec)
-        source = f"{spec.source} ({'whole file' if whole_file else 'held-out part'})"
-        return [_Target(spec.source, source, out, examples, detect_language(examples[0].answer), answers_match)]
-    targets = []
-    for part in filter(None, (part.strip() for part in config.tasks.split(","))):
-        name, _, path = part.partition("=")
-        task, skipped = find_task(name), list[DataError]()
-        examples = load_task(
-            name, Path(path) if path else None, config.data.limit, config.seed,
-            skipped.append if config.skip_bad else None,
-        )  # fmt: skip
-        for error in skipped:
-            console.print(f"left out: {error}", markup=False, highlight=False)
-        language: Language = "ja" if task.answer_language == "ja" else "en"
-        match = verifier.equal if task.answer_kind == "math" else answers_match
-        source = f"{path or task.source}, {len(skipped)} malformed rows left out" if skipped else path or task.source
-        targets.append(_Target(name, source, out / name, examples, language, match))
-    return targets
+def _settings(config: Eval) -> EvalSettings:
+    ks = parse_numbers(config.k, int, "--k")
+    ps = parse_numbers(config.p, float, "--p")
+    temperatures = parse_numbers(config.temperatures, float, "--temperatures")
+    if any(k < 0 for k in ks):
+        raise ConfigError(f"--k {config.k} holds a negative number of latent steps", "give 0 or more")
+    if any(not 0 <= p <= 1 for p in ps):
+        raise ConfigError(f"--p {config.p} holds a share outside [0, 1]", "give shares between 0 and 1")
+    for name in ("votes", "noise"):
+        if getattr(config, name) < 0:
+            raise ConfigError(f"--{name} {getattr(config, name):g} is negative", "give 0 or more")
+    if config.batch_size < 1:
+        raise ConfigError(f"--batch-size {config.batch_size}", "give 1 or more")
+    check_temperatures(temperatures)
+    if not config.models:
+        raise ConfigError("there is no model to evaluate", "name one: latent-gemma eval RUN --data FILE")
+    metrics = tuple(filter(None, (name.strip() for name in config.metrics.split(","))))
+    check_metrics(metrics)
+    return EvalSettings(
+        ks, ps, config.controls, config.batch_size, config.max_new_tokens, config.seed, metrics, config.encoder,
+        answer_language=config.answer_language, votes=config.votes, temperatures=temperatures, noise=config.noise,
+    )  # fmt: skip
 
 
-def _labels(models: Sequence[str]) -> list[str | None]:
-    """Names that tell several models apart; of a single one what it does tells more."""
-    if len(models) == 1:
-        return [None]
-    names = [Path(model).name for model in models]
-    return [name if names.count(name) == 1 else model for name, model in zip(names, models, strict=True)]
+def _origin(config: Eval) -> dict[str, str]:
+    """What items depend on, besides the questions. What else is asked for may change when an evaluation goes on."""
+    names = ["mode", "format", "system", "batch_size", "max_new_tokens", "seed", "answer_language", "votes"]
+    names += ["temperatures", "noise"] if config.votes else []
+    origin = {name.replace("_", " "): str(getattr(config, name)) for name in names}
+    for number, name in enumerate(config.models, start=1):
+        origin |= {f"{what} {number}": value for what, value in identity(name).items()}
+    return origin
+
+
+def _folder(config: Eval) -> Path:
+    if config.resume != "no" and config.out is None:
+        raise ConfigError(f"--resume {config.resume} needs the folder to go on in", "name it with --out")
+    out = config.out or next_free("eval")
+    if config.resume == "yes" and not any(out.rglob(FILE)):
+        raise RunError(f"{out} holds no evaluation to resume", "start it with --resume no, or auto")
+    return out
 
 
 def _measure(
-    target: _Target, model: Any, tokenizer: Any, label: str | None, settings: EvalSettings, config: Eval, say: Any
-) -> None:
-    latent = model.config.latent
-    mode: Mode = config.mode if config.mode != "auto" else "words" if latent.words_format == "tags" else "latent"
-    label = label or ("words" if mode == "words" else "latent" if latent.num_thoughts else "no reasoning")
-    evaluator = Evaluator(model, tokenizer, target.examples, settings, label)
-    say(f"{target.name}: {label}")
-    found = [evaluator.measure(mode="words")] if mode == "words" else evaluator.run(say)
-    target.folder.mkdir(parents=True, exist_ok=True)
-    for measured in found:
-        items = make_items(measured.row, target.examples, measured.answers, measured.grades)
-        append_items(target.folder / FILE, items)
-    target.found += found
-    if config.traces and mode == "latent":
-        target.traces += trace_examples(
-            model, tokenizer, target.examples[: config.traces], label, config.max_new_tokens, config.layers
+    one: Contestant, targets: Sequence[Target], config: Eval, settings: EvalSettings, bar: AnswersBar,
+    say: Callable[[str], None],
+) -> None:  # fmt: skip
+    model, tokenizer = load_model(one.name)
+    ask_for(model, config.format, config.system)
+    for target in targets:
+        examples = fitting(one, target, model, tokenizer, config.skip_bad, settings, say)
+        evaluator = Evaluator(
+            model, tokenizer, examples, replace(settings, match=target.match), one.label, target.log, bar.update
         )
+        target.found += evaluator.run(partial(bar.say, target.name), one.mode)
+        if config.traces and one.mode == "latent":
+            shown = [
+                replace(example, question=ask_in(example.question, config.answer_language))
+                for example in examples[: config.traces]
+            ]
+            target.traces += trace_examples(model, tokenizer, shown, one.label, config.max_new_tokens, config.layers)
 
 
-def _write(target: _Target, config: Eval, console: Console) -> Path:
+def _write(target: Target, config: Eval, console: Console) -> Path:
     rows = tuple(measured.row for measured in target.found)
-    models = ", ".join(Path(model).name for model in config.models)
+    mains: dict[str, Measured] = {}
+    for measured in target.found:
+        mains.setdefault(measured.row.label, measured)
+    votes = {label.removesuffix(VOTED): main.vote for label, main in mains.items() if main.vote is not None}
+    metrics = _settings(config).metrics
+    languages = tuple(row for main in mains.values() for row in language_rows(main.items, metrics, config.encoder))
     report = EvalReport(
-        title=f"{models} on {target.name}",
+        title=f"{', '.join(Path(model).name for model in config.models)} on {target.name}",
         verdict=verdict(rows),
         rows=rows,
         traces=tuple(target.traces),
@@ -201,11 +216,16 @@ def _write(target: _Target, config: Eval, console: Console) -> Path:
             "data": target.source,
             "items": str(len(target.examples)),
             "seed": str(config.seed),
+            **({"votes": f"{config.votes} traces at {config.temperatures}"} if config.votes else {}),
             "machine": machine(),
             **versions(),
         },
-        tables=metrics_grid(rows),
-    )
+        tables=(
+            *metrics_grid(rows), *language_grid(languages), *(votes_grids(votes) if votes else ()), *cost_grid(rows)
+        ),
+        charts=votes_charts(votes, {label: mains[label].row for label in votes}) if votes else (),
+        languages=languages,
+    )  # fmt: skip
     console.print(results_table(report))
     for table in further_tables(report):
         console.print(table)

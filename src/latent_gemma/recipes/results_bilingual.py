@@ -17,17 +17,17 @@ from latent_gemma.data.bilingual import KINDS, bilingual_rows
 from latent_gemma.data.example import Example
 from latent_gemma.data.rows import parse_row
 from latent_gemma.data.splits import Split, split_of
-from latent_gemma.data.tasks import find_task, load_task
+from latent_gemma.data.tasks import load_task
 from latent_gemma.errors import ConfigError
-from latent_gemma.evaluation.engine import EvalSettings, Evaluator, Measured
+from latent_gemma.evaluation.engine import Evaluator, Measured
+from latent_gemma.evaluation.planning import EvalSettings
 from latent_gemma.evaluation.results import EvalReport, Grid
 from latent_gemma.inspection.tables import metrics_grid
 from latent_gemma.inspection.verdict import verdict
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
 from latent_gemma.recipes.results import models_folder, show
-from latent_gemma.recipes.stage import machine, run_folder, save_stage, training_curves, versions
-from latent_gemma.text.language import Language
+from latent_gemma.recipes.stage import Parent, machine, run_folder, save_stage, training_curves, versions
 from latent_gemma.training.curriculum import WrittenCurriculum
 from latent_gemma.training.fit import fit
 from latent_gemma.training.settings import TrainSettings
@@ -87,7 +87,9 @@ def run_bilingual(config: Bilingual) -> EvalReport:
         model = build_tiny("gemma2", latent, vocab_size=len(tokenizer), seed=config.seed, **SIZES)
         settings = replace(SETTINGS, steps=config.steps, seed=config.seed)
         result = fit(model, tokenizer, rows, WrittenCurriculum("none"), settings, models, "bilingual")
-        save_stage(models, "results bilingual", model, tokenizer, config, "a fresh tiny Gemma 2", result, config.seed)
+        save_stage(
+            models, "results bilingual", model, tokenizer, config, Parent("a fresh tiny Gemma 2"), result, config.seed
+        )
         measured = {
             kind: _measure(kind, model, tokenizer, examples[: config.items], config, console)
             for kind, examples in tests.items()
@@ -108,7 +110,7 @@ def run_bilingual(config: Bilingual) -> EvalReport:
                 "time": f"{minutes:.1f} minutes", "machine": machine(), "seed": str(config.seed), **versions(),
             },
             curves=training_curves(result.metrics),
-            tables=(*metrics_grid(found), _quoted(measured, tests)),
+            tables=(*metrics_grid(found), _quoted(measured)),
         )  # fmt: skip
         show(report, out, console)
     return report
@@ -159,32 +161,23 @@ def _read(config: Bilingual, split: Split) -> dict[str, list[Example]]:
     return found
 
 
-def _language(kind: str) -> Language:
-    """What the answers of a kind are written in."""
-    return "ja" if kind in ("en-ja", "quiz-ja") or (kind not in KINDS and _of_task(kind) == "ja") else "en"
-
-
-def _of_task(name: str) -> str:
-    return find_task(name).answer_language
-
-
 def _measure(
     kind: str, model: Any, tokenizer: Any, tests: list[Example], config: Bilingual, console: Console
 ) -> Measured:
     metrics = ("fuzzy", "bleu", *(("bertscore",) if config.encoder else ()), "language")
     settings = EvalSettings(
-        controls=False, batch_size=125, max_new_tokens=96, seed=config.seed, metrics=metrics, language=_language(kind),
+        controls=False, batch_size=125, max_new_tokens=96, seed=config.seed, metrics=metrics,
         encoder=config.encoder,
     )  # fmt: skip
     with console.status(f"measuring {kind}"):
         return Evaluator(model, tokenizer, tests, settings, kind).measure()
 
 
-def _quoted(measured: Mapping[str, Measured], tests: Mapping[str, list[Example]]) -> Grid:
+def _quoted(measured: Mapping[str, Measured]) -> Grid:
     """The first answers of each kind, as they came."""
     rows = tuple(
-        (kind, example.question, example.answer, answer.answer, "✓" if grade.lenient else "✗")
+        (kind, item.question, item.expected[0], item.answer, "✓" if item.correct else "✗")
         for kind, found in measured.items()
-        for example, answer, grade in list(zip(tests[kind], found.answers, found.grades, strict=False))[:_SHOWN]
+        for item in found.items[:_SHOWN]
     )
     return Grid("First answers", ("kind", "asked", "expected", "answered", "right"), rows, "The first of each kind.")

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from latent_gemma.errors import RunError
 from latent_gemma.evaluation.results import EvalReport, EvalRow, Grid
-from latent_gemma.inspection.files import write_atomically
+from latent_gemma.files import write_atomically
 from latent_gemma.inspection.numbers import percent, with_interval
 from latent_gemma.inspection.select import CONTROL_NAMES, control_rows, main_rows
 from latent_gemma.inspection.tables import ABSENT, to_markdown

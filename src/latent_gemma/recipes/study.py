@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from latent_gemma.data.example import Example
-from latent_gemma.evaluation.engine import EvalSettings, Evaluator
+from latent_gemma.evaluation.engine import Evaluator
+from latent_gemma.evaluation.planning import EvalSettings
 from latent_gemma.evaluation.results import EvalReport, EvalRow, Grid, ThoughtTrace
 from latent_gemma.inspection.lens import trace_examples
 from latent_gemma.inspection.numbers import with_interval
@@ -18,7 +19,7 @@ from latent_gemma.inspection.verdict import verdict
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.tiny import build_tiny
-from latent_gemma.recipes.stage import machine, save_stage, training_curves, versions
+from latent_gemma.recipes.stage import Parent, machine, save_stage, training_curves, versions
 from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.curriculum import Curriculum, WrittenCurriculum
 from latent_gemma.training.fit import fit
@@ -187,10 +188,10 @@ def _train(study: Study, method: Method, models: Path, config: Any, seed: int, s
     if method.parent is None:
         tokenizer = study.tokenizer
         sizes = {"vocab_size": len(tokenizer), **study.sizes}
-        model, parent = build_tiny("gemma2", LatentConfig(**latent), seed=seed, **sizes), "a fresh tiny Gemma 2"
+        model, parent = build_tiny("gemma2", LatentConfig(**latent), seed=seed, **sizes), Parent("a fresh tiny Gemma 2")
     else:
-        parent = str(models / by_label[method.parent].folder)
-        model, tokenizer = load_model(parent, latent)
+        parent = Parent.of(str(models / by_label[method.parent].folder))
+        model, tokenizer = load_model(parent.name, latent)
     run.mkdir(parents=True, exist_ok=True)
     examples = study.train(method.pool, settings.steps * settings.batch_size)
     result = fit(model, tokenizer, examples, method.curriculum, settings, run, f"{method.label:>12}")

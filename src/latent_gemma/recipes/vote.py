@@ -14,9 +14,11 @@ from latent_gemma.config import parse_numbers
 from latent_gemma.data.example import Example
 from latent_gemma.data.load import load_examples
 from latent_gemma.errors import ConfigError
-from latent_gemma.evaluation.engine import EvalSettings, Evaluator
+from latent_gemma.evaluation.engine import Evaluator
+from latent_gemma.evaluation.planning import EvalSettings
 from latent_gemma.evaluation.results import EvalReport, EvalRow
-from latent_gemma.evaluation.voting import VotedAnswer, VoteMeasured, Voter, measure_vote
+from latent_gemma.evaluation.votes import VOTED, VoteMeasured, measure_vote
+from latent_gemma.evaluation.voting import VotedAnswer, Voter
 from latent_gemma.inspection.tables import further_tables, results_table
 from latent_gemma.inspection.verdict import verdict
 from latent_gemma.inspection.votes import votes_charts, votes_grids
@@ -139,7 +141,7 @@ def measure_both(
     settings = EvalSettings(batch_size=batch_size, max_new_tokens=voter.max_new_tokens, seed=voter.seed)
     evaluator = Evaluator(voter.model, voter.frame.tokenizer, examples, settings, label)
     single = evaluator.measure(voter.mode, voter.num_thoughts).row
-    return single, measure_vote(voter, examples, f"{label}, vote", batch_size)
+    return single, measure_vote(voter, examples, f"{label}{VOTED}", batch_size)
 
 
 def _measure(config: Vote, temperatures: Sequence[float]) -> Path:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from latent_gemma.text.boxed import last_boxed
 from latent_gemma.text.normalize import fold_characters, normalize_answer, parse_number
 
 #: Whether a prediction equals one of the accepted answers.
@@ -44,26 +45,12 @@ class Grade:
     extracted: str | None
 
 
-def _boxed(text: str) -> str | None:
-    r"""What the last `\boxed{..}` holds, its own braces balanced."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    begin = start + len("\\boxed{")
-    depth = 1
-    for index in range(begin, min(len(text), begin + MAX_ANSWER_CHARS + 1)):
-        depth += {"{": 1, "}": -1}.get(text[index], 0)
-        if depth == 0:
-            return text[begin:index].strip()
-    return None
-
-
 def _marked(text: str) -> str | None:
     for pattern in (_TAG, _HASHES):
         found = pattern.findall(text)
         if found:
             return str(found[-1]).strip()
-    return _boxed(text)
+    return last_boxed(text)
 
 
 def _spoken(text: str) -> str | None:

@@ -11,6 +11,7 @@ from latent_gemma.evaluation.metrics.texts import References, as_lists, tame
 
 #: 104 languages, Japanese and English among them.
 DEFAULT_ENCODER = "bert-base-multilingual-cased"
+BERTSCORE_REMEDY = "pip install 'latent-gemma[bertscore]'"
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _load(model: str, num_layers: int | None) -> tuple[Any, Any, int]:
     try:
         from bert_score.utils import get_model, get_tokenizer, model2layers
     except ImportError as error:
-        raise ConfigError("bert-score is not installed", "pip install 'latent-gemma[bertscore]'") from error
+        raise ConfigError("bert-score is not installed", BERTSCORE_REMEDY) from error
     from transformers import AutoConfig
 
     remedy = "name an encoder of the hub, or a directory with config, tokenizer and safetensors weights"

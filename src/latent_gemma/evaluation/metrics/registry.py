@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from latent_gemma.errors import ConfigError
-from latent_gemma.evaluation.metrics.bertscore import DEFAULT_ENCODER, bertscore_f1
+from latent_gemma.evaluation.metrics.bertscore import BERTSCORE_REMEDY, DEFAULT_ENCODER, bertscore_f1
 from latent_gemma.evaluation.metrics.bleu import bleu
 from latent_gemma.evaluation.metrics.fuzzy import DEFAULT_THRESHOLD, fuzzy
 from latent_gemma.evaluation.metrics.language import language_share
@@ -64,17 +65,19 @@ METRICS: Mapping[str, Callable[[Outputs], Figures]] = {
 
 
 def check_metrics(names: Sequence[str]) -> None:
-    """Refuse names of no metric, before anything is computed.
+    """Refuse what cannot be measured, before anything is computed.
 
     Args:
         names: as the user typed them.
 
     Raises:
-        ConfigError: naming the first unknown one and all known ones.
+        ConfigError: naming the first unknown metric and all known ones, or what BERTScore lacks.
     """
     for name in names:
         if name not in METRICS:
             raise ConfigError(f"unknown metric {name!r}", f"known are {', '.join(METRICS)}")
+    if "bertscore" in names and find_spec("bert_score") is None:
+        raise ConfigError("bert-score is not installed", BERTSCORE_REMEDY)
 
 
 def measure(names: Sequence[str], outputs: Outputs) -> Figures:

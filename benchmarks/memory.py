@@ -1,0 +1,115 @@
+"""Peak memory of a training step as K grows, for both recurrences, with and without gradient checkpointing.
+
+    python benchmarks/memory.py
+
+Each setting runs in a process of its own, so that no peak hides behind an earlier one; what stands before the step
+(weights, libraries) is taken off. On a GPU it is the allocator's peak, on a CPU that of the process.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from timing import settings
+from transformers import Gemma2Config
+
+from latent_gemma.model import LatentConfig, LatentReasoningGemmaForCausalLM
+from latent_gemma.model.config import as_latent_config
+from latent_gemma.training.batches import IGNORE
+from latent_gemma.training.losses import latent_loss
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+MIB = 2**20
+#: recurrence, checkpointing, the last steps that gradients go through (None: all)
+WAYS: dict[str, tuple[str, bool, int | None]] = {
+    "append": ("append", False, None),
+    "append, checkpointing": ("append", True, None),
+    "append, gradient through 2 steps": ("append", False, 2),
+    "sequence": ("sequence", False, None),
+    "sequence, checkpointing": ("sequence", True, None),
+}
+
+
+def build(args: argparse.Namespace, way: str) -> Any:
+    """A Gemma 2 with random weights, ready to train."""
+    config = Gemma2Config(
+        vocab_size=args.vocabulary, hidden_size=args.width, intermediate_size=4 * args.width,
+        num_hidden_layers=args.layers, num_attention_heads=4, num_key_value_heads=2, head_dim=args.width // 4,
+        query_pre_attn_scalar=args.width // 4, attn_implementation="eager",
+        pad_token_id=0, eos_token_id=1, bos_token_id=2,
+    )  # fmt: skip
+    recurrence, checkpointing, backprop_steps = WAYS[way]
+    torch.manual_seed(0)
+    latent = replace(LatentConfig(), recurrence=recurrence, backprop_steps=backprop_steps)
+    model = LatentReasoningGemmaForCausalLM(as_latent_config(config, latent)).to(DEVICE).train()
+    if checkpointing:
+        model.activation_checkpointing_enable()
+    return model
+
+
+def peak_bytes() -> int:
+    """The most memory taken so far."""
+    if DEVICE == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def measure(args: argparse.Namespace) -> float:
+    """MiB that one step takes on top of weights and gradients."""
+    model = build(args, args.way)
+    latent = model.config.latent
+
+    def step(prompt: int, k: int) -> None:
+        tail = torch.tensor([latent.bot_id, *[latent.thought_id] * k, latent.eot_id])
+        ids = torch.randint(12, args.vocabulary, (args.batch, prompt + len(tail) + args.answer))
+        ids[:, prompt : prompt + len(tail)] = tail
+        labels = ids.clone()
+        labels[:, : -args.answer] = IGNORE
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+        batch["anchors"] = torch.full_like(ids, IGNORE)
+        latent_loss(model, {name: part.to(DEVICE) for name, part in batch.items()}, 0.0).total.backward()
+
+    step(2, 1)  # makes the gradients, and what libraries keep
+    before = peak_bytes()
+    step(args.prompt, args.k)
+    return (peak_bytes() - before) / MIB
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    for name, default in (("width", 256), ("layers", 6), ("vocabulary", 4096), ("prompt", 128), ("answer", 24),
+                          ("batch", 16)):  # fmt: skip
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--ks", type=int, nargs="+", default=[0, 1, 2, 4, 8, 16])
+    parser.add_argument("--way", choices=WAYS, help="measure this setting alone, in this process")
+    parser.add_argument("--k", type=int, help="latent steps of that setting")
+    args = parser.parse_args()
+    if args.way:
+        print(json.dumps(measure(args)))
+        return
+    table = Table("", *[f"K = {k}" for k in args.ks], title="MiB on top of weights and gradients", box=None)
+    for way in WAYS:
+        cells = []
+        for k in args.ks:
+            child = subprocess.run(
+                [sys.executable, *sys.argv, "--way", way, "--k", str(k)], capture_output=True, text=True, check=True
+            )
+            cells.append(f"{float(child.stdout.splitlines()[-1]):.0f}")
+        print(way, *cells, flush=True)
+        table.add_row(way, *cells)
+    print(
+        f"{settings()}; Gemma 2 of width {args.width}, {args.layers} layers, batch {args.batch}, prompt {args.prompt}, "
+        f"answer {args.answer} tokens"
+    )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

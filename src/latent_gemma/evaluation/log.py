@@ -1,0 +1,140 @@
+"""The log of an evaluation: every finished batch is on the disk before the next begins, so a kill costs one batch."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from latent_gemma.data.example import Example
+from latent_gemma.errors import RunError
+from latent_gemma.evaluation.items import FILE, Item, Setting, read_log, to_line
+
+#: Beside the log: what its items depend on.
+ORIGIN = "evaluation.json"
+
+#: Told how many answers have just been generated.
+Progress = Callable[[int], None]
+
+
+class ItemLog:
+    """The finished items of an evaluation, by setting and index; with a folder, on the disk too.
+
+    Args:
+        folder: where `items.jsonl` lies; None keeps the items in memory alone.
+        origin: what the items depend on, name -> value; written beside the log before the first item.
+    """
+
+    def __init__(self, folder: Path | None = None, origin: Mapping[str, str] | None = None) -> None:
+        self.path = None if folder is None else folder / FILE
+        self.origin = dict(origin or {})
+        self._found: dict[Setting, dict[int, Item]] = {}
+        if self.path is not None and self.path.exists():
+            items, whole = read_log(self.path)
+            # What comes next must not be glued to half a line.
+            os.truncate(self.path, whole)
+            self._note(items)
+
+    def _note(self, items: Iterable[Item]) -> None:
+        for item in items:
+            self._found.setdefault(item.setting, {}).setdefault(item.index, item)
+
+    def _write_origin(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole = path.with_suffix(".tmp")
+        whole.write_text(json.dumps(self.origin, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        os.replace(whole, path)
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def finished(self, setting: Setting) -> Mapping[int, Item]:
+        """The items of a setting by index."""
+        return self._found.get(setting, {})
+
+    def append(self, items: Sequence[Item]) -> None:
+        """Add the items of a batch; they are on the disk when this returns.
+
+        Args:
+            items: none of which the log holds yet.
+        """
+        if self.path is not None:
+            if not self.path.exists():
+                self._write_origin(self.path.with_name(ORIGIN))
+            with self.path.open("ab") as file:
+                file.write(b"".join(map(to_line, items)))
+                file.flush()
+                os.fsync(file.fileno())
+        self._note(items)
+
+
+def open_log(folder: Path, origin: Mapping[str, str]) -> ItemLog:
+    """Start a log, or go on with the one that is there.
+
+    Args:
+        folder: where it lies.
+        origin: what its items depend on: name -> value.
+
+    Returns:
+        The log; nothing is written before its first item.
+
+    Raises:
+        RunError: if what is there depends on something else, or is damaged.
+    """
+    if (folder / FILE).exists():
+        _check_same(folder / ORIGIN, origin)
+    return ItemLog(folder, origin)
+
+
+def _check_same(path: Path, origin: Mapping[str, str]) -> None:
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        names = [*before, *(name for name in origin if name not in before)]
+        changed = next((name for name in names if before.get(name) != origin.get(name)), None)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise RunError(f"{path} cannot be read", "give another --out") from error
+    if changed is not None:
+        then, now = (str(values.get(changed, "none"))[:60] for values in (before, origin))
+        raise RunError(
+            f"{path.parent} is an evaluation with another {changed} ({then} there, {now} here)",
+            "give another --out, or the options it was started with",
+        )
+
+
+def answer_missing(
+    log: ItemLog,
+    setting: Setting,
+    examples: Sequence[Example],
+    batch_size: int,
+    answer: Callable[[int, Sequence[Example]], list[Item]],
+    progress: Progress | None = None,
+) -> list[Item]:
+    """Answer every example that the log does not hold, batch by batch.
+
+    Args:
+        log: what is finished.
+        setting: what is measured.
+        examples: all questions.
+        batch_size: questions answered at once. A batch with a missing item is answered as a whole, in the company it
+            would have had without an interruption.
+        answer: from the index of a batch's first question and the batch to its items.
+        progress: told after every batch.
+
+    Returns:
+        One item an example, in order.
+
+    Raises:
+        RunError: if the log holds answers to other questions.
+    """
+    known = log.finished(setting)
+    # Questions too long for a larger K leave the list, and all behind them move up.
+    if any(index >= len(examples) or item.question != examples[index].question for index, item in known.items()):
+        raise RunError(f"{log.path} holds answers to other questions", "give another --out")
+    for start in range(0, len(examples), batch_size):
+        batch = examples[start : start + batch_size]
+        missing = {index for index in range(start, start + len(batch)) if index not in log.finished(setting)}
+        if missing:
+            log.append([item for item in answer(start, batch) if item.index in missing])
+            if progress is not None:
+                progress(len(missing))
+    found = log.finished(setting)
+    return [found[index] for index in range(len(examples))]

@@ -1,0 +1,116 @@
+"""What an evaluation measures of a model: the grid over K, p, controls and votes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from latent_gemma.data.example import Example
+from latent_gemma.evaluation.items import Setting
+from latent_gemma.evaluation.metrics.bertscore import DEFAULT_ENCODER
+from latent_gemma.evaluation.results import CONTROLS
+from latent_gemma.evaluation.votes import VOTED
+from latent_gemma.evaluation.voting import TEMPERATURES
+from latent_gemma.model.prompt import Frame, Mode
+from latent_gemma.text.answers import Match, answers_match
+from latent_gemma.text.language import AnswerLanguage, ask_in
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """What is measured.
+
+    Args:
+        ks: numbers of latent steps to try at the main p.
+        ps: shares of the token embedding to try at the main K.
+        controls: measure zeroed, noise, swapped and pause thoughts.
+        batch_size: questions answered at once; of votes, traces.
+        max_new_tokens: bound on generated tokens.
+        seed: of the noise control and of the votes' sampling.
+        metrics: further metrics where the thoughts are the model's own, names of `METRICS`.
+        encoder: of BERTScore: a hub name or a local directory.
+        match: how answers are compared.
+        answer_language: what the answers should be in.
+        votes: traces of a vote, held at every K and p; 0 for none.
+        temperatures: of the traces, taken in turn.
+        noise: on each trace's thoughts, in units of their RMS.
+    """
+
+    ks: tuple[int, ...] = ()
+    ps: tuple[float, ...] = ()
+    controls: bool = True
+    batch_size: int = 64
+    max_new_tokens: int = 256
+    seed: int = 0
+    metrics: tuple[str, ...] = ()
+    encoder: str = DEFAULT_ENCODER
+    match: Match = answers_match
+    answer_language: AnswerLanguage = "same"
+    votes: int = 0
+    temperatures: tuple[float, ...] = TEMPERATURES
+    noise: float = 0.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of the grid: K latent steps, p (None as configured), what stands in the thoughts, traces of a vote."""
+
+    k: int
+    p: float | None = None
+    control: str = "none"
+    votes: int = 0
+
+    def setting(self, label: str, own_p: float) -> Setting:
+        """The point as the items and the row of a method name it."""
+        p = (own_p if self.p is None else self.p) if self.k else None
+        return Setting(f"{label}{VOTED}" if self.votes else label, self.k, p, self.control)
+
+
+def plan(k: int, p: float, mode: Mode, settings: EvalSettings) -> list[Point]:
+    """What is measured of one model.
+
+    Args:
+        k: its own K.
+        p: its own p.
+        mode: in words there is one point, and its vote.
+        settings: what is asked for.
+
+    Returns:
+        The main point first, each once: over K, over p, the controls, then votes over K and p.
+    """
+    if mode == "words" or k == 0:
+        points = [Point(0)]
+    else:
+        ks = {*settings.ks, *([0] if settings.controls else [])} - {k}
+        over_k = [Point(other) for other in sorted(ks)]
+        over_p = [Point(k, other) for other in sorted(set(settings.ps) - {p})]
+        names = CONTROLS[1:] if settings.controls else ()
+        points = [Point(k), *over_k, *over_p, *(Point(k, control=name) for name in names)]
+    if not settings.votes:
+        return points
+    voted = [point for point in points if point.control == "none" and point.k in (points[0].k, *settings.ks)]
+    return points + [Point(point.k, point.p, votes=settings.votes) for point in voted]
+
+
+def too_long(
+    model: Any, tokenizer: Any, examples: Sequence[Example], mode: Mode, k: int, answer_language: AnswerLanguage
+) -> dict[int, str]:
+    """Find questions that a model cannot take.
+
+    Args:
+        model: a latent Gemma.
+        tokenizer: its tokenizer.
+        examples: the questions.
+        mode: see `answer_batch`.
+        k: the largest number of latent steps.
+        answer_language: what the answers should be in.
+
+    Returns:
+        Index -> what is wrong with it.
+    """
+    frame, limit = Frame(tokenizer, model.config.latent), model.config.max_position_embeddings
+    lengths = [len(frame.prompt(ask_in(example.question, answer_language), mode, k)) for example in examples]
+    return {
+        index: f"{length} tokens, and the model takes {limit}"
+        for index, length in enumerate(lengths)
+        if length >= limit
+    }

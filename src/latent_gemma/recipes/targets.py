@@ -1,0 +1,114 @@
+"""What models are evaluated on, and what was found so far."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from latent_gemma.data.example import Example
+from latent_gemma.data.load import load_examples
+from latent_gemma.data.tasks import find_task, load_task
+from latent_gemma.errors import ConfigError, DataError
+from latent_gemma.evaluation.engine import Measured
+from latent_gemma.evaluation.log import ItemLog
+from latent_gemma.evaluation.results import ThoughtTrace
+from latent_gemma.recipes.stage import DataSettings
+from latent_gemma.text.answers import Match, answers_match
+
+
+@dataclass
+class Target:
+    """A task or a data set.
+
+    Args:
+        name: as the user named it.
+        source: where the questions come from.
+        folder: of its report.
+        examples: the questions.
+        match: how answers are compared.
+        log: its finished items.
+        found: what was measured.
+        traces: items with their thoughts.
+    """
+
+    name: str
+    source: str
+    folder: Path
+    examples: list[Example]
+    match: Match
+    log: ItemLog = field(default_factory=ItemLog)
+    found: list[Measured] = field(default_factory=list)
+    traces: list[ThoughtTrace] = field(default_factory=list)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the questions and their answers."""
+        return hashlib.sha256(repr(self.examples).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def read_targets(
+    tasks: str, data: DataSettings, seed: int, skip_bad: bool, out: Path, equal: Match, say: Callable[[str], None]
+) -> list[Target]:
+    """Read everything that models are evaluated on, before the first one is loaded.
+
+    Args:
+        tasks: "name,name=file", or empty.
+        data: instead of tasks.
+        seed: of generated data and of a task's sample.
+        skip_bad: leave malformed rows, and tasks that cannot be read at all, out.
+        out: the run folder.
+        equal: how mathematical answers are compared.
+        say: told of everything that is left out.
+
+    Returns:
+        At least one target.
+
+    Raises:
+        ConfigError: for no data or both kinds, or a task named twice.
+        DataError: if data cannot be read, without `skip_bad`; if nothing can be.
+    """
+    if bool(tasks) == bool(data.data):
+        raise ConfigError("an evaluation is on --tasks or on --data", "give one of them")
+    if data.data:
+        return [_read_data(data, seed, skip_bad, out, say)]
+    parts = [part.strip() for part in tasks.split(",") if part.strip()]
+    names = [part.partition("=")[0] for part in parts]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"--tasks names {twice} twice", "evaluate its second file in a run of its own")
+    targets, error = [], None
+    for part in parts:
+        try:
+            targets.append(_read_task(part, data.limit, seed, skip_bad, out, equal, say))
+        except DataError as failed:
+            if not skip_bad:
+                raise
+            say(f"left out: task {part}: {failed}")
+            error = failed
+    if error is not None and not targets:
+        raise error
+    return targets
+
+
+def _read_data(data: DataSettings, seed: int, skip_bad: bool, out: Path, say: Callable[[str], None]) -> Target:
+    spec, skipped = data.spec("test", seed), list[DataError]()
+    whole_file = not (spec.is_generated or spec.is_hub_name or spec.holdout)
+    examples = load_examples(spec, skipped.append if skip_bad else None)
+    source = f"{spec.source} ({'whole file' if whole_file else 'held-out part'})"
+    return Target(spec.source, _told(source, skipped, say), out, examples, answers_match)
+
+
+def _read_task(
+    part: str, limit: int | None, seed: int, skip_bad: bool, out: Path, equal: Match, say: Callable[[str], None]
+) -> Target:
+    name, _, path = part.partition("=")
+    task, skipped = find_task(name), list[DataError]()
+    examples = load_task(name, Path(path) if path else None, limit, seed, skipped.append if skip_bad else None)
+    match = equal if task.answer_kind == "math" else answers_match
+    return Target(name, _told(path or task.source, skipped, say), out / name, examples, match)
+
+
+def _told(source: str, skipped: Sequence[DataError], say: Callable[[str], None]) -> str:
+    for error in skipped:
+        say(f"left out: {error}")
+    return f"{source}, {len(skipped)} malformed rows left out" if skipped else source
