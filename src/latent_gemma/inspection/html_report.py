@@ -2,7 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Mapping
-from html import escape
+from html import escape as escape_html
 from importlib.resources import files
 from math import isfinite
 from pathlib import Path
@@ -14,6 +14,7 @@ from latent_gemma.inspection.plots import figures as draw_figures
 from latent_gemma.inspection.plots import render
 from latent_gemma.inspection.select import control_rows, main_rows
 from latent_gemma.inspection.tables import CONTROL_HEADINGS, curve_grids, results_grid
+from latent_gemma.text.display import displayable
 
 #: Should anything slip through the escaping, the browser still loads and runs nothing.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -78,6 +79,18 @@ def render_html(report: EvalReport, figures: bool = True) -> str:
     )
 
 
+def escape(text: str) -> str:
+    """Text of any origin as a page shows it: no tag, no attribute's end, no character that turns a line around.
+
+    Args:
+        text: the text.
+
+    Returns:
+        HTML.
+    """
+    return escape_html(displayable(text))
+
+
 def visible(token: str) -> str:
     """A token as it can be seen on a page: white space and control characters become symbols.
 
@@ -88,8 +101,7 @@ def visible(token: str) -> str:
         The text, not yet escaped; "∅" for an empty token.
     """
     pictures = {" ": "␣", "\n": "⏎", "\t": "⇥", "\u3000": "␣", "\xa0": "␣", "\u200b": "∅"}
-    # Unicode draws the control characters 0 to 31 from U+2400 on.
-    return "".join(pictures.get(c, chr(0x2400 + ord(c)) if c < " " else c) for c in token) or "∅"
+    return "".join(pictures.get(c, c) for c in displayable(token)) or "∅"
 
 
 def _section(title: str, content: str) -> str:

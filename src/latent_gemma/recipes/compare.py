@@ -16,6 +16,7 @@ from latent_gemma.inspection.tables import further_tables, metrics_grid, results
 from latent_gemma.inspection.verdict import verdict
 from latent_gemma.inspection.write import write_report
 from latent_gemma.recipes.stage import next_free, run_folder
+from latent_gemma.text.display import displayable
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def run_compare(config: Compare) -> Path:
         console.print(results_table(report))
         for table in further_tables(report):
             console.print(table)
-        console.print(report.verdict, markup=False)
+        console.print(displayable(report.verdict), markup=False)
         page = write_report(report, out)
     console.print(f"report: {page}", markup=False)
     return page

@@ -34,6 +34,7 @@ from latent_gemma.recipes.contestants import Contestant, fitting, identity, line
 from latent_gemma.recipes.stage import DataSettings, machine, model_hash, next_free, run_folder, versions
 from latent_gemma.recipes.targets import Target, read_targets
 from latent_gemma.recipes.words import ask_for
+from latent_gemma.text.display import displayable
 from latent_gemma.text.language import AnswerLanguage, ask_in
 from latent_gemma.text.verify import MathVerifier
 from latent_gemma.training.settings import Resume
@@ -114,7 +115,7 @@ def run_eval(config: Eval) -> Path:
     console = Console()
 
     def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(displayable(text), markup=False, highlight=False, soft_wrap=True)
 
     with run_folder(_folder(config), resume=config.resume != "no") as out, MathVerifier() as verifier:
         targets = read_targets(config.tasks, config.data, config.seed, config.skip_bad, out, verifier.equal, say)
@@ -229,7 +230,7 @@ def _write(target: Target, config: Eval, console: Console) -> Path:
     console.print(results_table(report))
     for table in further_tables(report):
         console.print(table)
-    console.print(report.verdict, markup=False)
+    console.print(displayable(report.verdict), markup=False)
     page = write_report(report, target.folder)
     console.print(f"report: {page}", markup=False)
     return page

@@ -12,6 +12,7 @@ from rich.text import Text
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from latent_gemma.text.display import displayable
 from latent_gemma.training.rewarding import RewardBook
 
 #: The share of groups without spread that is called high, over this many log entries.
@@ -41,7 +42,7 @@ class SampleTable(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
         if not self.every or state.global_step % self.every or not state.is_world_process_zero:
             return
-        with self.path.open("a", encoding="utf-8") as file:
+        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             for sample in self.book.last:
                 file.write(json.dumps({"step": state.global_step, **vars(sample)}, ensure_ascii=False) + "\n")
         table = Table("question", title=f"step {state.global_step}", title_justify="left")
@@ -50,7 +51,7 @@ class SampleTable(TrainerCallback):
             table.add_column(name.replace("_", " "), justify="right")
         for sample in self.book.last[:SHOWN]:
             scores = [f"{sample.scores[name]:g}" for name in self.book.names]
-            table.add_row(Text(sample.question), Text(sample.completion), *scores)
+            table.add_row(Text(displayable(sample.question)), Text(displayable(sample.completion)), *scores)
         with tqdm.external_write_mode(file=sys.stdout):
             Console().print(table)
 
