@@ -30,6 +30,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from latent_gemma.model import LatentConfig, LatentReasoningGemmaForCausalLM
 from latent_gemma.model.config import update_latent
+from latent_gemma.model.decoding import decode
 from latent_gemma.training.batches import IGNORE
 from latent_gemma.training.losses import latent_loss
 
@@ -129,15 +130,11 @@ def answers(theirs: Any, ours: Any, args: argparse.Namespace, rows: int) -> tupl
     @torch.no_grad()
     def reference() -> Tensor:
         found = [theirs.generate(row[None], None, max_new_tokens=args.tokens) for row in ids]
-        return torch.cat(found)[:, ids.shape[1] :]
+        return torch.cat(found)[:, ids.shape[1] :].cpu()
 
-    @torch.no_grad()
     def own() -> Tensor:
-        found = ours.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=args.tokens, do_sample=False,
-            eos_token_id=args.vocabulary, pad_token_id=0,
-        )  # fmt: skip
-        return found[:, ids.shape[1] :].cpu()
+        cold = torch.zeros(rows, device=DEVICE)
+        return torch.tensor(decode(ours, ids, torch.ones_like(ids), cold, args.vocabulary, args.tokens).tokens)
 
     return reference, own
 

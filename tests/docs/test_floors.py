@@ -9,7 +9,19 @@ import latent_gemma
 
 PACKAGE = Path(latent_gemma.__file__).parent
 #: Lowest first. The evaluation's rows (`evaluation.results`) are what inspection shows, so inspection stands above it.
-FLOORS = ["errors", "config", "text", "data", "model", "training", "evaluation", "inspection", "recipes", "cli"]
+FLOORS = [
+    "errors",
+    "files",
+    "config",
+    "text",
+    "data",
+    "model",
+    "training",
+    "evaluation",
+    "inspection",
+    "recipes",
+    "cli",
+]
 
 
 def imported(path: Path) -> set[str]:

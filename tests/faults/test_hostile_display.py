@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from latent_gemma.cli import main
+from latent_gemma.evaluation.items import FILE, Item, to_line
 from latent_gemma.evaluation.results import Chart, EvalReport, Grid, Point, ThoughtTrace
 from latent_gemma.inspection.html_report import render_html
 from latent_gemma.inspection.plots import figures, render
@@ -19,6 +20,7 @@ from latent_gemma.model import LatentConfig
 from latent_gemma.model.tiny import save_tiny
 from latent_gemma.recipes import ask, vote
 from latent_gemma.training import watching
+from latent_gemma.training.callbacks import append_lines, keep_lines, read_metrics
 from latent_gemma.training.rewarding import Sample
 from tests.inspection.conftest import make_row, make_step, with_controls
 
@@ -82,6 +84,20 @@ def test_samples_of_grpo(monkeypatch, tmp_path):
     table.on_step_end(None, state, None)
     assert not steers(stream.getvalue())
     assert json.loads((tmp_path / "samples.jsonl").read_text(encoding="utf-8"))["completion"] == ATTACK
+
+
+def test_a_log_of_samples_is_read_back_whole(tmp_path):
+    """JSON leaves some line ends as they are, and a kill may cut a character in two."""
+    path, entries = (
+        tmp_path / "samples.jsonl",
+        [{"step": n, "completion": f"{n}\u2028\x85{ATTACK}猫"} for n in (1, 2, 3)],
+    )
+    append_lines(path, entries)
+    assert read_metrics(path) == entries
+    path.write_bytes(path.read_bytes()[:-4])
+    assert read_metrics(path) == entries[:2]
+    keep_lines(path, 1)
+    assert read_metrics(path) == entries[:1]
 
 
 class Parrot:
@@ -153,8 +169,6 @@ def test_an_evaluation_of_hostile_questions(tmp_path, capsys):
 
 
 def test_a_comparison_reads_labels_from_files(report, tmp_path, capsys):
-    from latent_gemma.evaluation.items import FILE, Item, to_line
-
     rows = [replace(make_row(ATTACK, 0, 1, total=1), label=ATTACK)]
     item = Item(ATTACK, 0, None, "none", 0, ATTACK, "en", "en", (ATTACK,), ATTACK, "", None, True, True, True, None,
                 1, 0, True, 0.1, None)  # fmt: skip

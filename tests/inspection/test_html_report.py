@@ -4,7 +4,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from latent_gemma.inspection.html_report import render_html, visible, write_html
+from latent_gemma.inspection.html_lens import visible
+from latent_gemma.inspection.html_report import render_html, write_html
 
 VOID = {"meta", "img", "br"}
 

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from latent_gemma.inspection import files
-from latent_gemma.inspection.files import write_atomically
+from latent_gemma import files
+from latent_gemma.files import write_atomically
 from latent_gemma.inspection.write import write_report
 
 

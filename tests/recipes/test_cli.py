@@ -123,9 +123,38 @@ def test_models_on_tasks_and_their_comparison(model, tmp_path, capsys):
     report = json.loads((both / "report.json").read_text())
     assert [table["title"] for table in report["tables"]][:2] == ["Further metrics", "Paired tests"]
     assert {"accuracy_over_tokens.png", "accuracy_over_seconds.png"} <= {path.name for path in both.iterdir()}
+    assert report["choice"].startswith("Pick ")
     capsys.readouterr()
     assert run("compare", out / "chains", out / "svamp", "--out", tmp_path / "no") == 2
     assert "were asked different questions" in capsys.readouterr().err
+
+
+def test_a_comparison_reads_the_thoughts_behind_what_was_logged(tmp_path, capsys):
+    words = save_tiny(tmp_path / "words", latent=LatentConfig(num_thoughts=0, words_format="tags"), **TINY)
+    latent = save_tiny(tmp_path / "latent", latent=LatentConfig(num_thoughts=2), seed=1, **TINY)
+    short = ["--data", "chains:length=2", "--limit", 4, "--max-new-tokens", 4]
+    assert run("eval", latent, "--out", tmp_path / "a", "--k", 0, *short) == 0
+    assert run("eval", words, "--out", tmp_path / "b", *short) == 0
+    # what random weights answer is never right; have the log say that the latent model's second answer is
+    log = tmp_path / "a" / "items.jsonl"
+    items = [json.loads(line) for line in log.read_text().splitlines()]
+    items[1]["correct"] = True
+    log.write_text("".join(json.dumps(item) + "\n" for item in items))
+    both = tmp_path / "both"
+    assert run("compare", tmp_path / "a", tmp_path / "b", "--out", both) == 0
+    found = json.loads((both / "report.json").read_text())["differences"]
+    assert (found["count"], found["total"], len(found["items"])) == (1, 4, 1)
+    (thinking, writing), question = found["items"][0], items[1]["question"]
+    assert (thinking["question"], thinking["answer"]) == (question, items[1]["answer"])
+    assert [len(step["tokens"]) for step in thinking["steps"]] == [3, 3]
+    assert writing["steps"] == []
+    assert "Where they differ" in (both / "report.html").read_text()
+    save_tiny(latent, latent=LatentConfig(num_thoughts=2), seed=2, **TINY)
+    capsys.readouterr()
+    assert run("compare", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "changed") == 0
+    report = json.loads((tmp_path / "changed" / "report.json").read_text())
+    assert report["differences"]["items"][0][0]["steps"] == []
+    assert "is not the model that was evaluated" in report["context"]["latent: thoughts"]
 
 
 def test_a_latent_model_is_improved_by_rewards_and_votes(model, tmp_path):

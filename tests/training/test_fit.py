@@ -11,9 +11,10 @@ from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, RunError
 from latent_gemma.model.gemma import is_latent_parameter
 from latent_gemma.training.callbacks import read_metrics
+from latent_gemma.training.checkpoints import last_checkpoint
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, WrittenCurriculum
 from latent_gemma.training.fit import fit
-from latent_gemma.training.settings import LoraSettings, TrainSettings, last_checkpoint
+from latent_gemma.training.settings import LoraSettings, TrainSettings
 from latent_gemma.training.stopping import CleanStop
 from latent_gemma.training.trainer import CurriculumTrainer
 
@@ -100,7 +101,7 @@ def test_a_stopped_run_resumes_as_if_never_stopped(make_model, tokenizer, tmp_pa
         stopped = fit(model, tokenizer, CHAINS, curriculum, FAST, tmp_path / "cut", "test")
     assert not stopped.finished
     assert stopped.steps == 3
-    assert last_checkpoint(tmp_path / "cut").name == "checkpoint-3"
+    assert last_checkpoint(tmp_path / "cut")[0].name == "checkpoint-3"
 
     again = make_model(bridge="linear", **LATENT)
     with torch.no_grad():

@@ -10,9 +10,11 @@ from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError, RunError
 from latent_gemma.model.prompt import Frame
-from latent_gemma.training.grpo import FramedGrpoTrainer, GrpoSettings, fit_grpo, grpo_arguments
+from latent_gemma.training.checkpoints import last_checkpoint
+from latent_gemma.training.grpo import GrpoSettings, fit_grpo, grpo_arguments
 from latent_gemma.training.rewarding import RewardBook, RewardSettings
-from latent_gemma.training.settings import LoraSettings, TrainSettings, last_checkpoint
+from latent_gemma.training.rollouts import FramedGrpoTrainer
+from latent_gemma.training.settings import LoraSettings, TrainSettings
 from latent_gemma.training.stopping import CleanStop
 
 chains = chain_examples(ChainConfig(2), "train", 0)
@@ -153,7 +155,7 @@ def test_a_stopped_run_resumes_as_if_never_stopped(make_model, tokenizer, tmp_pa
         patch.setattr(CleanStop, "on_step_begin", ask_at_the_second_step)
         stopped = run(tmp_path / "cut")
     assert not stopped.finished
-    assert last_checkpoint(tmp_path / "cut").name == "checkpoint-2"
+    assert last_checkpoint(tmp_path / "cut")[0].name == "checkpoint-2"
     resumed = run(tmp_path / "cut", resume=True)
     assert resumed.finished
 

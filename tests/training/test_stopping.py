@@ -5,13 +5,14 @@ import signal
 import time
 
 import pytest
-from transformers import TrainerControl, TrainerState
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.errors import ConfigError
+from latent_gemma.training.checkpoints import last_checkpoint
 from latent_gemma.training.curriculum import WrittenCurriculum
 from latent_gemma.training.fit import fit
-from latent_gemma.training.settings import TrainSettings, last_checkpoint
+from latent_gemma.training.settings import TrainSettings
 from latent_gemma.training.stopping import CleanStop
 
 chains = chain_examples(ChainConfig(2), "train", 0)
@@ -54,7 +55,7 @@ def test_a_signal_ends_the_run_after_its_step(make_model, tokenizer, tmp_path, m
     settings = TrainSettings(steps=9, batch_size=4, lr=1e-3)
     result = fit(make_model(), tokenizer, CHAINS, WrittenCurriculum(), settings, tmp_path, "t")
     assert (result.finished, result.steps) == (False, 3)
-    assert last_checkpoint(tmp_path).name == "checkpoint-3"
+    assert last_checkpoint(tmp_path)[0].name == "checkpoint-3"
     assert signal.getsignal(number) is before
 
 
@@ -62,20 +63,21 @@ def test_two_more_steps_and_a_checkpoint_must_still_fit(make_model, monkeypatch)
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     stop = CleanStop(started_s=100.0, max_hours=1.0)
-    stop.on_train_begin(None, TrainerState(), TrainerControl(), model=make_model())
+    arguments = TrainingArguments(use_cpu=True)
+    stop.on_train_begin(arguments, TrainerState(), TrainerControl(), model=make_model())
     stopped_s = 0.0
     for _ in range(100):
         control = TrainerControl()
-        stop.on_step_begin(None, TrainerState(), control)
+        stop.on_step_begin(arguments, TrainerState(), control)
         now[0] += 60.0
-        stop.on_step_end(None, TrainerState(), control)
+        stop.on_step_end(arguments, TrainerState(), control)
         if control.should_training_stop:
             stopped_s = now[0] - 100.0
             assert control.should_save
             break
         now[0] += 20.0  # a checkpoint
-        stop.on_save(None, TrainerState(), control)
-    stop.on_train_end(None, TrainerState(), control)
+        stop.on_save(arguments, TrainerState(), control)
+    stop.on_train_end(arguments, TrainerState(), control)
     assert 3600 - 2 * 60 - 20 - 80 <= stopped_s <= 3600 - 2 * 60 - 20 + 60
 
 

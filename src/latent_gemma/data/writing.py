@@ -1,14 +1,13 @@
 """Examples as JSON Lines."""
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from latent_gemma.data.example import Example
 from latent_gemma.errors import DataError
+from latent_gemma.files import whole_file
 from latent_gemma.text.tags import write_tagged
 
 Style = Literal["examples", "prompt_completion"]
@@ -40,13 +39,8 @@ def write_jsonl(examples: Iterable[Example], path: Path, style: Style = "example
         DataError: if the file cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # In a folder of its own beside the file: same file system, never in another writer's way, gone afterwards.
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-            temporary = Path(folder) / path.name
-            with temporary.open("w", encoding="utf-8", newline="\n") as file:
-                for example in examples:
-                    file.write(json.dumps(_row(example, style), ensure_ascii=False) + "\n")
-            os.replace(temporary, path)
+        with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
+            for example in examples:
+                file.write(json.dumps(_row(example, style), ensure_ascii=False) + "\n")
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror or error}") from error

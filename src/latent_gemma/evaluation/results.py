@@ -89,7 +89,7 @@ class ThoughtStep:
 
 @dataclass(frozen=True)
 class ThoughtTrace:
-    """One item with its answer and the thoughts that led to it."""
+    """One item with its answer and the thoughts, or the written reasoning, that led to it."""
 
     label: str
     question: str
@@ -97,6 +97,22 @@ class ThoughtTrace:
     answer: str
     correct: bool
     steps: tuple[ThoughtStep, ...]
+    reasoning: str = ""
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Questions that some methods answer rightly and others do not.
+
+    Args:
+        items: a few of them, one trace a method each.
+        count: how many there are.
+        total: questions asked.
+    """
+
+    items: tuple[tuple[ThoughtTrace, ...], ...]
+    count: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -161,6 +177,9 @@ class EvalReport:
         tables: further tables, such as maj@k.
         charts: further line charts.
         languages: the main rows once more for each language, where the questions are in several.
+        choice: which of several methods to pick, in two or three words; the first thing on the page.
+        reason: why, in a sentence or two.
+        differences: where several methods differ.
     """
 
     title: str
@@ -172,6 +191,9 @@ class EvalReport:
     tables: tuple[Grid, ...] = ()
     charts: tuple[Chart, ...] = ()
     languages: tuple[EvalRow, ...] = ()
+    choice: str = ""
+    reason: str = ""
+    differences: Differences | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-ready data; every row also carries its `accuracy`."""

@@ -1,16 +1,20 @@
 """Several evaluations of the same questions side by side: cost, paired tests, and where the methods differ."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 from latent_gemma.evaluation.items import Item
 from latent_gemma.evaluation.paired import mcnemar
-from latent_gemma.evaluation.results import Chart, EvalRow, Grid, Point
-from latent_gemma.inspection.numbers import percent, with_interval
+from latent_gemma.evaluation.results import Chart, EvalRow, Grid, Point, ThoughtTrace
+from latent_gemma.inspection.numbers import percent
 
 #: Below this p-value a difference counts as shown.
 LEVEL = 0.05
-SHOWN = 10
+#: A cheaper method may be this much less accurate, as a share, and still be picked.
+MARGIN = 0.02
+#: Items shown, and tokens shown of each of their latent steps.
+SHOWN, TOP = 10, 3
 
 
 def cost_charts(mains: Mapping[str, EvalRow]) -> tuple[Chart, ...]:
@@ -20,19 +24,19 @@ def cost_charts(mains: Mapping[str, EvalRow]) -> tuple[Chart, ...]:
         mains: method -> its main row.
 
     Returns:
-        The charts over tokens and over seconds an answer.
+        The charts over tokens and over milliseconds an answer.
     """
     unit = "Accuracy in %, with 95 % Wilson intervals"
+
+    def points(cost: Callable[[EvalRow], float]) -> dict[str, tuple[Point, ...]]:
+        return {label: (Point(cost(row), row.accuracy, row.low, row.high),) for label, row in mains.items()}
+
+    tokens = points(lambda row: row.tokens_per_answer)
+    time = points(lambda row: 1000 * row.seconds_per_answer)
     return (
-        Chart(
-            "accuracy_over_tokens", "Accuracy over tokens", "generated tokens an answer", unit,
-            {label: (Point(row.tokens_per_answer, row.accuracy, row.low, row.high),) for label, row in mains.items()},
-        ),
-        Chart(
-            "accuracy_over_seconds", "Accuracy over time", "seconds an answer, batched", unit,
-            {label: (Point(row.seconds_per_answer, row.accuracy, row.low, row.high),) for label, row in mains.items()},
-        ),
-    )  # fmt: skip
+        Chart("accuracy_over_tokens", "Accuracy over tokens", "generated tokens an answer", unit, tokens),
+        Chart("accuracy_over_seconds", "Accuracy over time", "milliseconds an answer, batched", unit, time),
+    )
 
 
 def paired_grid(answers: Mapping[str, Sequence[Item]]) -> Grid | None:
@@ -59,53 +63,90 @@ def paired_grid(answers: Mapping[str, Sequence[Item]]) -> Grid | None:
     return Grid("Paired tests", ("first / second", "only first", "only second", "p", "better"), tuple(rows), note)
 
 
-def differences_grid(answers: Mapping[str, Sequence[Item]]) -> Grid | None:
+def differing(answers: Mapping[str, Sequence[Item]]) -> list[tuple[Item, ...]]:
     """Items on which the methods differ in being right.
 
     Args:
         answers: method -> its items, the same questions in the same order.
 
     Returns:
-        The first ten such items, spread over the questions; None if there are none.
+        All such questions, one item a method each.
     """
-    together = [group for group in zip(*answers.values(), strict=True) if len({item.correct for item in group}) > 1]
-    step = max(1, len(together) // SHOWN)
-    rows = tuple(
-        (
-            group[0].question,
-            group[0].expected[0],
-            *(f"{'✓' if item.correct else '✗'} {_brief(item.answer)}" for item in group),
-        )
-        for group in together[::step][:SHOWN]
-    )
-    note = f"{len(together)} of {len(next(iter(answers.values())))} questions are answered rightly by some only."
-    return Grid("Where they differ", ("question", "expected", *answers), rows, note) if rows else None
+    return [group for group in zip(*answers.values(), strict=True) if len({item.correct for item in group}) > 1]
 
 
-def _brief(text: str) -> str:
-    return text if len(text) <= 60 else text[:59] + "…"
+def spread(groups: Sequence[tuple[Item, ...]]) -> Sequence[tuple[Item, ...]]:
+    """At most ten of the groups, spread over all of them."""
+    return groups[:: max(1, len(groups) // SHOWN)][:SHOWN]
 
 
-def choice(mains: Mapping[str, EvalRow], answers: Mapping[str, Sequence[Item]]) -> str:
-    """Which method to pick, in a sentence or two.
+def trace_item(label: str, item: Item, thoughts: Mapping[str, ThoughtTrace]) -> ThoughtTrace:
+    """A logged item with the thoughts that were read again.
+
+    Args:
+        label: the method, as the report calls it.
+        item: from the log.
+        thoughts: question -> its trace; may lack this one.
+
+    Returns:
+        The item's own answer, with the steps of the trace if that led to the same answer: else they are not the
+        thoughts behind what was logged.
+    """
+    read = thoughts.get(item.question)
+    steps = read.steps if read is not None and read.answer == item.answer else ()
+    short = tuple(replace(step, tokens=step.tokens[:TOP], probabilities=step.probabilities[:TOP]) for step in steps)
+    return ThoughtTrace(label, item.question, item.expected[0], item.answer, item.correct, short, item.reasoning)
+
+
+def choose(
+    mains: Mapping[str, EvalRow], answers: Mapping[str, Sequence[Item]], unused: Container[str] = ()
+) -> tuple[str, str]:
+    """Which method to pick and why.
 
     Args:
         mains: method -> its main row.
         answers: method -> its items, the same questions in the same order.
+        unused: methods that were shown not to use their thoughts.
 
     Returns:
-        The most accurate method, and the cheapest one that is not shown to be worse.
+        The cheapest method that is neither shown to be worse than the most accurate one nor more than two points
+        below it (with few questions, a difference that matters is often not shown), and the reason.
     """
-    best = max(mains, key=lambda label: mains[label].accuracy)
+    best = max(mains, key=lambda label: (mains[label].accuracy, -mains[label].passes_per_answer))
     right = {label: [item.correct for item in items] for label, items in answers.items()}
-    equals = [label for label in mains if label == best or mcnemar(right[best], right[label]).p_value >= LEVEL]
-    cheapest = min(equals, key=lambda label: mains[label].passes_per_answer)
-    row = mains[best]
-    sentence = f"{best} is the most accurate: {with_interval(row)} %, {row.passes_per_answer:.1f} passes an answer."
-    if cheapest == best:
-        return f"{sentence} Every cheaper method is shown to be worse." if len(mains) > 1 else sentence
-    other = mains[cheapest]
-    return (
-        f"{sentence} {cheapest} is not shown to be worse ({percent(other.accuracy)} %) and needs "
-        f"{other.passes_per_answer:.1f} passes: pick it."
-    )
+    chances = {label: mcnemar(right[best], right[label]).p_value for label in mains}
+    near = [label for label in mains if chances[label] >= LEVEL and _points(mains[best], mains[label]) <= MARGIN]
+    pick = min(near, key=lambda label: mains[label].passes_per_answer)
+    row, top = mains[pick], mains[best]
+    found = f"Right on {percent(row.accuracy)} % of {row.total} questions"
+    others = [label for label in mains if label != best]
+    if not others:
+        return f"{pick} alone was measured", f"{found}, {_cost(row)} an answer."
+    if pick != best:
+        reason = (
+            f"{found}, not shown to be worse than {best} ({percent(top.accuracy)} %, {_chance(chances[pick])}), and an "
+            f"answer takes {_cost(row)} instead of {_cost(top)}."
+        )
+    else:
+        second = max(others, key=lambda label: mains[label].accuracy)
+        cheapest = all(mains[label].passes_per_answer >= row.passes_per_answer for label in others)
+        reason = (
+            f"{found}, against {percent(mains[second].accuracy)} % for {second}, the next best "
+            f"({_chance(chances[second])}); {_cost(row)} an answer{', and no method is cheaper' if cheapest else ''}."
+        )
+        if chances[second] >= LEVEL:
+            reason += " The difference could be chance: more questions would tell."
+    unheard = " But it is not using its thoughts: fewer latent steps may do as well." if pick in unused else ""
+    return f"Pick {pick}", reason + unheard
+
+
+def _chance(p_value: float) -> str:
+    return f"exact McNemar p = {p_value:.2g}"
+
+
+def _points(best: EvalRow, other: EvalRow) -> float:
+    return best.accuracy - other.accuracy
+
+
+def _cost(row: EvalRow) -> str:
+    return f"{row.passes_per_answer:.1f} passes"

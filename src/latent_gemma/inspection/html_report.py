@@ -2,19 +2,17 @@
 
 from base64 import b64encode
 from collections.abc import Mapping
-from html import escape as escape_html
 from importlib.resources import files
-from math import isfinite
 from pathlib import Path
 
-from latent_gemma.evaluation.results import EvalReport, Grid, ThoughtStep, ThoughtTrace
-from latent_gemma.inspection.files import write_atomically
-from latent_gemma.inspection.numbers import percent
+from latent_gemma.evaluation.results import EvalReport, Grid
+from latent_gemma.files import write_atomically
+from latent_gemma.inspection.html_lens import differences, lens
 from latent_gemma.inspection.plots import figures as draw_figures
 from latent_gemma.inspection.plots import render
 from latent_gemma.inspection.select import control_rows, main_rows
 from latent_gemma.inspection.tables import CONTROL_HEADINGS, curve_grids, results_grid
-from latent_gemma.text.display import displayable
+from latent_gemma.text.display import escape
 
 #: Should anything slip through the escaping, the browser still loads and runs nothing.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -58,16 +56,18 @@ def render_html(report: EvalReport, figures: bool = True) -> str:
     results = results_grid(report)
     style = files("latent_gemma.inspection").joinpath("report.css").read_text(encoding="utf-8")
     sections = [
+        _choice(report),
         _verdict(report.verdict),
         _section("Results", _table(results, "results") if results.rows else ""),
         *(_section(escape(grid.title), _table(grid, "results")) for grid in report.tables),
         _section("Charts", _charts(report) if figures else ""),
         _section("What the controls replace", _controls(report)),
+        _section("Where they differ", differences(report.differences)),
         _section(
             "Curves in numbers",
             "".join(f"<h3>{grid.title}</h3>{_table(grid, 'curve')}" for grid in curve_grids(report)),
         ),
-        _section("Thought lens", _lens(report)),
+        _section("Thought lens", lens(report.traces)),
         _section("Context", _context(report.context)),
     ]
     return (
@@ -79,40 +79,25 @@ def render_html(report: EvalReport, figures: bool = True) -> str:
     )
 
 
-def escape(text: str) -> str:
-    """Text of any origin as a page shows it: no tag, no attribute's end, no character that turns a line around.
-
-    Args:
-        text: the text.
-
-    Returns:
-        HTML.
-    """
-    return escape_html(displayable(text))
-
-
-def visible(token: str) -> str:
-    """A token as it can be seen on a page: white space and control characters become symbols.
-
-    Args:
-        token: a decoded token.
-
-    Returns:
-        The text, not yet escaped; "∅" for an empty token.
-    """
-    pictures = {" ": "␣", "\n": "⏎", "\t": "⇥", "\u3000": "␣", "\xa0": "␣", "\u200b": "∅"}
-    return "".join(pictures.get(c, c) for c in displayable(token)) or "∅"
-
-
 def _section(title: str, content: str) -> str:
     return f"<section>\n<h2>{title}</h2>\n{content}\n</section>\n" if content else ""
+
+
+def _choice(report: EvalReport) -> str:
+    if not report.choice:
+        return ""
+    return f'<p class="choice"><b>{escape(report.choice)}</b>{_warned(report.reason)}</p>\n'
 
 
 def _verdict(text: str) -> str:
     if not text:
         return ""
     warn = " warn" if NOT_USED in text else ""
-    return f'<p class="verdict{warn}">{escape(text).replace(NOT_USED, f"<strong>{NOT_USED}</strong>")}</p>\n'
+    return f'<p class="verdict{warn}">{_warned(text)}</p>\n'
+
+
+def _warned(text: str) -> str:
+    return escape(text).replace(NOT_USED, f"<strong>{NOT_USED}</strong>")
 
 
 def _table(grid: Grid, kind: str) -> str:
@@ -152,53 +137,6 @@ def _controls(report: EvalReport) -> str:
         "accuracy down so far that the 95 % intervals do not overlap.</p>"
     )
     return f"<dl>{items}</dl>{note}" if items else ""
-
-
-def _lens(report: EvalReport) -> str:
-    if not report.traces:
-        return ""
-    intro = (
-        '<p class="note">Each step shows the tokens that the thought is closest to through the model’s own head, with '
-        "their probabilities. ␣ is a space, ⏎ a line break. That a thought reads like a step does not show that the "
-        "answer depends on it; the controls do.</p>"
-    )
-    return intro + "".join(map(_trace, report.traces))
-
-
-def _trace(trace: ThoughtTrace) -> str:
-    mark, kind, word = ("✓", "good", "correct") if trace.correct else ("✗", "bad", "wrong")
-    return (
-        f'<article class="trace"><div class="label">{escape(trace.label)}</div>'
-        f'<div class="question text">{escape(trace.question)}</div>'
-        f'<div class="answers"><span>expected <b class="text">{escape(trace.expected)}</b></span>'
-        f'<span class="{kind}">answer <b class="text">{escape(trace.answer) or "∅"}</b> '
-        f'<span class="{kind}" role="img" aria-label="{word}">{mark}</span></span></div>'
-        f"{''.join(map(_step, trace.steps))}</article>\n"
-    )
-
-
-def _step(step: ThoughtStep) -> str:
-    chips = "".join(
-        f'<span class="chip"><code>{escape(visible(token))}</code><small>{percent(probability)} %</small>'
-        f'<span class="bar"><i style="width:{percent(min(1.0, max(0.0, probability)))}%"></i></span></span>'
-        for token, probability in zip(step.tokens, step.probabilities, strict=True)
-    )
-    facts = [f"norm {_rounded(step.norm)}", f"entropy {_rounded(step.entropy_nats)} nats"]
-    if step.target:
-        facts.insert(0, f'stands for <b class="text">{escape(step.target)}</b>')
-    layers = "".join(
-        f"<li><small>{index}</small><code>{escape(visible(token))}</code></li>"
-        for index, token in enumerate(step.layers)
-    )
-    folded = f'<details><summary>by layer</summary><ol class="layers">{layers}</ol></details>' if layers else ""
-    return (
-        f'<div class="step"><div class="number">{step.step}</div><div><div class="chips">{chips}</div>'
-        f'<p class="facts">{" · ".join(facts)}</p>{folded}</div></div>'
-    )
-
-
-def _rounded(value: float) -> str:
-    return f"{value:.3g}" if isfinite(value) and abs(value) < 1000 else f"{value:.0f}"
 
 
 def _context(context: Mapping[str, str]) -> str:

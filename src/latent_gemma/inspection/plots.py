@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, PercentFormatter
 
 from latent_gemma.evaluation.results import Chart, EvalReport, EvalRow
-from latent_gemma.inspection.files import write_atomically
+from latent_gemma.files import write_atomically
 from latent_gemma.inspection.numbers import percent
 from latent_gemma.inspection.select import (
     CONTROL_NAMES,
@@ -136,7 +136,7 @@ def plot_controls(report: EvalReport) -> Figure:
     shown = [name for name in BAR_COLOURS if any(name in group for group in groups.values())]
     with _style():
         figure, axes = _accuracy_axes("Accuracy when the thoughts are replaced", width=max(8.0, 2.2 * len(groups) + 2))
-        axes.set_position((0.075, 0.19, 0.76, 0.64))
+        axes.set_position((0.075, 0.19, 0.72, 0.64))  # beside it the names of references
         width = 0.84 / len(shown)
         for index, name in enumerate(shown):
             at = [i for i, group in enumerate(groups.values()) if name in group]
@@ -208,7 +208,7 @@ def plot_chart(chart: Chart) -> Figure:
         chart: what to draw.
 
     Returns:
-        Lines with markers, and 95 % intervals as bands where the points have them.
+        Lines with markers, and 95 % intervals as bands where the points have them; single points with their names.
 
     Raises:
         ValueError: if it has no point.
@@ -226,6 +226,7 @@ def plot_chart(chart: Chart) -> Figure:
             axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
         ends = []
         few = len(values) <= 12
+        scatter = all(len(points) <= 1 for points in chart.lines.values())
         for index, (label, points) in enumerate(chart.lines.items()):
             if not points:
                 continue
@@ -241,8 +242,18 @@ def plot_chart(chart: Chart) -> Figure:
                 markeredgecolor="white", linewidth=2, clip_on=False, zorder=3,
             )  # fmt: skip
             ends.append((y[-1], label, colour))
-        _name_lines(axes, ends)
-        axes.xaxis.set_major_locator(FixedLocator(values) if few else MaxNLocator(10))
+            if scatter:
+                axes.annotate(
+                    _short(label, 30), (x[0], y[0]), (8, 0), textcoords="offset points", va="center", color=colour,
+                    fontsize=10, fontweight="bold", annotation_clip=False,
+                )  # fmt: skip
+        if scatter:
+            axes.set_xlim(0, 1.05 * values[-1] or 1)
+        else:
+            _name_lines(axes, ends)
+        axes.xaxis.set_major_locator(
+            FixedLocator(values) if few and not scatter else MaxNLocator(8, steps=[1, 2, 5, 10])
+        )
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_xlabel(chart.x_label, labelpad=8)
     return figure

@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from latent_gemma.evaluation.results import EvalReport, EvalRow, Grid
+from latent_gemma.evaluation.results import EvalReport, EvalRow, Grid, ThoughtTrace
 from latent_gemma.inspection.numbers import milliseconds, percent, with_interval
 from latent_gemma.inspection.select import control_rows, curves_over_k, curves_over_p, main_rows
 from latent_gemma.text.display import displayable
@@ -113,6 +113,33 @@ def _curve_grid(
     return title, (axis, *curves), rows
 
 
+def differences_grid(report: EvalReport) -> tuple[Grid, ...]:
+    """Where several methods differ, one line a question.
+
+    Args:
+        report: the report.
+
+    Returns:
+        One grid, or none: each method's answer, and what its thoughts say where they were read.
+    """
+    found = report.differences
+    if found is None:
+        return ()
+    rows = tuple((group[0].question, group[0].expected, *map(_answer_cell, group)) for group in found.items)
+    note = (
+        f"{found.count} of {found.total} questions are answered rightly by some only; in brackets the nearest token of "
+        "each thought."
+    )
+    labels = (trace.label for trace in found.items[0])
+    return (Grid("Where they differ", ("question", "expected", *labels), rows, note),)
+
+
+def _answer_cell(trace: ThoughtTrace) -> str:
+    answer = trace.answer if len(trace.answer) <= 60 else trace.answer[:59] + "…"
+    said = f" [{' → '.join(step.tokens[0].strip() or '␣' for step in trace.steps)}]" if trace.steps else ""
+    return f"{'✓' if trace.correct else '✗'} {answer}{said}"
+
+
 def results_table(report: EvalReport) -> Table:
     """The main table for the terminal: one line per label.
 
@@ -134,7 +161,7 @@ def further_tables(report: EvalReport) -> list[Table]:
     Returns:
         The tables; a curve without data has none.
     """
-    return [_draw(grid) for grid in (*curve_grids(report), *report.tables)]
+    return [_draw(grid) for grid in (*curve_grids(report), *report.tables, *differences_grid(report))]
 
 
 def _draw(grid: Grid) -> Table:
@@ -157,7 +184,7 @@ def _draw(grid: Grid) -> Table:
 
 
 def to_markdown(report: EvalReport) -> str:
-    """The report as Markdown: verdict, results, tables, curves and context.
+    """The report as Markdown: verdict, results, tables, curves, differences and context.
 
     Args:
         report: the report.
@@ -165,8 +192,12 @@ def to_markdown(report: EvalReport) -> str:
     Returns:
         The text, ending in a newline.
     """
-    parts = [f"# {_cell(report.title)}", _cell(report.verdict)]
-    for grid in (results_grid(report), *report.tables, *curve_grids(report)):
+    parts = [
+        f"# {_cell(report.title)}",
+        f"**{_cell(report.choice)}.** {_cell(report.reason)}" if report.choice else "",
+        _cell(report.verdict),
+    ]
+    for grid in (results_grid(report), *report.tables, *curve_grids(report), *differences_grid(report)):
         if grid.rows:
             parts += [f"## {_cell(grid.title)}", _markdown(grid.header, grid.rows), _cell(grid.note)]
     if report.context:

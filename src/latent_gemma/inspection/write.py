@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from latent_gemma.evaluation.results import EvalReport
-from latent_gemma.inspection.files import write_atomically
+from latent_gemma.files import write_atomically
 from latent_gemma.inspection.html_report import write_html
 from latent_gemma.inspection.plots import write_plots
 from latent_gemma.inspection.tables import to_markdown

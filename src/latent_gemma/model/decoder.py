@@ -86,7 +86,7 @@ class LatentDecoder(nn.Module):
             As the stock decoder, hidden states of all T positions.
         """
         thought = None if input_ids is None else torch.eq(input_ids, self.config.latent.thought_id)
-        if input_ids is not None and thought is not None and bool(thought.any()):
+        if input_ids is not None and thought is not None and (self.thinking.passes or bool(thought.any())):
             rollout = Rollout(self, thought, attention_mask, position_ids, past_key_values, project, use_cache, kwargs)
             return rollout.run(input_ids)
 

@@ -193,6 +193,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
             return LatentReasoningGemmaForCausalLM.from_base(
                 AutoModelForCausalLM.from_pretrained(pretrained_model_name_or_path, *args, **kwargs), latent
             )
+        kwargs.setdefault("use_safetensors", True)  # the other format is a pickle
         if not isinstance(config, PreTrainedConfig):
             hub = {key: kwargs[key] for key in _HUB_ARGUMENTS if key in kwargs}
             config = AutoConfig.from_pretrained(config or pretrained_model_name_or_path, **hub)

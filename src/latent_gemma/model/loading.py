@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from transformers import AutoConfig, AutoTokenizer
 
 from latent_gemma.errors import ModelError
@@ -28,15 +30,30 @@ def _trial_file() -> Path:
     return Path(assemble())
 
 
+def split_revision(name: str) -> tuple[str, str]:
+    """Take a pinned revision off a hub name.
+
+    Args:
+        name: such as google/gemma-2-2b-it, or google/gemma-2-2b-it@299a8560 for one commit, branch or tag of it.
+
+    Returns:
+        The name alone, and the revision; a path is left as it is.
+    """
+    plain, at, revision = name.partition("@")
+    if not at or not revision or Path(name).expanduser().exists():
+        return name, "main"
+    return plain, revision
+
+
 def resolve_model(name: str) -> tuple[str, str | None]:
     """Find out where a model lies.
 
     Args:
         name: a directory (a model's, or a run folder with a `model` directory), a GGUF file, "gemma-3-270m" (with
-            the `trial` extra) or a hub name.
+            the `trial` extra) or a hub name, at a revision (`name@revision`) or not.
 
     Returns:
-        What `from_pretrained` takes, and the GGUF file name in it or None.
+        What `from_pretrained` takes beside a revision, and the GGUF file name in it or None.
 
     Raises:
         ModelError: if it is a path and no model lies there.
@@ -57,11 +74,31 @@ def resolve_model(name: str) -> tuple[str, str | None]:
         raise ModelError(
             f"{name} is no model directory: it holds no config.json", "give the folder a recipe wrote, or a model's"
         )
-    if name.startswith((".", "/", "~")) or name.count("/") != 1 or name.endswith("/"):
+    plain, _ = split_revision(name)
+    if plain.startswith((".", "/", "~")) or plain.count("/") != 1 or plain.endswith("/"):
         raise ModelError(
             f"there is no model at {name}", "give a directory, a .gguf file, or a hub name such as google/gemma-2-2b-it"
         )
-    return name, None
+    return plain, None
+
+
+def weight_files(name: str) -> list[Path]:
+    """The files a model's weights are read from.
+
+    Args:
+        name: see `resolve_model`; a hub name stands for what has been downloaded.
+
+    Returns:
+        Safetensors files in order, or the GGUF file; none for a fresh model or what is not there.
+    """
+    try:
+        where, gguf = resolve_model(name)
+        folder = Path(where)
+        if not folder.is_dir():
+            folder = Path(snapshot_download(where, local_files_only=True, revision=split_revision(name)[1]))
+    except (ModelError, LocalEntryNotFoundError, HFValidationError):
+        return []
+    return [folder / gguf] if gguf else sorted(folder.glob("*.safetensors"))
 
 
 def read_config(name: str) -> Any:
@@ -103,7 +140,9 @@ def load_tokenizer(name: str) -> Any:
     """The tokenizer of a model; see `load_model`."""
     where, gguf = resolve_model(name)
     try:
-        return AutoTokenizer.from_pretrained(where, **({"gguf_file": gguf} if gguf else {}))
+        return AutoTokenizer.from_pretrained(
+            where, trust_remote_code=False, revision=split_revision(name)[1], **({"gguf_file": gguf} if gguf else {})
+        )
     except (OSError, ValueError) as error:
         if Path(where).is_dir():
             raise ModelError(
@@ -131,6 +170,8 @@ def load_model(
 ) -> tuple[LatentReasoningGemmaForCausalLM, Any]:
     """Load a model and its tokenizer.
 
+    Weights are read from safetensors or GGUF, never from a pickle, and no code that comes with a model is run.
+
     Args:
         name: see `resolve_model`; "tiny" builds a small random Gemma 2.
         latent: fields of the latent configuration to change; fields that change the weights (bridge, adapter) start
@@ -149,7 +190,7 @@ def load_model(
     if name == TINY and not Path(name).exists():
         return build_tiny(latent=LatentConfig.from_value(latent)).eval(), build_tokenizer()
     tokenizer = load_tokenizer(name)
-    where, gguf = resolve_model(name)
+    (where, gguf), (_, revision) = resolve_model(name), split_revision(name)
     # a launcher starts one process a GPU and tells each which is its own
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     # quantised weights are made on the device that holds them and cannot be moved afterwards
@@ -165,7 +206,7 @@ def load_model(
                 where, gguf_file=gguf, latent=fields, dtype=dtype, attn_implementation=attention
             )
         else:
-            config = AutoConfig.from_pretrained(where)
+            config = AutoConfig.from_pretrained(where, trust_remote_code=False, revision=revision)
             if hasattr(config, "latent"):
                 fields = {**config.latent.to_dict(), **(latent or {})}
             else:
@@ -176,8 +217,15 @@ def load_model(
                     )
                 fields = {**_markers(tokenizer), **(latent or {})}
             model = LatentReasoningGemmaForCausalLM.from_pretrained(
-                where, latent=fields, dtype=dtype, attn_implementation=attention, **quantized
-            )
+                where, latent=fields, dtype=dtype, attn_implementation=attention, revision=revision,
+                use_safetensors=True, **quantized,
+            )  # fmt: skip
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ModelError(
+            f"{name} brings code of its own, which is never run", f"supported are {', '.join(LATENT_CONFIGS)}"
+        ) from error
     except OSError as error:
         if Path(where).is_dir():
             raise ModelError(

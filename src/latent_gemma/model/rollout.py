@@ -131,6 +131,8 @@ class Rollout:
         elif self.start == 0:
             misplaced[0] = columns[0]
         self.columns, bad = columns.nonzero().flatten().tolist(), bool(misplaced.any())
+        idle = range(self.columns[-1] + 1 if self.columns else 1, thought.shape[1])
+        self.columns += idle[: max(0, self.settings.passes - len(self.columns))]
         if bad:
             raise ModelError(
                 "a thought stands where nothing comes before it", "begin the prompt with at least one token"
@@ -325,6 +327,7 @@ class Rollout:
         passes, width, scattered = torch.stack(
             [steps.max(), firsts.max(), ((steps > 0) & (lasts - firsts + 1 != steps)).any().to(steps.dtype)]
         ).tolist()
+        passes, width = max(passes, self.settings.passes), max(width, 1)
         if scattered:
             raise ModelError(
                 "recurrence 'sequence' takes one block of thoughts per row",

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from latent_gemma.model.decoding import positions_of
 from latent_gemma.model.prompt import pad_left
 
 
@@ -38,12 +39,12 @@ def score_continuations(
     hidden = model.model(
         input_ids=ids,
         attention_mask=mask,
-        position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+        position_ids=positions_of(mask),
         use_cache=False,
         project=model.project,
     ).last_hidden_state
     scores = model.project(hidden[:, first:]).float().log_softmax(-1)
     chosen = scores.gather(-1, targets[..., None])[..., 0]
-    scores[..., model.config.latent.thought_id] = float("-inf")  # `generate` never writes it
+    scores[..., model.never_generated] = float("-inf")
     greedy = (scores.argmax(-1) == targets) | ~real
     return list(zip(chosen.masked_fill(~real, 0.0).sum(-1).tolist(), greedy.all(-1).tolist(), strict=True))

@@ -6,7 +6,7 @@ from typing import Any
 from transformers import AutoConfig, Gemma2Config, Gemma3TextConfig, GemmaConfig
 
 from latent_gemma.errors import ModelError
-from latent_gemma.model.loading import resolve_model
+from latent_gemma.model.loading import resolve_model, split_revision
 from latent_gemma.model.tiny import build_tiny
 
 #: Published dimensions, so that gated models can be estimated without an account.
@@ -99,7 +99,9 @@ def sizes_of(name: str) -> Sizes:
         return Sizes.of(family(**dimensions))
     where, gguf = resolve_model(name)
     try:
-        config = AutoConfig.from_pretrained(where, **({"gguf_file": gguf} if gguf else {}))
+        config = AutoConfig.from_pretrained(
+            where, trust_remote_code=False, revision=split_revision(name)[1], **({"gguf_file": gguf} if gguf else {})
+        )
     except OSError as error:
         raise ModelError(
             f"the configuration of {name} cannot be read", f"known without a network are {', '.join(_PUBLISHED)}"

@@ -48,6 +48,8 @@ class Thinking:
         noise_std: standard deviation of Gaussian noise added to each latent, in units of its RMS.
         dropout: share of a latent's components set to zero (the rest scaled up).
         record: filled with what was thought.
+        passes: make at least this many passes, further ones without a thought: what other processes' batches take,
+            where all have to call the decoder equally often.
     """
 
     p: float | None = None
@@ -55,6 +57,7 @@ class Thinking:
     noise_std: float = 0.0
     dropout: float = 0.0
     record: ThoughtRecord | None = None
+    passes: int = 0
 
     def perturb(self, latent: Tensor, embed_rms: float) -> Tensor:
         """Add the noise and the dropout asked for to latents of shape [..., D]."""

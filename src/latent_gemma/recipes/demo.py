@@ -22,7 +22,7 @@ from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
 from latent_gemma.recipes.demo_words import run_words_demo
-from latent_gemma.recipes.stage import machine, run_folder, save_stage, training_curves, versions
+from latent_gemma.recipes.stage import Parent, machine, run_folder, save_stage, training_curves, versions
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Curriculum, WrittenCurriculum
 from latent_gemma.training.fit import fit
 from latent_gemma.training.settings import TrainSettings
@@ -89,7 +89,7 @@ def _train(method: _Method, config: Demo, out: Path) -> tuple[Any, Any, dict[str
     run.mkdir()
     result = fit(model, tokenizer, examples, method.curriculum, settings, run, f"{method.label:>12}")
     model.set_latent(p=0.0)
-    parent = "a fresh tiny Gemma 2" if method.parent is None else str(out / _folder(method.parent))
+    parent = Parent("a fresh tiny Gemma 2") if method.parent is None else Parent.of(str(out / _folder(method.parent)))
     save_stage(run, "demo", model, tokenizer, config, parent, result, config.seed)
     return model, tokenizer, training_curves(result.metrics, f"{method.label}: ")
 

@@ -25,7 +25,7 @@ from latent_gemma.inspection.votes import votes_charts, votes_grids
 from latent_gemma.inspection.write import write_report
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
-from latent_gemma.recipes.stage import machine, run_folder, save_stage, training_curves, versions
+from latent_gemma.recipes.stage import Parent, machine, run_folder, save_stage, training_curves, versions
 from latent_gemma.recipes.vote import measure_both
 from latent_gemma.text.tags import TAGS, write_tagged
 from latent_gemma.training.curriculum import WrittenCurriculum
@@ -130,7 +130,7 @@ def _train(method: str, model: Any, tokenizer: Any, out: Path, seed: int, scale:
             model, tokenizer, examples, rewards, "words", settings, GROUPS, run, LoraSettings(), BETA,
             title=f"{method:>10}",
         )  # fmt: skip
-    parent = "a fresh tiny Gemma 2" if method == "SFT" else str(out / _folder("SFT"))
+    parent = Parent("a fresh tiny Gemma 2") if method == "SFT" else Parent.of(str(out / _folder("SFT")))
     save_stage(run, "demo --words", result.model, tokenizer, settings, parent, result, seed)
     shown = ("answer loss", "reward", "KL to the start, nats per token", "reward for correctness")
     curves = training_curves(result.metrics, f"{method}: ")

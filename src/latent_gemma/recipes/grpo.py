@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from accelerate import PartialState
 from rich.console import Console
+from transformers import set_seed
 
 from latent_gemma.config import parse_numbers
 from latent_gemma.data.example import Example
@@ -23,7 +24,16 @@ from latent_gemma.inspection.write import write_report
 from latent_gemma.model.config import WordsFormat
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Mode
-from latent_gemma.recipes.stage import machine, model_hash, resumes, run_folder, save_stage, say_stopped, versions
+from latent_gemma.recipes.stage import (
+    Parent,
+    machine,
+    model_hash,
+    resumes,
+    run_folder,
+    save_stage,
+    say_stopped,
+    versions,
+)
 from latent_gemma.recipes.train import Common
 from latent_gemma.recipes.words import ask_for, writing_mode
 from latent_gemma.training.callbacks import read_metrics
@@ -99,7 +109,9 @@ def _run(
     if resume is None:
         return None
     with run_folder(out, config.resume != "no") as run:
+        set_seed(config.train.seed)
         model, tokenizer = load_model(config.model, quantization=quantization(config.lora))
+        parent = Parent.of(config.model)
         ask_for(model, config.format, config.system)
         mode = writing_mode(model.config.latent, config.mode)
         if mode == "latent" and config.grpo.vllm != "off":
@@ -110,7 +122,7 @@ def _run(
         )  # fmt: skip
         if not result.finished:
             return result
-        save_stage(run, "grpo", result.model, tokenizer, replace(config, beta=f"{beta:g}"), config.model, result,
+        save_stage(run, "grpo", result.model, tokenizer, replace(config, beta=f"{beta:g}"), parent, result,
                    config.train.seed)  # fmt: skip
         return result.model.eval(), tokenizer
 

@@ -7,9 +7,7 @@ import itertools
 import json
 import os
 import platform
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -17,19 +15,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from latent_gemma.data.load import DataSpec
 from latent_gemma.data.rows import FileColumns
 from latent_gemma.errors import RunError
 from latent_gemma.evaluation.results import EvalReport
-from latent_gemma.inspection.files import write_atomically
+from latent_gemma.files import remove_partial, whole_folder, write_atomically
 from latent_gemma.inspection.plots import plot_curves
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
-from latent_gemma.model.loading import resolve_model
+from latent_gemma.model.loading import weight_files
 from latent_gemma.model.prompt import Frame
+from latent_gemma.training.checkpoints import list_checkpoints, refuse_damaged
 from latent_gemma.training.running import FitResult
-from latent_gemma.training.settings import Resume, last_checkpoint
+from latent_gemma.training.saving import bytes_of, cannot_save
+from latent_gemma.training.settings import Resume
 
+#: Held while a process works in a run folder.
+LOCK = ".lock"
 _PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "safetensors")
 
 
@@ -90,19 +94,36 @@ def machine() -> str:
 
 
 def model_hash(name: str) -> str:
-    """SHA-256 over the weight files of a local model; empty for a hub name or a fresh one."""
-    try:
-        where, gguf = resolve_model(name)
-    except Exception:
-        return ""
-    folder = Path(where)
-    files = [folder / gguf] if gguf else sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    """SHA-256 over the files a model's weights are read from; empty for a fresh one and what is not there."""
+    files = weight_files(name)
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as stream:
             while block := stream.read(1 << 22):
                 digest.update(block)
     return digest.hexdigest() if files else ""
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What a stage was trained from.
+
+    Args:
+        name: as the user gave it.
+        sha256: of its weights when they were loaded.
+        commit: of its hub repository, where it came from there.
+    """
+
+    name: str
+    sha256: str = ""
+    commit: str = ""
+
+    @classmethod
+    def of(cls, name: str) -> "Parent":
+        """Identify a model; called when it is loaded, for what lies there may change while a stage trains."""
+        files = weight_files(name)
+        commit = files[0].parent.name if files and files[0].parent.parent.name == "snapshots" else ""
+        return cls(name, model_hash(name), commit)
 
 
 def next_free(name: str) -> Path:
@@ -119,25 +140,47 @@ def run_folder(out: Path, resume: bool) -> Iterator[Path]:
         resume: go on in it.
 
     Yields:
-        The folder; a new one that is still empty at the end (a run that failed before its first line) is removed.
+        The folder, which no other process can open meanwhile; a new one that is still empty at the end (a run that
+        failed before its first line) is removed.
 
     Raises:
-        RunError: if it holds something and `resume` is not asked for, or it cannot be written.
+        RunError: if it holds something and `resume` is not asked for, another process has it open, or it cannot be
+            written.
     """
+    if not is_main_process():
+        yield out
+        return
     if out.exists() and not out.is_dir():
         raise RunError(f"--out {out} is a file", "give a folder")
-    if not resume and is_main_process() and out.is_dir() and any(out.iterdir()):
-        raise RunError(f"--out {out} is not empty", "give another folder, or --resume auto to go on with a stopped run")
-    created = not out.exists()
+    created, lock = not out.exists(), out / LOCK
+    # The system lets go of it when its process ends, however it ends.
+    held = FileLock(lock, timeout=0)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        held.acquire()
+    except Timeout as error:
+        raise RunError(f"--out {out} is in use by another process", "wait for it, or give another folder") from error
     except OSError as error:
         raise RunError(f"--out {out} cannot be made: {error.strerror}", "give a folder that can be written") from error
     try:
+        if not resume and _content(out):
+            raise RunError(
+                f"--out {out} is not empty", "give another folder, or --resume auto to go on with a stopped run"
+            )
+        for folder in (out, out / "checkpoints"):
+            remove_partial(folder)
         yield out
     finally:
-        if created and is_main_process() and not any(out.iterdir()):
+        # While it is held, so that nobody gets hold of a file that has no name any more; Windows does it by itself.
+        with contextlib.suppress(OSError):
+            lock.unlink()
+        held.release()
+        if created and not any(out.iterdir()):
             out.rmdir()
+
+
+def _content(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.name != LOCK]
 
 
 def resumes(out: Path, resume: Resume) -> bool | None:
@@ -149,11 +192,16 @@ def resumes(out: Path, resume: Resume) -> bool | None:
 
     Returns:
         True or False; None if "auto" finds the run finished, which is said on the terminal.
+
+    Raises:
+        RunError: if "yes" finds no checkpoint, or the newest damaged.
     """
     if resume == "auto" and (out / "run.json").is_file():
         print(f"{out} is finished; its model is in {out / 'model'}")
         return None
-    return resume == "yes" or (resume == "auto" and last_checkpoint(out) is not None)
+    if resume == "yes":
+        refuse_damaged(out)
+    return resume == "yes" or (resume == "auto" and bool(list_checkpoints(out)))
 
 
 def say_stopped(run: Path, result: FitResult) -> Path:
@@ -164,7 +212,7 @@ def say_stopped(run: Path, result: FitResult) -> Path:
 
 
 def save_stage(
-    run: Path, recipe: str, model: LatentReasoningGemmaForCausalLM, tokenizer: Any, config: Any, parent: str,
+    run: Path, recipe: str, model: LatentReasoningGemmaForCausalLM, tokenizer: Any, config: Any, parent: Parent,
     result: FitResult, seed: int,
 ) -> Path:  # fmt: skip
     """Write a finished stage: `model/`, `run.json` and `training.png`.
@@ -185,26 +233,27 @@ def save_stage(
     folder = run / "model"
     if not is_main_process():
         return folder
-    temporary = Path(tempfile.mkdtemp(prefix="model-", dir=run))
     model.generation_config.suppress_tokens = [model.config.latent.thought_id]
     # What ends an answer in our prompts ends it in a bare `generate` too.
     known = model.generation_config.eos_token_id
     ends = {*(known if isinstance(known, list) else [] if known is None else [known])}
     model.generation_config.eos_token_id = sorted({*ends, Frame(tokenizer, model.config.latent).end_id})
-    model.save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(temporary, folder)
-    folder.chmod(0o755)
+    try:
+        with whole_folder(folder) as partial:
+            model.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+    except (OSError, SafetensorError) as error:
+        after = "the same command with --resume auto goes on from the last checkpoint"
+        raise cannot_save("the model", run, sum(map(bytes_of, model.parameters())), error, after) from error
     record = json.dumps(
         {
             "recipe": recipe,
             "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
             "config": dataclasses.asdict(config),
             "seed": seed,
-            "parent": parent,
-            "parent_sha256": model_hash(parent),
+            "parent": parent.name,
+            "parent_sha256": parent.sha256,
+            "parent_commit": parent.commit,
             "versions": versions(),
             "machine": machine(),
             "seconds": round(result.seconds, 3),

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from transformers import set_seed
+
 from latent_gemma.data.example import Example
 from latent_gemma.data.load import load_examples
 from latent_gemma.errors import ConfigError
 from latent_gemma.model.config import Adapter, BridgeKind, Mix, Recurrence, Trains, WordsFormat
 from latent_gemma.model.loading import load_model
-from latent_gemma.recipes.stage import DataSettings, resumes, run_folder, save_stage, say_stopped
+from latent_gemma.recipes.stage import DataSettings, Parent, resumes, run_folder, save_stage, say_stopped
 from latent_gemma.text.tags import INSTRUCTION
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Curriculum, WrittenCurriculum
 from latent_gemma.training.fit import fit
@@ -122,7 +124,9 @@ def run_train(config: Sft | Coconut | Anneal) -> Path:
     settings, changes, curriculum, lora = _plan(config, examples)
     with run_folder(config.out, config.resume != "no") as run:
         quantized = quantization(lora) if lora is not None else None
+        set_seed(config.train.seed)  # weights that are new are drawn while loading
         model, tokenizer = load_model(config.model, changes, quantization=quantized)
+        parent = Parent.of(config.model)
         if isinstance(config, Sft):
             model.set_latent(system=_system_text(config, tokenizer))
         elif model.config.latent.words_format == "tags":
@@ -138,7 +142,7 @@ def run_train(config: Sft | Coconut | Anneal) -> Path:
         model = result.model
         if isinstance(config, Anneal):
             model.set_latent(p=config.curriculum.p_end, question_visibility=config.curriculum.visibility_end)
-        return save_stage(run, recipe, model, tokenizer, config, config.model, result, config.train.seed)
+        return save_stage(run, recipe, model, tokenizer, config, parent, result, config.train.seed)
 
 
 def _plan(

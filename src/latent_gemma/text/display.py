@@ -1,5 +1,6 @@
 """Text of data sets and models as it can be shown: what would steer a terminal becomes visible."""
 
+import html
 import re
 
 # Control characters (of both sets), line and paragraph separators, what reorders a line, half surrogate pairs.
@@ -19,6 +20,18 @@ def displayable(text: str) -> str:
         as "\\x9b".
     """
     return _STEERING.sub(_picture, text)
+
+
+def escape(text: str) -> str:
+    """Text as an HTML page shows it: no tag, no end of an attribute, and `displayable`.
+
+    Args:
+        text: of any origin.
+
+    Returns:
+        HTML.
+    """
+    return html.escape(displayable(text))
 
 
 def _picture(found: re.Match[str]) -> str:

@@ -1,6 +1,8 @@
 """Thin callbacks: the curriculum's steps, the metrics file, the progress bar, and a check that something trains."""
 
 import json
+import math
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -13,28 +15,16 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from latent_gemma.errors import RunError
+from latent_gemma.files import write_atomically
+from latent_gemma.training.guarding import FiniteSteps
 from latent_gemma.training.trainer import CurriculumTrainer
 
 
 class CurriculumCallback(TrainerCallback):
-    """Enters the stage of each step before it, and carries the loss gate through checkpoints."""
-
-    FILE = "curriculum.json"
+    """Enters the stage of each step before it; `trainer` is set when there is one."""
 
     def __init__(self) -> None:
         self.trainer: CurriculumTrainer | None = None
-
-    def attach(self, trainer: CurriculumTrainer, checkpoint: Path | None) -> None:
-        """Name the trainer whose curriculum this drives.
-
-        Args:
-            trainer: the trainer.
-            checkpoint: what it resumes from; the gate goes on where it was.
-        """
-        self.trainer = trainer
-        if checkpoint is not None:
-            kept = json.loads((checkpoint / self.FILE).read_text(encoding="utf-8"))
-            trainer.gate_position, trainer.smoothed_loss = kept["gate_position"], kept["smoothed_loss"]
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
         assert self.trainer is not None
@@ -46,14 +36,8 @@ class CurriculumCallback(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
         assert self.trainer is not None
+        self.trainer.gather_losses()
         self.trainer.note_loss()
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
-        assert self.trainer is not None
-        kept = {"gate_position": self.trainer.gate_position, "smoothed_loss": self.trainer.smoothed_loss}
-        folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-        if state.is_world_process_zero:
-            (folder / self.FILE).write_text(json.dumps(kept), encoding="utf-8")
 
 
 class MetricsFile(TrainerCallback):
@@ -69,28 +53,43 @@ class MetricsFile(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
         self.started_s = time.monotonic()
-        if not state.is_world_process_zero or not self.path.exists():
-            return
-        kept = [line for line in read_metrics(self.path) if line["step"] <= state.global_step]
-        self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        if state.is_world_process_zero:
+            keep_lines(self.path, state.global_step)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs=None, **kwargs: Any):
         if not state.is_world_process_zero or not logs:
             return
-        entry = {"step": state.global_step, "seconds": round(time.monotonic() - self.started_s, 3), **logs}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        # JSON has no word for what is not finite
+        finite = {key: value for key, value in logs.items() if not isinstance(value, float) or math.isfinite(value)}
+        entry = {"step": state.global_step, "seconds": round(time.monotonic() - self.started_s, 3), **finite}
+        append_lines(self.path, [entry])
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The entries of a metrics file; a last line that was cut off by a kill is left out."""
     entries = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # Split at "\n" alone: a completion may hold other characters that end a line. A cut may fall inside of a character.
+    for line in path.read_bytes().split(b"\n"):
         try:
             entries.append(json.loads(line))
-        except json.JSONDecodeError:
+        except ValueError:
             break
     return entries
+
+
+def append_lines(path: Path, entries: list[dict[str, Any]]) -> None:
+    """Append entries, one JSON object a line, and wait until they are on the disk: a checkpoint may rely on them."""
+    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write("".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def keep_lines(path: Path, step: int) -> None:
+    """Drop what a run wrote behind the step it goes on from, and the summary of the session that ended there."""
+    if path.exists():
+        kept = [line for line in read_metrics(path) if line["step"] <= step and "train_runtime" not in line]
+        write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
 
 
 def describe_curriculum(logs: dict[str, Any]) -> dict[str, str]:
@@ -106,16 +105,17 @@ class ProgressBar(TrainerCallback):
     Args:
         title: of the bar.
         describe: from a log entry that holds a loss to what is shown.
-        tokens: the log entry that counts tokens since the start of this session.
+        tokens: the log entry that counts tokens since the start of the run.
     """
 
     def __init__(self, title: str, describe: Callable[[dict[str, Any]], dict[str, str]], tokens: str) -> None:
         self.title, self.describe, self.tokens = title, describe, tokens
         self.bar: tqdm | None = None
-        self.started_s = 0.0
+        self.started_s, self.before = 0.0, 0.0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
         self.started_s = time.monotonic()
+        self.before = max((entry[self.tokens] for entry in state.log_history if self.tokens in entry), default=0.0)
         if state.is_world_process_zero:
             # In a file or a pipe every refresh is another line: a few are enough.
             often_s = 0.2 if sys.stderr.isatty() else 30.0
@@ -132,9 +132,9 @@ class ProgressBar(TrainerCallback):
             self.bar.update(state.global_step - self.bar.n)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs=None, **kwargs: Any):
-        if self.bar is None or not logs or "loss" not in logs:
+        if self.bar is None or not logs or self.tokens not in logs:  # a step without rollouts of its own counts none
             return
-        rate = logs[self.tokens] / max(1e-9, time.monotonic() - self.started_s)
+        rate = (logs[self.tokens] - self.before) / max(1e-9, time.monotonic() - self.started_s)
         self.bar.set_postfix({**self.describe(logs), "tok/s": f"{rate:.0f}"}, refresh=False)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
@@ -146,14 +146,19 @@ class TrainsSomething(TrainerCallback):
     """Raises in the first step that should move the weights if it moves none of them.
 
     A step should move them if its learning rate is positive and a gradient that is not zero has arrived. (A group of
-    equal rewards gives none, and a warm-up may begin at rate zero: such steps are passed over.)
+    equal rewards gives none, a warm-up may begin at rate zero, and what is not finite is skipped: such steps are passed
+    over.)
+
+    Args:
+        trainer: tells which steps it skips.
 
     Raises:
         RunError: from `on_pre_optimizer_step` if no trainable weight gets a gradient at all, from `on_step_end` if no
             weight has moved.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, trainer: FiniteSteps) -> None:
+        self.trainer = trainer
         self.before: tuple[Tensor, Tensor] | None = None
         self.done = False
 
@@ -161,7 +166,7 @@ class TrainsSomething(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None,
         optimizer: Any = None, **kwargs: Any,
     ):  # fmt: skip
-        if self.done:
+        if self.done or self.trainer.skips:
             return
         trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         if all(parameter.grad is None for parameter in trainable):
@@ -174,7 +179,7 @@ class TrainsSomething(TrainerCallback):
         self.before = None if smallest is None else (smallest, smallest.detach().clone())
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
-        if self.done or self.before is None:
+        if self.done or self.before is None or self.trainer.skips:
             return
         if torch.equal(*self.before):
             raise RunError(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainingArguments
+from transformers import TrainingArguments, set_seed
 
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError
@@ -16,7 +16,6 @@ from latent_gemma.training.callbacks import (
     CurriculumCallback,
     MetricsFile,
     ProgressBar,
-    TrainsSomething,
     describe_curriculum,
 )
 from latent_gemma.training.curriculum import Curriculum
@@ -63,6 +62,7 @@ def fit(
     """
     started_s = time.monotonic() if started_s is None else started_s
     checkpoint = checkpoint_to_resume(run) if resume else None
+    set_seed(settings.seed)  # an adapter draws its first weights before there is a trainer
     frame = Frame(tokenizer, model.config.latent)
     encoded = encode_examples(frame, examples, model.config.max_position_embeddings)
     has_steps = frame.latent.words_format == "tags" or any(item.steps for item in encoded)
@@ -81,13 +81,13 @@ def fit(
         frame,
         curriculum,
         args=arguments,
+        max_skipped=settings.max_skipped,
         callbacks=[
             steps,
             MetricsFile(run / "metrics.jsonl"),
             ProgressBar(title, describe_curriculum, "tokens"),
-            TrainsSomething(),
             CleanStop(started_s, settings.max_hours),
         ],
     )
-    steps.attach(trainer, checkpoint)
+    steps.trainer = trainer
     return run_trainer(trainer, model, trained, run, checkpoint)

@@ -1,6 +1,5 @@
 """GRPO on TRL's trainer, set to the published algorithm, for models that reason in words and for latent ones."""
 
-import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,16 +9,16 @@ from typing import Any, Literal
 
 from accelerate import PartialState
 from datasets import Dataset
-from trl import GRPOConfig, GRPOTrainer
-from trl.models import prepare_fsdp
-from trl.trainer.utils import add_fused_lm_head, disable_dropout_in_model
+from transformers import set_seed
+from trl import GRPOConfig
 
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.model.prompt import Frame, Mode
-from latent_gemma.training.callbacks import MetricsFile, ProgressBar, TrainsSomething
+from latent_gemma.training.callbacks import MetricsFile, ProgressBar
 from latent_gemma.training.lora import lora_config
 from latent_gemma.training.rewarding import RewardBook
+from latent_gemma.training.rollouts import FramedGrpoTrainer
 from latent_gemma.training.running import FitResult, checkpoint_to_resume, run_trainer, trainer_arguments
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 from latent_gemma.training.stopping import CleanStop
@@ -58,43 +57,6 @@ class GrpoSettings:
             raise ConfigError(f"--temperature {self.temperature:g}", "give a positive one: rollouts have to differ")
         if self.iterations < 1 or self.max_new_tokens < 1:
             raise ConfigError("--iterations and --max-new-tokens below 1", "give 1 or more")
-
-
-class FramedGrpoTrainer(GRPOTrainer):
-    """TRL's trainer with our prompts: a question becomes ids through the model's frame, thoughts and all.
-
-    Args:
-        frame: the model's frame.
-        mode: "words", or "latent" for prompts that end in `bot, thought x K, eot`.
-        num_thoughts: K.
-        model: the model; without `peft_config` a copy of it is the reference of the KL term.
-        args: TRL's configuration.
-        **kwargs: as TRL's trainer.
-    """
-
-    def __init__(
-        self, frame: Frame, mode: Mode, num_thoughts: int, model: Any, args: GRPOConfig, **kwargs: Any
-    ) -> None:
-        self.frame, self.mode, self.num_thoughts = frame, mode, num_thoughts
-        # TRL loads its reference from disk and by the classes transformers ships, ours not among them: build it here.
-        copies = args.beta > 0.0 and kwargs.get("peft_config") is None
-        reference = copy.deepcopy(model).requires_grad_(False) if copies else None
-        beta = args.beta
-        if copies:
-            args.beta = 0.0
-        super().__init__(model=model, args=args, **kwargs)
-        if reference is not None:
-            disable_dropout_in_model(reference)
-            add_fused_lm_head(reference, temperature=self.temperature)
-            self.beta = args.beta = beta
-            self.ref_model: Any = (
-                prepare_fsdp(reference, self.accelerator)
-                if self.is_fsdp_enabled
-                else self.accelerator.prepare_model(reference, evaluation_mode=True)
-            )
-
-    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
-        return [self.frame.prompt(prompt, self.mode, self.num_thoughts) for prompt in prompts], None, {}
 
 
 def grpo_arguments(settings: TrainSettings, grpo: GrpoSettings, beta: float, run: Path) -> GRPOConfig:
@@ -190,6 +152,7 @@ def fit_grpo(
     """
     started_s = time.monotonic() if started_s is None else started_s
     checkpoint = checkpoint_to_resume(run) if resume else None
+    set_seed(settings.seed)
     frame, num_thoughts = Frame(tokenizer, model.config.latent), model.config.latent.num_thoughts
     arguments = grpo_arguments(settings, grpo, beta, run)
     _check_lengths(frame, examples, mode, num_thoughts, model.config.max_position_embeddings - grpo.max_new_tokens)
@@ -210,12 +173,12 @@ def fit_grpo(
         ),
         processing_class=tokenizer,
         peft_config=adapter,
+        max_skipped=settings.max_skipped,
         callbacks=[
             MetricsFile(run / "metrics.jsonl"),
             ProgressBar(title, describe_rewards, "num_tokens"),
             SampleTable(book, grpo.sample_every, run / "samples.jsonl"),
             watch,
-            TrainsSomething(),
             CleanStop(started_s, settings.max_hours),
         ],
     )

@@ -18,27 +18,37 @@ class Losses:
     anchor: Tensor
 
 
-def latent_loss(model: Any, batch: dict[str, Tensor], anchor_weight: float) -> Losses:
+def targets_of(batch: dict[str, Tensor], anchor_weight: float) -> tuple[Tensor, Tensor]:
+    """What the loss reads at each position, and which of that are answers; [B, T - 1] each, IGNORE where nothing."""
+    labels, anchors = batch["labels"][:, 1:], batch["anchors"][:, 1:]
+    wanted = labels if anchor_weight == 0.0 else torch.where(labels == IGNORE, anchors, labels)
+    return wanted, labels != IGNORE
+
+
+def latent_loss(
+    model: Any, batch: dict[str, Tensor], anchor_weight: float, counts: tuple[Tensor, Tensor] | None = None
+) -> Losses:
     """Run a batch and score it.
 
     Args:
         model: the causal-LM model, or a wrapper of it.
         batch: `input_ids`, `attention_mask`, `labels`, `anchors`, [B, T] each.
         anchor_weight: weight of the anchor loss.
+        counts: answer and anchor tokens to divide the sums by, 0-d, where the batch is a part of a larger one; None
+            takes the batch's own.
 
     Returns:
         The losses. Logits are computed only at positions a loss reads: with 256k tokens they cost more than the rest.
     """
-    labels = batch["labels"][:, 1:]
-    anchors = batch["anchors"][:, 1:]
-    wanted = labels if anchor_weight == 0.0 else torch.where(labels == IGNORE, anchors, labels)
+    wanted, answers = targets_of(batch, anchor_weight)
     read = torch.nn.functional.pad(wanted != IGNORE, (0, 1))
     logits = model(
         input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False, logits_to_keep=read
     ).logits
     targets = wanted[read[:, :-1]]
     losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-    is_answer = (labels != IGNORE)[read[:, :-1]]
-    answer = (losses * is_answer).sum() / is_answer.sum().clamp(min=1)
-    anchor = (losses * ~is_answer).sum() / (~is_answer).sum().clamp(min=1)
+    is_answer = answers[read[:, :-1]]
+    answer_count, anchor_count = counts or (is_answer.sum(), (~is_answer).sum())
+    answer = (losses * is_answer).sum() / answer_count.clamp(min=1)
+    anchor = (losses * ~is_answer).sum() / anchor_count.clamp(min=1)
     return Losses(answer + anchor_weight * anchor, answer.detach(), anchor.detach())

@@ -1,5 +1,6 @@
 """What every training run shares, whatever trainer it uses: arguments, resuming, the end."""
 
+import errno
 import os
 import time
 import warnings
@@ -8,13 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
+from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback
 
 from latent_gemma.errors import RunError
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
-from latent_gemma.training.callbacks import read_metrics
+from latent_gemma.training.callbacks import TrainsSomething, read_metrics
+from latent_gemma.training.checkpoints import last_checkpoint
 from latent_gemma.training.lora import merge
-from latent_gemma.training.settings import TrainSettings, last_checkpoint
+from latent_gemma.training.memory import is_out_of_memory, out_of_memory
+from latent_gemma.training.saving import RestoreProgress
+from latent_gemma.training.settings import TrainSettings
+
+#: A disk or a quota that is full, a bound on the size of files, a disk that has failed or can only be read.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ def trainer_arguments(settings: TrainSettings, run: Path) -> dict[str, Any]:
 
 
 def checkpoint_to_resume(run: Path) -> Path:
-    """The newest checkpoint of a run folder.
+    """The newest whole checkpoint of a run folder; damaged ones that are newer are named on the terminal.
 
     Args:
         run: the run folder.
@@ -90,9 +99,14 @@ def checkpoint_to_resume(run: Path) -> Path:
     Raises:
         RunError: if there is none.
     """
-    checkpoint = last_checkpoint(run)
+    checkpoint, refused = last_checkpoint(run)
     if checkpoint is None:
+        if refused:
+            raise RunError(f"{refused[0]}, and no other one is whole", "start again in another folder (--out)")
         raise RunError(f"{run} holds no checkpoint to resume", "start it with --resume no, or auto")
+    if PartialState().is_main_process:
+        for line in refused:
+            tqdm.write(f"{line}; going on from {checkpoint.name}")
     return checkpoint
 
 
@@ -100,7 +114,7 @@ def run_trainer(trainer: Any, model: Any, trained: Any, run: Path, checkpoint: P
     """Train to the end, or to where a callback stops it.
 
     Args:
-        trainer: a `transformers.Trainer` or what is built on it.
+        trainer: the trainer.
         model: the model itself.
         trained: what the trainer was given, `model` or a PEFT wrapper of it; a wrapper is kept as `adapter` in the
             run folder and merged.
@@ -109,14 +123,28 @@ def run_trainer(trainer: Any, model: Any, trained: Any, run: Path, checkpoint: P
 
     Returns:
         The trained model and what was logged.
+
+    Raises:
+        RunError: if memory or disk run out, and for what the trainer's guards find.
     """
+    trainer.add_callback(RestoreProgress(trainer))
+    trainer.add_callback(TrainsSomething(trainer))
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     started = time.monotonic()
     with warnings.catch_warnings():
         # On resume the scheduler is restored ahead of the first optimiser step, which torch takes for a wrong order.
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise RunError(f"{run} cannot be written: {error.strerror or error}", "make room there") from error
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise out_of_memory(trainer.args, trainer.state.global_step + 1, error) from error
     seconds = time.monotonic() - started
     finished = trainer.state.global_step >= trainer.state.max_steps
     if trained is not model and finished:

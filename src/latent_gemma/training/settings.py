@@ -1,7 +1,6 @@
 """What every training recipe can be told."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from latent_gemma.errors import ConfigError
@@ -28,7 +27,8 @@ class TrainSettings:
         save_every: steps between checkpoints; 0 saves only when the run is stopped.
         max_hours: stop in time to be done, with a full checkpoint, after this many hours (a Kaggle session has 9);
             `--resume auto` goes on in the next session.
-        seed: of data order, dropout and stage mixing.
+        max_skipped: a step whose loss or gradient is not finite is skipped; so many in a row end the run.
+        seed: of new weights, data order, dropout and stage mixing.
     """
 
     steps: int = 0
@@ -44,11 +44,14 @@ class TrainSettings:
     log_every: int = 10
     save_every: int = 0
     max_hours: float | None = None
+    max_skipped: int = 5
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.max_hours is not None and self.max_hours <= 0:
             raise ConfigError(f"--max-hours {self.max_hours:g} leaves no time", "give a positive number of hours")
+        if self.max_skipped < 1:
+            raise ConfigError(f"--max-skipped {self.max_skipped}", "give 1 or more")
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,3 @@ class LoraSettings:
             raise ConfigError(f"--rank {self.rank} is negative", "give 0 to train all weights, or a rank such as 16")
         if self.quantize == "4bit" and not self.rank:
             raise ConfigError("--quantize 4bit freezes all weights", "train an adapter beside them with --rank 16")
-
-
-def last_checkpoint(run: Path) -> Path | None:
-    """The newest checkpoint of a run folder, or None."""
-    found = [path for path in run.glob("checkpoints/checkpoint-*") if (path / "trainer_state.json").exists()]
-    return max(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)

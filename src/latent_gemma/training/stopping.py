@@ -4,6 +4,7 @@ import signal
 import time
 from typing import Any
 
+import torch
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -61,6 +62,11 @@ class CleanStop(TrainerCallback):
         self._longest_step_s = max(self._longest_step_s, now - self._step_began_s)
         if self._deadline_s is not None and now + 2 * self._longest_step_s + self._save_s >= self._deadline_s:
             self.asked = True
+        if args.world_size > 1:
+            # A signal or a clock may reach one process alone, and all have to stop behind the same step.
+            asked = torch.tensor(int(self.asked), device=args.device)
+            torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
+            self.asked = bool(asked)
         if self.asked:
             control.should_save = True
             control.should_training_stop = True

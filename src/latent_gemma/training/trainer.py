@@ -7,14 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from transformers import Trainer
+from tqdm import tqdm
 
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame
 from latent_gemma.model.thinking import ThoughtRecord
-from latent_gemma.training.batches import Encoded, build_row, pad_rows
+from latent_gemma.training.batches import IGNORE, Encoded, build_row, pad_rows
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Curriculum, Stage
-from latent_gemma.training.losses import latent_loss
+from latent_gemma.training.guarding import FiniteSteps
+from latent_gemma.training.losses import latent_loss, targets_of
+
+#: A loss this many times the smoothed one is a spike.
+SPIKE = 2.0
 
 
 class Rows(Dataset):
@@ -35,7 +39,15 @@ def collate_rows(items: Sequence[dict[str, int]]) -> dict[str, Tensor]:
     return {"row": torch.tensor([item["row"] for item in items])}
 
 
-class CurriculumTrainer(Trainer):
+def _with_passes(batch: dict[str, Any], passes: int, pad_id: int) -> dict[str, Any]:
+    """A batch that makes as many passes as any process's batch of this step, with columns enough for them."""
+    missing = max(0, passes + 1 - batch["input_ids"].shape[1])
+    fills = {"input_ids": pad_id, "attention_mask": 0, "labels": IGNORE, "anchors": IGNORE}
+    padded = {name: torch.nn.functional.pad(batch[name], (0, missing), value=fill) for name, fill in fills.items()}
+    return {**padded, "passes": passes}
+
+
+class CurriculumTrainer(FiniteSteps):
     """Trains a latent Gemma along a curriculum.
 
     Args:
@@ -43,13 +55,13 @@ class CurriculumTrainer(Trainer):
         encoded: the training examples.
         frame: the model's frame.
         curriculum: what is latent, and when.
-        **kwargs: as `Trainer`.
+        **kwargs: as `FiniteSteps`.
     """
 
     def __init__(self, model: Any, encoded: Sequence[Encoded], frame: Frame, curriculum: Curriculum, **kwargs: Any):
         super().__init__(model=model, train_dataset=Rows(len(encoded)), data_collator=collate_rows, **kwargs)
-        # The loss is a mean over its own batch: have Trainer divide it by the accumulation steps.
-        self.model_accepts_loss_kwargs = False
+        # The loss is divided by the tokens of the whole step: Trainer must not divide it by the accumulation steps.
+        self.loss_is_scaled_for_ga = True
         self.encoded, self.frame, self.curriculum = encoded, frame, curriculum
         self.longest = max(len(item.steps) for item in encoded)
         self.smoothed_loss: float | None = None
@@ -59,6 +71,7 @@ class CurriculumTrainer(Trainer):
         self.last_losses: dict[str, Tensor] = {}
         self.tokens_seen = 0
         self.thoughts = 0
+        self.holds_p = False
 
     @property
     def latent_model(self) -> LatentReasoningGemmaForCausalLM:
@@ -97,34 +110,98 @@ class CurriculumTrainer(Trainer):
         ):
             getattr(self.optimizer, "optimizer", self.optimizer).state.clear()
 
-    def lay_out(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """The tensors of a batch of examples under the current stage."""
-        # Drawn from the step's number, not from a running generator: the same after a resume.
-        rng = random.Random(f"{self.args.seed}-{self.state.global_step}-{list(rows[:1])}")
-        laid = [build_row(self.encoded[row], self.stage, self.frame, rng) for row in rows]
+    def progress(self) -> dict[str, Any]:
+        return super().progress() | {
+            "gate_position": self.gate_position,
+            "smoothed_loss": self.smoothed_loss,
+            "tokens": self.tokens_seen,
+            "thoughts": self.thoughts,
+        }
+
+    def restore(self, progress: dict[str, Any]) -> None:
+        super().restore(progress)
+        self.gate_position, self.smoothed_loss = progress["gate_position"], progress["smoothed_loss"]
+        self.tokens_seen, self.thoughts = progress["tokens"], progress["thoughts"]
+
+    def lay_out(self, rows: Sequence[int]) -> dict[str, Any]:
+        """The tensors of a batch of examples under the stage of the coming step."""
+        stage, step = self.stage_now(), self.state.global_step
+        # Drawn from the step and the row, not from a running generator: the same after a resume, and on any process.
+        laid = [
+            build_row(self.encoded[row], stage, self.frame, random.Random(f"{self.args.seed}-{step}-{row}"))
+            for row in rows
+        ]
         return pad_rows(laid, self.frame.pad_id)
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
-        """Loss of a batch of row indices; see `latent_loss`."""
-        batch = self.lay_out(inputs["row"].tolist())
-        self.tokens_seen += int(batch["attention_mask"].sum())
-        self.thoughts = int((batch["input_ids"] == self.frame.latent.thought_id).sum(-1).max())
-        batch = {key: value.to(self.args.device, non_blocking=True) for key, value in batch.items()}
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """Lay out the batches of one optimiser step, and count what all processes together will take a mean over."""
+        indices, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        batches = [self.lay_out(item["row"].tolist()) for item in indices]
+        weight = self.stage_now().anchor_weight
+        parts = [targets_of(batch, weight) for batch in batches]
+        answers = sum(int(is_answer.sum()) for _, is_answer in parts)
+        read = sum(int((wanted != IGNORE).sum()) for wanted, _ in parts)
+        tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
+        thoughts = [int((batch["input_ids"] == self.frame.latent.thought_id).sum(-1).max()) for batch in batches]
+        # the last step of an epoch may have fewer batches on one process than on another
+        thoughts += [0] * (num_batches - len(batches))
+        mine = torch.tensor([[answers, read - answers, tokens, *thoughts]], device=device)
+        all_processes = self.accelerator.gather(mine)
+        totals = all_processes[:, :3].sum(0)
+        most = all_processes[:, 3:].amax(0).tolist()
+        self.tokens_seen += int(totals[2])
+        self.thoughts = max(most, default=0)
+        if self.args.world_size > 1:
+            batches = [
+                _with_passes(batch, count, self.frame.pad_id) for batch, count in zip(batches, most, strict=False)
+            ]
+        self.last_losses = {}
+        return batches, totals[:2]
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Share of a batch in the loss of its step; see `latent_loss`."""
+        batch = dict(inputs)
+        self.note_batch(batch)
         self.record = ThoughtRecord()
-        with self.latent_model.thinking(record=self.record):
-            losses = latent_loss(model, batch, self.stage.anchor_weight)
-        self.last_losses = {"answer_loss": losses.answer, "anchor_loss": losses.anchor}
-        return losses.total
+        with self.latent_model.thinking(record=self.record, passes=batch.pop("passes", 0)):
+            losses = latent_loss(model, batch, self.stage.anchor_weight, tuple(num_items_in_batch))
+        for name, loss in (("answer_loss", losses.answer), ("anchor_loss", losses.anchor)):
+            self.last_losses[name] = self.last_losses.get(name, 0.0) + loss
+        # gradients are averaged over processes, and this is a share of a sum over them
+        return losses.total * self.args.world_size
+
+    def gather_losses(self) -> None:
+        """Add up the losses of all processes; called once per optimiser step."""
+        self.last_losses = {name: self.accelerator.reduce(loss, "sum") for name, loss in self.last_losses.items()}
 
     def note_loss(self) -> None:
-        """Follow the smoothed answer loss and move the gate; called once per optimiser step."""
-        if not isinstance(self.curriculum, AnnealCurriculum) or self.curriculum.p_shape != "gated":
+        """Follow the smoothed answer loss and move the gate; called once per optimiser step.
+
+        A loss of more than `SPIKE` times the smoothed one stands for itself: p is held at once.
+        """
+        if not isinstance(self.curriculum, AnnealCurriculum) or self.curriculum.p_shape != "gated" or self.skips:
             return
         loss = float(self.last_losses["answer_loss"])
-        self.smoothed_loss = loss if self.smoothed_loss is None else 0.95 * self.smoothed_loss + 0.05 * loss
+        smoothed = loss if self.smoothed_loss is None else 0.95 * self.smoothed_loss + 0.05 * loss
+        spike = self.smoothed_loss is not None and loss > SPIKE * self.smoothed_loss
+        before, self.smoothed_loss = self.gate_position, smoothed
         self.gate_position = self.curriculum.advance(
-            self.gate_position, self.smoothed_loss, 1.0 / max(1, self.state.max_steps)
+            before, loss if spike else smoothed, 1.0 / max(1, self.state.max_steps)
         )
+        self._say_held(self.gate_position == before < 1.0, loss if spike else smoothed)
+
+    def _say_held(self, held: bool, loss: float) -> None:
+        if held != self.holds_p and self.is_world_process_zero():
+            gate = self.curriculum.gate_loss  # type: ignore[union-attr]
+            said = f"stays at {self.stage.p:.3f}: the loss, {loss:.3g}, is over" if held else "falls: the loss is under"
+            tqdm.write(f"step {self.state.global_step}: p {said} the gate of {gate:g}")
+        self.holds_p = held
+
+    def remedy(self) -> str:
+        slower = isinstance(self.curriculum, AnnealCurriculum) and self.curriculum.p_until > 0.0
+        return super().remedy() + (", or let p fall more slowly with a higher --p-until" if slower else "")
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add what the curriculum did to Trainer's log entry."""

@@ -1,6 +1,5 @@
 """What a person sees of a GRPO run: sample completions, and a sentence where the rewards teach nothing."""
 
-import json
 import sys
 from pathlib import Path
 from statistics import fmean
@@ -13,6 +12,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from latent_gemma.text.display import displayable
+from latent_gemma.training.callbacks import append_lines, keep_lines
 from latent_gemma.training.rewarding import RewardBook
 
 #: The share of groups without spread that is called high, over this many log entries.
@@ -39,12 +39,14 @@ class SampleTable(TrainerCallback):
     def __init__(self, book: RewardBook, every: int, path: Path) -> None:
         self.book, self.every, self.path = book, every, path
 
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
+        if state.is_world_process_zero:
+            keep_lines(self.path, state.global_step)
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
         if not self.every or state.global_step % self.every or not state.is_world_process_zero:
             return
-        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            for sample in self.book.last:
-                file.write(json.dumps({"step": state.global_step, **vars(sample)}, ensure_ascii=False) + "\n")
+        append_lines(self.path, [{"step": state.global_step, **vars(sample)} for sample in self.book.last])
         table = Table("question", title=f"step {state.global_step}", title_justify="left")
         table.add_column("completion", overflow="fold", min_width=30)
         for name in self.book.names:
@@ -62,6 +64,9 @@ class RewardWatch(TrainerCallback):
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
         self.notes: list[str] = []
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
+        self.entries = [entry for entry in state.log_history if "frac_reward_zero_std" in entry]
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs=None, **kwargs: Any):
         if not logs or "frac_reward_zero_std" not in logs:

@@ -1,0 +1,100 @@
+"""TRL's GRPO trainer for our prompts, its progress kept in checkpoints."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl import GRPOConfig, GRPOTrainer
+from trl.models import prepare_fsdp
+from trl.trainer.utils import RepeatSampler, add_fused_lm_head, disable_dropout_in_model
+
+from latent_gemma.model.prompt import Frame, Mode
+from latent_gemma.training.guarding import FiniteSteps
+
+
+class EpochSampler(RepeatSampler):
+    """TRL's sampler, which draws one order after the other, told which: a run that goes on begins in a later epoch."""
+
+    epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Name the pass over the data that comes next, from 0."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        if self.shuffle:
+            self.generator.manual_seed(self.seed or 0)
+            for _ in range(self.epoch):
+                torch.randperm(self.num_samples, generator=self.generator)
+        return super().__iter__()
+
+
+class FramedGrpoTrainer(FiniteSteps, GRPOTrainer):
+    """TRL's trainer with our prompts: a question becomes ids through the model's frame, thoughts and all.
+
+    Args:
+        frame: the model's frame.
+        mode: "words", or "latent" for prompts that end in `bot, thought x K, eot`.
+        num_thoughts: K.
+        model: the model; without `peft_config` a copy of it is the reference of the KL term.
+        args: TRL's configuration.
+        **kwargs: as TRL's trainer and `FiniteSteps`.
+    """
+
+    def __init__(
+        self, frame: Frame, mode: Mode, num_thoughts: int, model: Any, args: GRPOConfig, **kwargs: Any
+    ) -> None:
+        self.frame, self.mode, self.num_thoughts = frame, mode, num_thoughts
+        # TRL loads its reference from disk and by the classes transformers ships, ours not among them: build it here.
+        copies = args.beta > 0.0 and kwargs.get("peft_config") is None
+        reference = copy.deepcopy(model).requires_grad_(False) if copies else None
+        beta = args.beta
+        if copies:
+            args.beta = 0.0
+        super().__init__(model=model, args=args, **kwargs)
+        if reference is not None:
+            disable_dropout_in_model(reference)
+            add_fused_lm_head(reference, temperature=self.temperature)
+            self.beta = args.beta = beta
+            self.ref_model: Any = (
+                prepare_fsdp(reference, self.accelerator)
+                if self.is_fsdp_enabled
+                else self.accelerator.prepare_model(reference, evaluation_mode=True)
+            )
+
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        return [self.frame.prompt(prompt, self.mode, self.num_thoughts) for prompt in prompts], None, {}
+
+    def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
+        theirs: Any = super()._get_train_sampler(dataset)
+        return EpochSampler(
+            theirs.data_source, theirs.mini_repeat_count, theirs.batch_size, theirs.repeat_count, theirs.shuffle,
+            theirs.seed,
+        )  # fmt: skip
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        """TRL's loss of a batch of completions."""
+        self.note_batch(inputs)
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def progress(self) -> dict[str, Any]:
+        arguments: Any = self.args
+        midway = self._step % (arguments.steps_per_generation * self.num_iterations) != 0
+        return super().progress() | {
+            "step": self._step,
+            "metrics": {name: list(values) for name, values in self._metrics["train"].items()},
+            # rollouts that further steps will learn from
+            "rollouts": self._buffered_inputs if midway else None,
+        }
+
+    def restore(self, progress: dict[str, Any]) -> None:
+        super().restore(progress)
+        self._step = progress["step"]
+        self._metrics["train"].update(progress["metrics"])
+        if progress["rollouts"] is not None:
+            self._buffered_inputs: Any = [self._on_device(part) for part in progress["rollouts"]]
+
+    def _on_device(self, part: dict[str, Any]) -> dict[str, Any]:
+        return {key: value.to(self.args.device) if isinstance(value, Tensor) else value for key, value in part.items()}
