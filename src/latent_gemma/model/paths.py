@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from latent_gemma.errors import ConfigError
+from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.model.prompt import Frame
 
 
@@ -74,6 +74,7 @@ def generate_answer(
 
     Raises:
         ConfigError: for k outside 1 .. vocabulary size, or a missing tokenizer.
+        DataError: if the question is longer than the model allows.
 
     Source: Wang and Zhou 2024 (chain-of-thought decoding, arXiv 2402.10200), section 2.2, equation 1.
     """
@@ -85,6 +86,9 @@ def generate_answer(
         raise ConfigError(f"k is {k}", f"explore between 1 and {self.config.vocab_size} first tokens")
     frame = Frame(tokenizer, self.config.latent)
     prompt = frame.latent_prompt(question, self.config.latent.num_thoughts if num_thoughts is None else num_thoughts)
+    limit = self.config.max_position_embeddings
+    if len(prompt) >= limit:
+        raise DataError(f"the question has {len(prompt)} tokens, and the model takes {limit}", "shorten it")
     input_ids = torch.tensor([prompt] * k, device=self.device)
     sampling = {"do_sample": True, "temperature": temperature} if temperature > 0.0 else {"do_sample": False}
     with self.thinking(noise_std=noise_std, dropout=dropout):
