@@ -89,13 +89,14 @@ def generate_answer(
     limit = self.config.max_position_embeddings
     if len(prompt) >= limit:
         raise DataError(f"the question has {len(prompt)} tokens, and the model takes {limit}", "shorten it")
+    asked = self.DEFAULT_CONFIG["max_length"] if max_length is None else max_length
     input_ids = torch.tensor([prompt] * k, device=self.device)
     sampling = {"do_sample": True, "temperature": temperature} if temperature > 0.0 else {"do_sample": False}
     with self.thinking(noise_std=noise_std, dropout=dropout):
         output = self.generate(
             input_ids,
             attention_mask=torch.ones_like(input_ids),
-            max_length=max(self.DEFAULT_CONFIG["max_length"] if max_length is None else max_length, len(prompt) + 1),
+            max_length=min(limit, max(asked, len(prompt) + 1)),
             logits_processor=LogitsProcessorList([_BranchFirst(len(prompt))]),
             eos_token_id=frame.end_id,
             pad_token_id=frame.pad_id,
