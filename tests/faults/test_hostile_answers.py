@@ -16,16 +16,18 @@ from latent_gemma.text.verify import MathVerifier
 LEAVES = ["0", "1", "x", "y", "\\pi", "2.5", "-7", "1,080", "\\infty", "1/3", "50\\%", "e", "i", "\\alpha", "９９", "²"]
 FORMS = [
     "\\frac{%s}{%s}", "\\sqrt{%s}", "\\sqrt[%s]{%s}", "(%s)", "%s+%s", "%s-%s", "%s*%s", "%s/%s", "%s^{%s}", "%s!",
-    "%s^%s", "\\left[%s,%s\\right)", "\\{%s,%s\\}", "\\begin{pmatrix}%s&%s\\\\1&2\\end{pmatrix}", "|%s|", "\\log_{%s}(%s)",
-    "\\int_0^{%s} %s dx", "\\sum_{n=1}^{%s} %s", "%s=%s", "%s\\le %s", "\\boxed{%s}", "\\binom{%s}{%s}", "\\sin(%s)",
-    "\\text{%s}", "$%s$", "%s,%s", "%s\\cup %s", "\\overline{%s}", "%s\\pmod{%s}", "\\lim_{x\\to %s} %s", "%s_{%s}",
+    "%s^%s", "\\left[%s,%s\\right)", "\\{%s,%s\\}", "\\begin{pmatrix}%s&%s\\\\1&2\\end{pmatrix}", "|%s|",
+    "\\log_{%s}(%s)", "\\int_0^{%s} %s dx", "\\sum_{n=1}^{%s} %s", "%s=%s", "%s\\le %s", "\\boxed{%s}",
+    "\\binom{%s}{%s}", "\\sin(%s)", "\\text{%s}", "$%s$", "%s,%s", "%s\\cup %s", "\\overline{%s}", "%s\\pmod{%s}",
+    "\\lim_{x\\to %s} %s", "%s_{%s}",
 ]  # fmt: skip
 ATTACKS = [
     "9**9**9", "9^{9^{9^{9}}}", "9!!!", "99999!", "10^{99999}", "2^{99999}*3^{99999}", "(1+x)^{9999}",
-    "\\sqrt{2}^{9999}", "__import__('os').system('touch ran')", "\\input{/etc/passwd}", "\\write18{touch ran}", "open('ran','w')",
-    "exec(\"open('ran','w')\")", "lambda: 0", "{" * 500, "\\frac{1}{" * 400 + "1", "\\left(" * 300, "x" * 2**20,
-    "1+" * 400 + "1", "x*" * 400 + "x", "(" * 7 + "x+1" + ")^9" * 7, "\x00", "\x1b[2J", "\ud800", "\u202e1", "",
-    " " * 999, "\\begin{cases}" * 40, "\\sum_{n=1}^{9999999} n^n", "\\prod_{n=1}^{99999} n", "\\int e^{x^{x^x}} dx", "1/0", "0^0",
+    "\\sqrt{2}^{9999}", "__import__('os').system('touch ran')", "\\input{/etc/passwd}", "\\write18{touch ran}",
+    "open('ran','w')", 'exec("open(\'ran\',\'w\')")', "lambda: 0", "{" * 500, "\\frac{1}{" * 400 + "1",
+    "\\left(" * 300, "x" * 2**20, "1+" * 400 + "1", "x*" * 400 + "x", "(" * 7 + "x+1" + ")^9" * 7, "\x00", "\x1b[2J",
+    "\ud800", "\u202e1", "", " " * 999, "\\begin{cases}" * 40, "\\sum_{n=1}^{9999999} n^n", "\\prod_{n=1}^{99999} n",
+    "\\int e^{x^{x^x}} dx", "1/0", "0^0",
 ]  # fmt: skip
 ACCEPTED = (["1"], ["\\frac{1}{2}"], ["x+1"], ["(1,2)"], ["\\{1,2\\}"], ["x^{99}+1"], ["1", "2", "3"])
 
