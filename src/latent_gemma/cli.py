@@ -30,6 +30,10 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "tasks": ("tasks", "Tasks", "run_tasks"),
     "harness": ("harness", "Harness", "run_harness"),
     "estimate": ("estimate", "Estimate", "run_estimate"),
+    "results prosqa": ("results_prosqa", "Prosqa", "run_prosqa"),
+    "results bilingual": ("results_bilingual", "Bilingual", "run_bilingual"),
+    "results synthetic": ("results_synthetic", "Synthetic", "run_synthetic"),
+    "results table": ("results_table", "Table", "run_table"),
 }
 SUMMARIES = {
     "demo": "train a tiny Gemma 2 to reason in latent space, and prove it (under 5 minutes on 2 cores)",
@@ -48,6 +52,10 @@ SUMMARIES = {
     "tasks": "list the evaluation tasks: licence, size, fields, what leaks into what",
     "harness": "models on the tasks of lm-evaluation-harness",
     "estimate": "memory and time of a training run",
+    "results prosqa": "ProsQA with COCONUT, words and no reasoning, as kept in results/",
+    "results bilingual": "translation and quiz in English and Japanese by four metrics, as kept in results/",
+    "results synthetic": "tiny models on generated chains, arithmetic and multiplication, as kept in results/",
+    "results table": "one table of the studies in a folder",
 }
 
 

@@ -1,4 +1,4 @@
-"""What the README tells people to type is what the programs take."""
+"""What the README and the pages in docs tell people to type is what the programs take."""
 
 import importlib
 import re
@@ -11,9 +11,10 @@ from latent_gemma.cli import VERBS, parse
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [README, *(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").glob("*.md")))]
 COMMANDS = re.findall(
     r"^(?:.*&& |accelerate launch .*-m )?latent[-_]gemma(?:\.cli)? (.+)$",
-    "\n".join(re.findall(r"```bash\n(.*?)```", README, re.DOTALL)),
+    "\n".join(re.findall(r"```bash\n(.*?)```", "\n".join(PAGES), re.DOTALL)),
     re.MULTILINE,
 )
 

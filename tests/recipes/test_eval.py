@@ -328,3 +328,23 @@ def test_what_a_broken_second_model_leaves(words, tmp_path, capsys):
     shown = capsys.readouterr()
     assert "--resume auto goes on" in " ".join(shown.out.split())
     assert len(read_items(tmp_path / "out" / FILE)) == 3
+
+
+def test_processes_launched_together_share_the_answers(model, tmp_path):
+    options = ["--data", "chains:length=2", "--limit", "7", "--votes", "2", "--noise", "0.5", "--k", "0,1"]
+    options += ["--batch-size", "2", "--max-new-tokens", "8", "--traces", "0"]
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    assert run("eval", model, *options, "--out", alone) == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [*launch, "latent_gemma.cli", "eval", model, *options, "--out", str(together)]
+    subprocess.run(command, env=environment, check=True, timeout=200)
+    assert figures(together) == figures(alone)
+    stable = [
+        sorted(
+            (item.setting.label, item.k, item.control, item.index, item.answer, item.tokens)
+            for item in read_items(folder / FILE)
+        )
+        for folder in (alone, together)
+    ]
+    assert stable[0] == stable[1]

@@ -5,6 +5,10 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+
 from latent_gemma.data.example import Example
 from latent_gemma.errors import RunError
 from latent_gemma.evaluation.items import FILE, Item, Setting, read_log, to_line
@@ -31,7 +35,8 @@ class ItemLog:
         if self.path is not None and self.path.exists():
             items, whole = read_log(self.path)
             # What comes next must not be glued to half a line.
-            os.truncate(self.path, whole)
+            if PartialState(cpu=not torch.cuda.is_available()).is_main_process:
+                os.truncate(self.path, whole)
             self._note(items)
 
     def _note(self, items: Iterable[Item]) -> None:
@@ -57,7 +62,7 @@ class ItemLog:
         Args:
             items: none of which the log holds yet.
         """
-        if self.path is not None:
+        if self.path is not None and PartialState().is_main_process:
             if not self.path.exists():
                 self._write_origin(self.path.with_name(ORIGIN))
             with self.path.open("ab") as file:
@@ -108,7 +113,7 @@ def answer_missing(
     answer: Callable[[int, Sequence[Example]], list[Item]],
     progress: Progress | None = None,
 ) -> list[Item]:
-    """Answer every example that the log does not hold, batch by batch.
+    """Answer every example that the log does not hold, batch by batch, shared among the processes of a launch.
 
     Args:
         log: what is finished.
@@ -129,12 +134,21 @@ def answer_missing(
     # Questions too long for a larger K leave the list, and all behind them move up.
     if any(index >= len(examples) or item.question != examples[index].question for index, item in known.items()):
         raise RunError(f"{log.path} holds answers to other questions", "give another --out")
-    for start in range(0, len(examples), batch_size):
-        batch = examples[start : start + batch_size]
-        missing = {index for index in range(start, start + len(batch)) if index not in log.finished(setting)}
-        if missing:
-            log.append([item for item in answer(start, batch) if item.index in missing])
-            if progress is not None:
-                progress(len(missing))
-    found = log.finished(setting)
-    return [found[index] for index in range(len(examples))]
+    finished = log.finished(setting)
+    waiting = [
+        start
+        for start in range(0, len(examples), batch_size)
+        if any(index not in finished for index in range(start, min(start + batch_size, len(examples))))
+    ]
+    # Processes that were launched together take batches in turn, and all know all items after each turn.
+    processes = PartialState(cpu=not torch.cuda.is_available())
+    for turn in range(0, len(waiting), processes.num_processes):
+        new: list[Item] = []
+        for start in waiting[turn : turn + processes.num_processes][processes.process_index :][:1]:
+            new = [item for item in answer(start, examples[start : start + batch_size]) if item.index not in finished]
+        new = gather_object(new)
+        log.append(new)
+        if progress is not None:
+            progress(len(new))
+        finished = log.finished(setting)
+    return [finished[index] for index in range(len(examples))]

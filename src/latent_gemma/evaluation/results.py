@@ -63,6 +63,11 @@ class EvalRow:
         """Share of items answered correctly under lenient matching, 0 to 1."""
         return self.correct / self.total
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "EvalRow":
+        """A row of `EvalReport.to_dict`, which also has its accuracy, as it was."""
+        return cls(**{key: value for key, value in data.items() if key != "accuracy"})
+
 
 @dataclass(frozen=True)
 class ThoughtStep:

@@ -29,7 +29,8 @@ class _PackedLinears(TorchFunctionMode):
         self.weights = weights
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is nn.functional.linear and not kwargs and not torch.is_grad_enabled():
+        # what is compiled lays its weights out by itself
+        if func is nn.functional.linear and not (kwargs or torch.is_grad_enabled() or torch.compiler.is_compiling()):
             x, weight, *bias = args
             packed = self.weights.get(id(weight))
             if packed is not None and x.numel() // x.shape[-1] in ROWS:

@@ -7,6 +7,7 @@ from types import TracebackType
 from tqdm import tqdm
 
 from latent_gemma.recipes.contestants import Contestant
+from latent_gemma.recipes.stage import is_main_process
 from latent_gemma.recipes.targets import Target
 
 
@@ -44,7 +45,12 @@ class AnswersBar:
             # In a file or a pipe every refresh is another line: a few are enough.
             often_s = 0.2 if sys.stderr.isatty() else 30.0
             self._bar = tqdm(
-                total=self._total, initial=self._done, unit="answer", dynamic_ncols=True, mininterval=often_s
+                total=self._total,
+                initial=self._done,
+                unit="answer",
+                dynamic_ncols=True,
+                mininterval=often_s,
+                disable=not is_main_process(),
             )
         self._bar.set_description_str(f"{target}: {setting}", refresh=False)
 

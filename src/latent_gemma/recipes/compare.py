@@ -102,7 +102,7 @@ def run_compare(config: Compare) -> Path:
 def _load(run: Path) -> tuple[list[EvalRow], list[Item], dict[str, str]]:
     try:
         data = json.loads((run / "report.json").read_text(encoding="utf-8"))
-        rows = [EvalRow(**{key: value for key, value in row.items() if key != "accuracy"}) for row in data["rows"]]
+        rows = [EvalRow.from_dict(row) for row in data["rows"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{run} holds no report of an evaluation", "give a folder that eval wrote") from error
     return rows, read_items(run / FILE), data["context"]

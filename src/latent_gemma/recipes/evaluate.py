@@ -31,7 +31,15 @@ from latent_gemma.model.loading import load_model
 from latent_gemma.model.traces import check_temperatures
 from latent_gemma.recipes.answers_bar import AnswersBar
 from latent_gemma.recipes.contestants import Contestant, fitting, identity, line_up
-from latent_gemma.recipes.stage import DataSettings, machine, model_hash, next_free, run_folder, versions
+from latent_gemma.recipes.stage import (
+    DataSettings,
+    is_main_process,
+    machine,
+    model_hash,
+    next_free,
+    run_folder,
+    versions,
+)
 from latent_gemma.recipes.targets import Target, read_targets
 from latent_gemma.recipes.words import ask_for
 from latent_gemma.text.display import displayable
@@ -112,7 +120,7 @@ def run_eval(config: Eval) -> Path:
         LatentGemmaError: for anything in the configuration, the data or a model that cannot be used.
     """
     settings = _settings(config)
-    console = Console()
+    console = Console(quiet=not is_main_process())
 
     def say(text: str) -> None:
         console.print(displayable(text), markup=False, highlight=False, soft_wrap=True)
@@ -131,6 +139,8 @@ def run_eval(config: Eval) -> Path:
             if any(target.found or target.log for target in targets):
                 say(f"finished items are kept: the same command with --out {out} --resume auto goes on")
             raise
+        if not is_main_process():
+            return out
         pages = [_write(target, config, console) for target in targets]
     return pages[0] if len(pages) == 1 else out
 
