@@ -88,6 +88,7 @@ def test_any_damage_gives_rows_or_one_line(suffix, folder, parquet):
 
     check()
     assert min(outcomes.values()) >= 3, outcomes
+    assert sum(outcomes.values()) >= 150
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,7 @@ def test_thoughts_and_padding_anywhere_are_finite_or_refused(family, recurrence)
 
     check()
     assert min(seen.values()) >= 5, seen
+    assert sum(seen.values()) >= 40
 
 
 @pytest.mark.parametrize("recurrence", RECURRENCES)
