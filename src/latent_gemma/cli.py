@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from latent_gemma.errors import LatentGemmaError
+from latent_gemma.text.display import displayable
 
 #: verb -> module of its recipe, configuration class, function
 VERBS: dict[str, tuple[str, str, str]] = {
@@ -164,7 +165,7 @@ def main(args: Sequence[str] | None = None) -> int:
         config = parse(getattr(module, class_name), rest, verb)
         getattr(module, function_name)(config)
     except LatentGemmaError as error:
-        print(f"latent-gemma: {error}", file=sys.stderr)
+        print(f"latent-gemma: {displayable(str(error))}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # whoever read our output has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -11,6 +11,7 @@ from latent_gemma.data.example import Example
 from latent_gemma.data.gsm8k import StepsFormat, parse_internalized
 from latent_gemma.data.mgsm import mgsm_example, mgsm_language
 from latent_gemma.data.rows import FileColumns, Row, parse_row, sound_examples
+from latent_gemma.data.values import once_each
 from latent_gemma.data.xml_rows import xml_rows
 from latent_gemma.errors import DataError
 from latent_gemma.text.normalize import normalize_answer, parse_number
@@ -50,11 +51,11 @@ def _line_rows(path: Path, read: Callable[[str, Path, int], Any]) -> Iterator[Ro
 
 def _json(text: str, path: Path, first_line: int) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=once_each)
     except json.JSONDecodeError as error:
         line = first_line + error.lineno - 1
         raise DataError(f"{path}, line {line}, column {error.colno}: invalid JSON, {error.msg}") from error
-    except (RecursionError, ValueError) as error:  # nested too deep; a number of thousands of digits
+    except (RecursionError, ValueError) as error:  # nested too deep; a number of thousands of digits; a name twice
         raise DataError(f"{path}, line {first_line}: JSON that cannot be read, {error}") from error
 
 
@@ -122,6 +123,7 @@ def _tsv_rows(path: Path) -> Iterator[Row]:
 
 def _table_rows(path: Path, reader: csv.DictReader, broken: list[DataError]) -> Iterator[Row]:
     try:
+        once_each((name, None) for name in reader.fieldnames or ())
         for row in reader:
             where = f"{path}, line {reader.line_num}"
             if broken:  # the reader takes no line ahead of its row
@@ -131,7 +133,7 @@ def _table_rows(path: Path, reader: csv.DictReader, broken: list[DataError]) -> 
                 yield where, DataError(f"{where}: expected {len(reader.fieldnames or ())} columns, found more")
             else:
                 yield where, row
-    except csv.Error as error:
+    except (csv.Error, ValueError) as error:
         raise DataError(f"{path}, line {reader.reader.line_num}: expected a table, {error}") from error
 
 

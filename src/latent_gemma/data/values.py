@@ -2,13 +2,33 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
 from latent_gemma.errors import DataError
 
 _WHOLE = re.compile(r"([0-9])\.0+(?![0-9.])")
+
+
+def once_each(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Names and values as a dictionary.
+
+    Args:
+        pairs: a row's columns, or the members of a JSON object.
+
+    Returns:
+        The dictionary.
+
+    Raises:
+        ValueError: if a name stands twice: which of its values is meant is anybody's guess.
+    """
+    row: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in row:
+            raise ValueError(f"{name!r} stands twice")
+        row[name] = value
+    return row
 
 
 def _is_broken(text: str) -> bool:

@@ -7,6 +7,7 @@ from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from latent_gemma.data.rows import Row
+from latent_gemma.data.values import once_each
 from latent_gemma.errors import DataError
 
 #: The element that is one row: ASDiv's and NIILC's.
@@ -59,9 +60,13 @@ def xml_rows(path: Path) -> Iterator[Row]:
         return
     try:
         rows = _parse(path)
-    except (expat.ExpatError, LookupError) as error:
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the last for encodings of several bytes
         raise DataError(f"{path}: expected XML, {error}") from error
     if not rows:
         raise DataError(f"{path}: expected <Problem> or <question> elements, found none")
     for line, element in rows:
-        yield f"{path}, line {line}", {child.tag: _value(child) for child in element}
+        where = f"{path}, line {line}"
+        try:
+            yield where, once_each((child.tag, _value(child)) for child in element)
+        except ValueError as error:
+            yield where, DataError(f"{where}: {error}")

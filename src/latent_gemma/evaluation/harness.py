@@ -148,6 +148,8 @@ class LatentGemmaLM(LM):
         system = [turn["content"] for turn in chat_history if turn["role"] == "system"]
         turns = [dict(turn) for turn in chat_history if turn["role"] != "system"]
         turns[0]["content"] = "\n\n".join([*system, turns[0]["content"]])
+        for turn in turns:
+            turn["content"] = self.frame.fenced(turn["content"])
         return str(
             self.tokenizer.apply_chat_template(
                 turns, tokenize=False, add_generation_prompt=add_generation_prompt,
@@ -160,8 +162,8 @@ class LatentGemmaLM(LM):
     def _prompt(self, context: str) -> list[int]:
         """A context in our frame; one that holds the chat template's turns already gets only what follows them."""
         bos = self.tokenizer.bos_token
-        if bos and context.startswith(bos):
-            return [*self.frame.text_ids(context), *self.frame.tail_ids(self.mode, self.num_thoughts)]
+        if bos and self.frame.is_chat and context.startswith(bos):
+            return [*self.frame.template_ids(context), *self.frame.tail_ids(self.mode, self.num_thoughts)]
         return self.frame.prompt(context, self.mode, self.num_thoughts)
 
     def _answer_part(self, ids: list[int]) -> str:

@@ -1,11 +1,11 @@
 """Thoughts and answers as cards of the HTML report; whatever models and users wrote is escaped."""
 
 from collections.abc import Sequence
-from html import escape
 from math import isfinite
 
 from latent_gemma.evaluation.results import Differences, ThoughtStep, ThoughtTrace
 from latent_gemma.inspection.numbers import percent
+from latent_gemma.text.display import displayable, escape
 
 
 def visible(token: str) -> str:
@@ -18,8 +18,7 @@ def visible(token: str) -> str:
         The text, not yet escaped; "∅" for an empty token.
     """
     pictures = {" ": "␣", "\n": "⏎", "\t": "⇥", "\u3000": "␣", "\xa0": "␣", "\u200b": "∅"}
-    # Unicode draws the control characters 0 to 31 from U+2400 on.
-    return "".join(pictures.get(c, chr(0x2400 + ord(c)) if c < " " else c) for c in token) or "∅"
+    return "".join(pictures.get(c) or displayable(c) for c in token) or "∅"
 
 
 def lens(traces: Sequence[ThoughtTrace]) -> str:

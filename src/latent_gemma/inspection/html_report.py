@@ -2,7 +2,6 @@
 
 from base64 import b64encode
 from collections.abc import Mapping
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from latent_gemma.inspection.plots import figures as draw_figures
 from latent_gemma.inspection.plots import render
 from latent_gemma.inspection.select import control_rows, main_rows
 from latent_gemma.inspection.tables import CONTROL_HEADINGS, curve_grids, results_grid
+from latent_gemma.text.display import escape
 
 #: Should anything slip through the escaping, the browser still loads and runs nothing.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

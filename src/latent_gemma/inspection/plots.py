@@ -29,6 +29,7 @@ from latent_gemma.inspection.select import (
     main_rows,
     reference_rows,
 )
+from latent_gemma.text.display import displayable
 
 DPI = 150
 INK, FAINT, GRID = "#1f2933", "#66727f", "#e4e8ec"
@@ -408,4 +409,5 @@ def _spread(heights: Sequence[float], gap: float, ceiling: float = 100.0) -> lis
 
 
 def _short(text: str, width: int) -> str:
+    text = displayable(text)  # an SVG file holds no control character
     return text if len(text) <= width else text[: width - 1].rstrip() + "…"

@@ -9,6 +9,7 @@ from rich.text import Text
 from latent_gemma.evaluation.results import EvalReport, EvalRow, Grid, ThoughtTrace
 from latent_gemma.inspection.numbers import milliseconds, percent, with_interval
 from latent_gemma.inspection.select import control_rows, curves_over_k, curves_over_p, main_rows
+from latent_gemma.text.display import displayable
 
 ABSENT = "–"
 #: Headings short enough for a terminal of 80 columns.
@@ -165,8 +166,8 @@ def further_tables(report: EvalReport) -> list[Table]:
 
 def _draw(grid: Grid) -> Table:
     table = Table(
-        title=Text(grid.title, style="bold"),
-        caption=Text(grid.note),
+        title=Text(displayable(grid.title), style="bold"),
+        caption=Text(displayable(grid.note)),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -176,9 +177,9 @@ def _draw(grid: Grid) -> Table:
     )
     # Text, not str: a label or a heading in square brackets is no markup.
     for index, heading in enumerate(grid.header):
-        table.add_column(Text(heading), justify="right" if index else "left", overflow="fold")
+        table.add_column(Text(displayable(heading)), justify="right" if index else "left", overflow="fold")
     for row in grid.rows:
-        table.add_row(*(Text(cell, style="bold" if index == 0 else "") for index, cell in enumerate(row)))
+        table.add_row(*(Text(displayable(cell), style="bold" if index == 0 else "") for index, cell in enumerate(row)))
     return table
 
 
@@ -198,7 +199,7 @@ def to_markdown(report: EvalReport) -> str:
     ]
     for grid in (results_grid(report), *report.tables, *curve_grids(report), *differences_grid(report)):
         if grid.rows:
-            parts += [f"## {grid.title}", _markdown(grid.header, grid.rows), grid.note]
+            parts += [f"## {_cell(grid.title)}", _markdown(grid.header, grid.rows), _cell(grid.note)]
     if report.context:
         parts += ["## Context", _markdown(("what", "value"), tuple(report.context.items()), numeric=False)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -214,4 +215,4 @@ def _cell(text: str) -> str:
     """Text that stays in its cell and is read as text, not as HTML and not as a link or an image to load."""
     for raw, safe in (("\\", "\\\\"), ("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("](", "]\\(")):
         text = text.replace(raw, safe)
-    return " ".join(text.split())
+    return displayable(" ".join(text.split()))

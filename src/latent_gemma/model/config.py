@@ -1,7 +1,8 @@
 """The latent part of a model's configuration, and the Gemma configurations that carry it."""
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from math import isfinite
+from typing import Any, Literal, get_args, get_type_hints
 
 from transformers import Gemma2Config, Gemma3TextConfig, GemmaConfig, PreTrainedConfig
 
@@ -22,6 +23,9 @@ _CHOICES = {
     "adapter": Adapter,
     "words_format": WordsFormat,
 }
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "text"}
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class LatentConfig:
     embed_rms: float | None = None
 
     def __post_init__(self) -> None:
+        _check_types(self)
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in get_args(choices):
                 raise ConfigError(
@@ -86,11 +91,11 @@ class LatentConfig:
                 )
         for name, least in (("num_thoughts", 0), ("c_thought", 1), ("lora_rank", 1)):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            if value < least:
                 raise ConfigError(f"latent.{name} is {value!r}", f"give a whole number of at least {least}")
         for name in ("p", "question_visibility"):
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0.0 <= value <= 1.0:
+            if not 0.0 <= value <= 1.0:
                 raise ConfigError(f"latent.{name} is {value!r}, outside [0, 1]", "give a share between 0 and 1")
         if self.recurrence == "sequence" and self.question_visibility < 1.0:
             raise ConfigError(
@@ -118,6 +123,8 @@ class LatentConfig:
         """
         if isinstance(value, LatentConfig):
             return value
+        if value is not None and not isinstance(value, dict):
+            raise ConfigError(f"the latent configuration is {value!r:.40}", "write its fields as an object")
         known = {f.name for f in fields(cls)}
         unknown = sorted(set(value or {}) - known)
         if unknown:
@@ -127,6 +134,20 @@ class LatentConfig:
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON-ready data."""
         return asdict(self)
+
+
+def _check_types(latent: LatentConfig) -> None:
+    """A configuration comes from a file: JSON knows more types than a field may have, and numbers that are none."""
+    for name, kinds in get_type_hints(LatentConfig).items():
+        value, known = getattr(latent, name), get_args(kinds) or (kinds,)
+        if name in _CHOICES:
+            continue
+        wanted = (*known, int) if float in known else known
+        finite = isfinite(value) if isinstance(value, float) else True
+        if isinstance(value, bool) or not isinstance(value, wanted) or not finite:
+            raise ConfigError(f"latent.{name} is {value!r:.40}", f"give {_KINDS[known[0]]}")
+    if latent.embed_rms is not None and not 0.0 < latent.embed_rms < 1e6:
+        raise ConfigError(f"latent.embed_rms is {latent.embed_rms:g}", "leave it out: it is measured")
 
 
 class LatentConfigMixin:

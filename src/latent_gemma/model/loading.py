@@ -10,7 +10,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from transformers import AutoConfig, AutoTokenizer
 
-from latent_gemma.errors import ModelError
+from latent_gemma.errors import LatentGemmaError, ModelError
 from latent_gemma.model.config import LATENT_CONFIGS, LatentConfig
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
@@ -118,7 +118,7 @@ def read_config(name: str) -> Any:
     where, gguf = resolve_model(name)
     try:
         return None if gguf else AutoConfig.from_pretrained(where)
-    except (OSError, ValueError):
+    except Exception:  # the libraries raise many kinds
         return None
 
 
@@ -136,6 +136,14 @@ def _hub_problem(name: str, error: Exception) -> ModelError:
     )
 
 
+def _damaged(name: str, error: Exception) -> ModelError:
+    """What the libraries say of files that are not what they should be, in many kinds of exceptions."""
+    said = " ".join(str(error).split())[:200]
+    return ModelError(
+        f"{name} cannot be loaded, {type(error).__name__}: {said}", "its files are damaged or not a Gemma"
+    )
+
+
 def load_tokenizer(name: str) -> Any:
     """The tokenizer of a model; see `load_model`."""
     where, gguf = resolve_model(name)
@@ -149,6 +157,10 @@ def load_tokenizer(name: str) -> Any:
                 f"{name} has no tokenizer that can be read", "copy the tokenizer files of its base model there"
             ) from error
         raise _hub_problem(name, error) from error
+    except ImportError:
+        raise
+    except Exception as error:
+        raise _damaged(name, error) from error
 
 
 def _markers(tokenizer: Any) -> dict[str, int]:
@@ -222,7 +234,7 @@ def load_model(
             )  # fmt: skip
     except ValueError as error:
         if "trust_remote_code" not in str(error):
-            raise
+            raise _damaged(name, error) from error
         raise ModelError(
             f"{name} brings code of its own, which is never run", f"supported are {', '.join(LATENT_CONFIGS)}"
         ) from error
@@ -232,4 +244,8 @@ def load_model(
                 f"{name} holds no weights that can be read", "the folder needs model.safetensors beside config.json"
             ) from error
         raise _hub_problem(name, error) from error
+    except (LatentGemmaError, ImportError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise _damaged(name, error) from error
     return (model if quantized else model.to(device)).eval(), tokenizer

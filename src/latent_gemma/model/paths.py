@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from latent_gemma.errors import ConfigError
+from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.model.prompt import Frame
 
 
@@ -74,6 +74,7 @@ def generate_answer(
 
     Raises:
         ConfigError: for k outside 1 .. vocabulary size, or a missing tokenizer.
+        DataError: if the question is longer than the model allows.
 
     Source: Wang and Zhou 2024 (chain-of-thought decoding, arXiv 2402.10200), section 2.2, equation 1.
     """
@@ -85,13 +86,17 @@ def generate_answer(
         raise ConfigError(f"k is {k}", f"explore between 1 and {self.config.vocab_size} first tokens")
     frame = Frame(tokenizer, self.config.latent)
     prompt = frame.latent_prompt(question, self.config.latent.num_thoughts if num_thoughts is None else num_thoughts)
+    limit = self.config.max_position_embeddings
+    if len(prompt) >= limit:
+        raise DataError(f"the question has {len(prompt)} tokens, and the model takes {limit}", "shorten it")
+    asked = self.DEFAULT_CONFIG["max_length"] if max_length is None else max_length
     input_ids = torch.tensor([prompt] * k, device=self.device)
     sampling = {"do_sample": True, "temperature": temperature} if temperature > 0.0 else {"do_sample": False}
     with self.thinking(noise_std=noise_std, dropout=dropout):
         output = self.generate(
             input_ids,
             attention_mask=torch.ones_like(input_ids),
-            max_length=max(self.DEFAULT_CONFIG["max_length"] if max_length is None else max_length, len(prompt) + 1),
+            max_length=min(limit, max(asked, len(prompt) + 1)),
             logits_processor=LogitsProcessorList([_BranchFirst(len(prompt))]),
             eos_token_id=frame.end_id,
             pad_token_id=frame.pad_id,

@@ -1,7 +1,9 @@
 """Prompts as token ids, and what a model wrote after them: question, reasoning or thoughts, answer."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -12,6 +14,9 @@ from latent_gemma.model.config import LatentConfig
 from latent_gemma.text.tags import parse_tagged
 
 Mode = Literal["latent", "words"]
+
+#: Where literal text is cut before it is tokenised. Unicode reserves this character for uses inside of a program.
+_FENCE = "\ufdd0"
 
 
 def own_mode(latent: LatentConfig) -> Mode:
@@ -52,7 +57,7 @@ class Frame:
         <bos> question newline  <reasoning>step step</reasoning><answer>answer</answer> end      words between tags
 
     Every piece is tokenised on its own, so the first token of a step or an answer is never merged with the text
-    before it.
+    before it. Questions, steps and answers are literal: what spells a marker, a turn or an end in them stays letters.
 
     Args:
         tokenizer: the model's tokenizer; with a chat template the question is its user turn.
@@ -67,17 +72,37 @@ class Frame:
         """Whether questions are put into the tokenizer's chat template."""
         return getattr(self.tokenizer, "chat_template", None) is not None
 
+    @cached_property
+    def _special(self) -> re.Pattern[str]:
+        """The first character of what the tokenizer reads as one special token or marker."""
+        latent = self.latent
+        names = [token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special]
+        # Gemma's own tokenizer does not count its unused tokens among the special ones.
+        names += self.tokenizer.convert_ids_to_tokens([latent.bot_id, latent.thought_id, latent.eot_id])
+        return re.compile(f"(?={'|'.join(re.escape(name) for name in names if len(name) > 1)})(.)", re.DOTALL)
+
+    def fenced(self, text: str) -> str:
+        """Text whose ids, see `template_ids`, hold no special token whatever it spells."""
+        return self._special.sub(rf"\1{_FENCE}", text.replace(_FENCE, ""))
+
+    def template_ids(self, text: str) -> list[int]:
+        """Ids of a chat template's text: special tokens count, but for those in parts that were `fenced`."""
+        return [i for piece in text.split(_FENCE) for i in self.tokenizer(piece, add_special_tokens=False)["input_ids"]]
+
     def text_ids(self, text: str) -> list[int]:
-        """Ids of a piece of text, no special tokens added."""
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        """Ids of a piece of literal text, none of them special."""
+        return self.template_ids(self.fenced(text))
 
     def question_ids(self, question: str) -> list[int]:
         """Ids of everything before `bot`; a system text stands in the user's turn, for Gemma has no role for it."""
         if self.is_chat:
             content = f"{self.latent.system}\n\n{question}" if self.latent.system else question
-            turn = [{"role": "user", "content": content}]
-            text = self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
-            return self.text_ids(text)
+            turn = [{"role": "user", "content": self.fenced(content)}]
+            try:
+                text = self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+            except Exception as error:  # a template is a program of its author, and may fail in any way
+                raise ModelError(f"the tokenizer's chat template fails, {error}", "mend chat_template.jinja") from error
+            return self.template_ids(text)
         bos = self.tokenizer.bos_token_id
         system = f"{self.latent.system}\n" if self.latent.system else ""
         return ([] if bos is None else [bos]) + self.text_ids(f"{system}{question}\n")

@@ -15,6 +15,7 @@ from latent_gemma.inspection.lens import read_thoughts
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Frame
 from latent_gemma.recipes.words import writing_mode
+from latent_gemma.text.display import displayable
 from latent_gemma.text.language import AnswerLanguage, Language, ask_in, translation_request
 
 
@@ -86,22 +87,22 @@ def _answer(model: Any, tokenizer: Any, question: str, asking: Asking, console: 
             max_length=model.config.max_position_embeddings,
         )  # fmt: skip
         for path in paths:
-            console.print(Text(f"{path.confidence:6.1%}  {path.answer}"))
+            console.print(Text(displayable(f"{path.confidence:6.1%}  {path.answer}")))
         return
     frame = Frame(tokenizer, latent)
     batch = answer_batch(model, frame, [question], mode, k, asking.p, max_new_tokens=asking.max_new_tokens)
     answer = batch.answers[0]
     if answer.reasoning:
-        console.print(Text(answer.reasoning, style="dim"))
+        console.print(Text(displayable(answer.reasoning), style="dim"))
     if asking.thoughts and k:
         with model.thinking(p=asking.p):
             steps = read_thoughts(model, tokenizer, question, k)
         table = Table("step", "says", "norm", "entropy", box=None)
         for step in steps:
             said = "  ".join(f"{token!r} {p:.0%}" for token, p in zip(step.tokens, step.probabilities, strict=True))
-            table.add_row(str(step.step), Text(said), f"{step.norm:.2f}", f"{step.entropy_nats:.2f}")
+            table.add_row(str(step.step), Text(displayable(said)), f"{step.norm:.2f}", f"{step.entropy_nats:.2f}")
         console.print(table)
-    console.print(Text(answer.answer, style="bold"))
+    console.print(Text(displayable(answer.answer), style="bold"))
 
 
 def _load(model: str, asking: Asking) -> tuple[Any, Any]:

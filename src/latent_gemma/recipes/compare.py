@@ -20,6 +20,7 @@ from latent_gemma.inspection.verdict import uses_thoughts, verdict
 from latent_gemma.inspection.write import write_report
 from latent_gemma.model.loading import load_model
 from latent_gemma.recipes.stage import model_hash, next_free, run_folder
+from latent_gemma.text.display import displayable
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ def run_compare(config: Compare) -> Path:
         console.print(results_table(report))
         for table in further_tables(report):
             console.print(table)
-        console.print(report.verdict, markup=False)
-        console.print(f"{pick}. {reason}", markup=False, style="bold")
+        console.print(displayable(report.verdict), markup=False)
+        console.print(displayable(f"{pick}. {reason}"), markup=False, style="bold")
         page = write_report(report, out)
     console.print(f"report: {page}", markup=False)
     return page

@@ -17,6 +17,7 @@ from latent_gemma.model.loading import TINY, load_tokenizer
 from latent_gemma.model.prompt import Frame
 from latent_gemma.model.tiny import build_tokenizer
 from latent_gemma.recipes.stage import DataSettings
+from latent_gemma.text.display import displayable
 from latent_gemma.training.batches import IGNORE, build_row, encode_examples
 from latent_gemma.training.curriculum import Stage
 
@@ -104,12 +105,12 @@ def run_preview(config: Preview) -> None:
     for example, item in zip(examples, encode_examples(frame, examples), strict=True):
         row = build_row(item, stage, frame, random.Random(0))
         table = Table(show_header=False, box=None, padding=(0, 1))
-        table.add_row("question", Text(example.question))
-        table.add_row("steps", Text("\n".join(example.steps)))
-        table.add_row("answer", Text(example.answer))
+        table.add_row("question", Text(displayable(example.question)))
+        table.add_row("steps", Text(displayable("\n".join(example.steps))))
+        table.add_row("answer", Text(displayable(example.answer)))
         shown = Text()
         for token, label in zip(row.ids, row.labels, strict=True):
-            text = names.get(token) or tokenizer.convert_ids_to_tokens(token)
+            text = displayable(names.get(token) or str(tokenizer.convert_ids_to_tokens(token)))
             shown.append(f"{text} ", style="cyan" if token in names else "green" if label != IGNORE else "dim")
         table.add_row("tokens", shown)
         read = sum(label != IGNORE for label in row.labels)

@@ -42,6 +42,7 @@ from latent_gemma.recipes.stage import (
 )
 from latent_gemma.recipes.targets import Target, read_targets
 from latent_gemma.recipes.words import ask_for
+from latent_gemma.text.display import displayable
 from latent_gemma.text.language import AnswerLanguage, ask_in
 from latent_gemma.text.verify import MathVerifier
 from latent_gemma.training.settings import Resume
@@ -122,7 +123,7 @@ def run_eval(config: Eval) -> Path:
     console = Console(quiet=not is_main_process())
 
     def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(displayable(text), markup=False, highlight=False, soft_wrap=True)
 
     with run_folder(_folder(config), resume=config.resume != "no") as out, MathVerifier() as verifier:
         targets = read_targets(config.tasks, config.data, config.seed, config.skip_bad, out, verifier.equal, say)
@@ -239,7 +240,7 @@ def _write(target: Target, config: Eval, console: Console) -> Path:
     console.print(results_table(report))
     for table in further_tables(report):
         console.print(table)
-    console.print(report.verdict, markup=False)
+    console.print(displayable(report.verdict), markup=False)
     page = write_report(report, target.folder)
     console.print(f"report: {page}", markup=False)
     return page

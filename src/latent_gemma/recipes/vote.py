@@ -27,6 +27,7 @@ from latent_gemma.model.config import WordsFormat
 from latent_gemma.model.loading import load_model
 from latent_gemma.recipes.stage import DataSettings, machine, model_hash, next_free, run_folder, versions
 from latent_gemma.recipes.words import ask_for, writing_mode
+from latent_gemma.text.display import displayable
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,8 @@ def _show(voted: VotedAnswer, traces: bool) -> None:
         table = Table("temperature", "answer", "log-probability", "reasoning", box=None)
         for trace in voted.traces:
             written = trace.written
-            table.add_row(
-                f"{trace.temperature:g}", Text(written.answer), f"{trace.logprob:.3f}", Text(written.reasoning)
-            )
+            shown = [Text(displayable(text)) for text in (written.answer, written.reasoning)]
+            table.add_row(f"{trace.temperature:g}", shown[0], f"{trace.logprob:.3f}", shown[1])
         console.print(table)
     if voted.answer is None:
         console.print("no trace has an answer", style="dim")
@@ -119,9 +119,9 @@ def _show(voted: VotedAnswer, traces: bool) -> None:
     winner = voted.consensus.winner
     reasoning = voted.traces[winner].written.reasoning if winner is not None and not traces else ""
     if reasoning:
-        console.print(Text(reasoning, style="dim"))
+        console.print(Text(displayable(reasoning), style="dim"))
     agreement = f"  {voted.consensus.votes} of {voted.consensus.total} traces agree"
-    console.print(Text.assemble((voted.answer, "bold"), (agreement, "dim")))
+    console.print(Text.assemble((displayable(voted.answer), "bold"), (agreement, "dim")))
 
 
 def measure_both(

@@ -68,17 +68,18 @@ class MetricsFile(TrainerCallback):
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The entries of a metrics file; a last line that was cut off by a kill is left out."""
     entries = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # Split at "\n" alone: a completion may hold other characters that end a line. A cut may fall inside of a character.
+    for line in path.read_bytes().split(b"\n"):
         try:
             entries.append(json.loads(line))
-        except json.JSONDecodeError:
+        except ValueError:
             break
     return entries
 
 
 def append_lines(path: Path, entries: list[dict[str, Any]]) -> None:
     """Append entries, one JSON object a line, and wait until they are on the disk: a checkpoint may rely on them."""
-    with path.open("a", encoding="utf-8") as file:
+    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write("".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries))
         file.flush()
         os.fsync(file.fileno())

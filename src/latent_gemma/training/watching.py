@@ -11,6 +11,7 @@ from rich.text import Text
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from latent_gemma.text.display import displayable
 from latent_gemma.training.callbacks import append_lines, keep_lines
 from latent_gemma.training.rewarding import RewardBook
 
@@ -52,7 +53,7 @@ class SampleTable(TrainerCallback):
             table.add_column(name.replace("_", " "), justify="right")
         for sample in self.book.last[:SHOWN]:
             scores = [f"{sample.scores[name]:g}" for name in self.book.names]
-            table.add_row(Text(sample.question), Text(sample.completion), *scores)
+            table.add_row(Text(displayable(sample.question)), Text(displayable(sample.completion)), *scores)
         with tqdm.external_write_mode(file=sys.stdout):
             Console().print(table)
 
