@@ -1,4 +1,4 @@
-"""Packed weights: the same products, only where they win."""
+"""Weights laid out for a few rows: the same products, only where they win."""
 
 import psutil
 import pytest
@@ -6,72 +6,82 @@ import torch
 from torch import nn
 
 from latent_gemma.model import packing
-from latent_gemma.model.packing import Packing
+from latent_gemma.model.packing import Packing, product
 
 
 @pytest.fixture(autouse=True)
-def small_is_large(monkeypatch):
-    monkeypatch.setattr(packing, "SMALLEST", 64)
-    if not Packing(nn.Linear(16, 16))._worth_packing():
+def needs_onednn():
+    if not Packing(nn.Linear(16, 16))._worth_it():
         pytest.skip("no oneDNN for packed products here")
 
 
-def packed_products(monkeypatch):
-    seen, stock = [], torch.ops.mkldnn._linear_pointwise
-    spy = lambda x, *args: seen.append(x.shape) or stock(x, *args)  # noqa: E731
-    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", spy)
-    return seen
+@pytest.fixture(params=[64, 2**20], ids=["packed", "transposed"])
+def large(request, monkeypatch):
+    monkeypatch.setattr(packing, "LARGE", request.param)
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_products_are_the_same(monkeypatch, bias):
-    linear, seen = nn.Linear(48, 80, bias=bias), packed_products(monkeypatch)
-    with torch.no_grad(), Packing(linear).active():
-        for shape in [(5, 48), (2, 4, 48), (64, 48)]:
-            x = torch.randn(shape)
-            assert torch.allclose(linear(x), x @ linear.weight.T + (linear.bias if bias else 0.0), atol=1e-5)
-    assert seen == [(5, 48), (2, 4, 48), (64, 48)]
+def laid_out():
+    return packing._active.get()
 
 
-def test_a_model_decodes_the_same_and_the_tied_head_is_packed_too(monkeypatch, make_model):
-    model, seen = make_model(adapter="lora", num_thoughts=2), packed_products(monkeypatch)
-    ids = torch.randint(10, 60, (5, 7))
+@pytest.mark.parametrize("rows", [1, 4, 64, 65])
+def test_products_are_the_same(large, rows):
+    linear, x = nn.Linear(48, 80, bias=False), torch.randn(rows, 48)
     with torch.no_grad():
-        plain = model(ids).logits
-        assert not seen
+        expected = x.double() @ linear.weight.double().T
+        assert torch.allclose(product(linear.weight)(x).double(), expected, atol=1e-5)
+        with Packing(linear).active():
+            assert laid_out().keys() == {id(linear.weight)}
+            assert torch.allclose(product(linear.weight)(x).double(), expected, atol=1e-5)
+        assert not laid_out()
+
+
+def test_what_is_laid_out_is_what_is_multiplied(large):
+    """A layout that went unused would show in no product: the weight itself is spoilt here."""
+    linear, x = nn.Linear(48, 80, bias=False), torch.randn(5, 48)
+    with torch.no_grad(), Packing(linear).active():
+        expected = x @ linear.weight.T
+        multiply = product(linear.weight)
+        linear.weight.zero_()
+        assert torch.allclose(multiply(x), expected, atol=1e-5)
+        assert not product(linear.weight)(torch.randn(65, 48)).any()
+
+
+def test_a_model_thinks_and_projects_the_same(large, make_model):
+    model = make_model(adapter="lora", num_thoughts=3)
+    ids = torch.tensor([[7, 8, 9, *[model.config.latent.thought_id] * 3, 5]]).repeat(5, 1)
+    with torch.no_grad():
+        plain = model.model(ids, project=model.project).last_hidden_state[:, -1]
+        expected = model.project(plain)
         with Packing(model).active():
-            assert torch.allclose(model(ids[:, :1]).logits, plain[:, :1], atol=1e-5)
-    assert len(seen) == 7 * model.config.num_hidden_layers + 1
+            hidden = model.model(ids, project=model.project).last_hidden_state[:, -1]
+            assert torch.allclose(hidden, plain, atol=1e-5)
+            assert torch.allclose(model.project(hidden), expected, atol=1e-4)
 
 
 def test_it_is_left_out_where_it_cannot_be(monkeypatch):
-    linear, seen = nn.Linear(48, 80), packed_products(monkeypatch)
+    with Packing(nn.Linear(48, 80).double()).active():
+        assert not laid_out()
+    linear = nn.Linear(48, 80)
     with Packing(linear).active():
         linear(torch.randn(5, 48)).sum().backward()  # with gradients
-        with torch.no_grad():
-            linear(torch.randn(3, 48)), linear(torch.randn(65, 48))  # too few rows, too many
-    with torch.no_grad():
-        with Packing(nn.Linear(48, 80).double()).active():
-            linear(torch.randn(5, 48))  # another's weights
-        monkeypatch.setattr(packing, "MEMORY_SHARE", 1.0 / psutil.virtual_memory().total)
-        with Packing(linear).active():
-            linear(torch.randn(5, 48))  # no memory for it
-    assert not seen
     assert linear.weight.grad is not None
+    monkeypatch.setattr(packing, "MEMORY_SHARE", 1.0 / psutil.virtual_memory().total)
+    with Packing(linear).active():
+        assert not laid_out()
 
 
-def test_weights_that_have_changed_are_packed_again():
+def test_weights_that_have_changed_are_laid_out_again(large):
     linear = nn.Linear(48, 80, bias=False)
     kept, x = Packing(linear), torch.randn(5, 48)
     with torch.no_grad():
         with kept.active():
-            linear(x)
-        first = kept._packed
+            first = laid_out()
         with kept.active():
-            assert kept._packed is first
+            assert laid_out() is first
         linear.weight.mul_(2.0)
         with kept.active():
-            assert torch.allclose(linear(x), x @ linear.weight.T, atol=1e-5)
+            assert torch.allclose(product(linear.weight)(x), x @ linear.weight.T, atol=1e-5)
         linear.weight.data = torch.randn(80, 48)
         with kept.active():
-            assert torch.allclose(linear(x), x @ linear.weight.T, atol=1e-5)
+            assert torch.allclose(product(linear.weight)(x), x @ linear.weight.T, atol=1e-5)

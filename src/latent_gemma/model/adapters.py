@@ -59,7 +59,10 @@ class ThoughtLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to `x`, [B, T, in_features]."""
-        out = super().forward(x)
+        return self.add_update(super().forward(x), x)
+
+    def add_update(self, out: Tensor, x: Tensor) -> Tensor:
+        """`out` [B, T, out_features] with the update for `x` on thought positions."""
         mask = current_thought_mask()
         if mask is None:
             return out

@@ -1,4 +1,4 @@
-"""What a rollout keeps between its calls: a cache that checkpointing can replay, and a note on a stock one."""
+"""What a rollout keeps between its calls: a cache that grows in place, one that checkpointing can replay, a note."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from latent_gemma.model.attention import NAME as LATENT_EAGER
 from latent_gemma.model.attention import Chunks
@@ -45,6 +45,62 @@ def select_rows(cache: Any, rows: Tensor) -> None:
     state: CacheState | None = getattr(cache, "latent_state", None)
     if state is not None:
         state.select(rows)
+
+
+class GrowingLayer(DynamicLayer):
+    """Keys and values of one layer in buffers with room, so that a position is written without copying those before it.
+
+    Not for gradients: the buffers are written in place.
+
+    Args:
+        capacity: positions there is room for at first; more are taken when they come.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.capacity = capacity
+        self._buffers: KeyValue | None = None
+        self._written: Tensor | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> KeyValue:
+        """Write keys and values [B, heads, T, head_dim] behind those there are; returns all."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        start = self.get_seq_length()
+        end = start + key_states.shape[2]
+        # rows may have been selected since, which leaves other tensors in place of the buffers' views
+        buffers = self._buffers if self.keys is self._written else None
+        if buffers is None or end > buffers[0].shape[2]:
+            self.capacity = self.capacity if end <= self.capacity else 2 * end
+            keys, values = (
+                new.new_empty(*new.shape[:2], self.capacity, new.shape[3]) for new in (key_states, value_states)
+            )
+            if self.keys is not None and self.values is not None and start:
+                keys[:, :, :start], values[:, :, :start] = self.keys, self.values
+            buffers = self._buffers = keys, values
+        keys, values = buffers
+        keys[:, :, start:end], values[:, :, start:end] = key_states, value_states
+        self.keys, self.values = keys[:, :, :end], values[:, :, :end]
+        self._written = self.keys
+        return self.keys, self.values
+
+
+def growing_cache(config: PreTrainedConfig, capacity: int) -> DynamicCache:
+    """A stock cache whose layers have room for `capacity` positions; a layer with a shorter window keeps only that.
+
+    Args:
+        config: the decoder's configuration.
+        capacity: positions expected in all.
+
+    Returns:
+        The cache, not for gradients.
+    """
+    cache: Any = DynamicCache(config=config)
+    cache.layers = [
+        layer if getattr(layer, "sliding_window", capacity) < capacity else GrowingLayer(capacity)
+        for layer in cache.layers
+    ]
+    return cache
 
 
 class SegmentCache(Cache):

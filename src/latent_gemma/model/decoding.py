@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from torch.nn.functional import pad
 
-from latent_gemma.model.cache import select_rows
+from latent_gemma.model.cache import growing_cache, select_rows
+from latent_gemma.model.masks import one_position_mask
 from latent_gemma.model.sampling import choose
+from latent_gemma.model.step import Step
 
 #: Bytes of float32 scores made at a time: on a CPU what its caches and its allocator reuse, elsewhere all of a batch.
 SCORE_BYTES = {"cpu": 24 * 2**20}
@@ -49,6 +51,54 @@ def positions_of(attention_mask: Tensor) -> Tensor:
     return (attention_mask.cumsum(-1) - 1).clamp_(min=0)
 
 
+class _Advance:
+    """The decoder's calls after the prompt, one token of each row at a time.
+
+    Args:
+        decoder: the latent decoder.
+        cache: with the prompt in it; a stock cache.
+        padding: of the prompt, [B, T], or None where there is none.
+        total: columns there may be in all.
+    """
+
+    def __init__(self, decoder: Any, cache: Any, padding: Tensor | None, total: int) -> None:
+        self.decoder, self.cache = decoder, cache
+        self.step = Step(decoder, thinks=False) if Step.fits(decoder) else None
+        room = total - int(cache.get_seq_length())
+        self.padding = None if padding is None else pad(padding, (0, room), value=1)
+        bias = cache.latent_state.key_bias
+        self.bias = None if bias is None else pad(bias, (0, room))
+        self._add_up()
+
+    def _add_up(self) -> None:
+        biased = None if self.bias is None else torch.ones(len(self.bias), dtype=torch.bool, device=self.bias.device)
+        dtype = self.decoder.embed_tokens.weight.dtype
+        self.mask = one_position_mask(self.padding, self.bias, biased, dtype)
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows."""
+        select_rows(self.cache, rows)
+        self.padding = None if self.padding is None else self.padding[rows]
+        self.bias = None if self.bias is None else self.bias[rows]
+        self._add_up()
+
+    def __call__(self, tokens: Tensor, position_ids: Tensor) -> Tensor:
+        """Final hidden states [B, 1, D] of tokens [B, 1]."""
+        end = int(self.cache.get_seq_length()) + 1
+        if self.step is not None:
+            mask = None if self.mask is None else self.mask[..., :end]
+            return self.step(self.decoder.embed_tokens(tokens), position_ids, self.cache, mask)
+        padding = None if self.padding is None else self.padding[:, :end]
+        hidden: Tensor = self.decoder(
+            input_ids=tokens,
+            attention_mask=padding,
+            position_ids=position_ids,
+            past_key_values=self.cache,
+            use_cache=True,
+        ).last_hidden_state
+        return hidden
+
+
 @torch.no_grad()
 def decode(
     model: Any,
@@ -75,39 +125,40 @@ def decode(
     Returns:
         What was generated.
     """
-    batch, device = len(input_ids), input_ids.device
-    cache = DynamicCache(config=model.config) if cache is None else cache
-    padded = not bool(attention_mask.all())
-    positions = positions_of(attention_mask)
-    mask, rows = attention_mask, torch.arange(batch, device=device)
+    batch, device, decoder = len(input_ids), input_ids.device, model.model
+    total = input_ids.shape[1] + max_new_tokens
+    cache = growing_cache(model.config, total) if cache is None else cache
+    padding = None if bool(attention_mask.all()) else attention_mask
+    at, rows = positions_of(attention_mask), torch.arange(batch, device=device)
     alive = torch.ones(batch, dtype=torch.bool, device=device)
     generated = torch.full((batch, max_new_tokens), end_id, device=device)
     logprobs = torch.zeros(batch, device=device)
     start = cache.get_seq_length()
-    ids, at = input_ids[:, start:], positions[:, start:]
+    hidden = decoder(
+        input_ids=input_ids[:, start:],
+        attention_mask=padding,
+        position_ids=at[:, start:],
+        past_key_values=cache,
+        use_cache=True,
+        project=model.project,
+    ).last_hidden_state
+    at, advance = at[:, -1:], _Advance(decoder, cache, padding, total)
     for step in range(max_new_tokens):
-        hidden = model.model(
-            input_ids=ids,
-            attention_mask=mask if padded else None,
-            position_ids=at,
-            past_key_values=cache,
-            use_cache=True,
-            project=model.project,
-        ).last_hidden_state[:, -1]
         # one draw for every row of the batch, so that none depends on which others have ended
         uniform = torch.rand(batch, generator=generator).to(device)
-        tokens, chosen = _next_tokens(model, hidden, temperatures[rows], uniform[rows])
+        tokens, chosen = _next_tokens(model, hidden[:, -1], temperatures[rows], uniform[rows])
         generated[rows, step] = torch.where(alive, tokens, end_id)
         logprobs[rows] += torch.where(alive, chosen, 0.0)
         alive &= tokens != end_id
         left = int(alive.sum())
-        if left == 0:
+        if left == 0 or step + 1 == max_new_tokens:
             break
-        ids, at, mask = tokens[:, None], at[:, -1:] + 1, torch.nn.functional.pad(mask, (0, 1), value=1)
+        at = at + 1
         if 2 * left <= len(rows):  # copying the cache costs about a step: only where half of the rows go
             kept = alive.nonzero()[:, 0]
-            select_rows(cache, kept)
-            rows, alive, ids, at, mask = rows[kept], alive[kept], ids[kept], at[kept], mask[kept]
+            advance.select(kept)
+            rows, alive, tokens, at = rows[kept], alive[kept], tokens[kept], at[kept]
+        hidden = advance(tokens[:, None], at)
     return Decoded([_until(row, end_id) for row in generated.tolist()], logprobs)
 
 

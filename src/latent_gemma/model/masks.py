@@ -21,6 +21,29 @@ def _biased_mask(
     return torch.where(allowed & (added > lowest), added, lowest).unsqueeze(1)
 
 
+def one_position_mask(
+    padding: Tensor | None, key_bias: Tensor | None, biased: Tensor | None, dtype: torch.dtype
+) -> Tensor | None:
+    """What to add to the attention scores of a call with one position a row, which sees every key but padding.
+
+    Args:
+        padding: [B, T_keys], 0 on padding, or None.
+        key_bias: added to the scores of each key, [B, T_keys] float32, or None.
+        biased: rows that the bias applies to, [B] bool; needed with one.
+        dtype: of the hidden states.
+
+    Returns:
+        [B, 1, 1, T_keys], or None where there is nothing to add.
+    """
+    if padding is None and key_bias is None:
+        return None
+    if key_bias is None or biased is None:
+        assert padding is not None
+        key_bias, biased = torch.zeros(padding.shape, device=padding.device), padding.new_zeros(len(padding)).bool()
+    seen = None if padding is None else padding.bool()
+    return _biased_mask(torch.ones_like(key_bias, dtype=torch.bool)[:, None], key_bias, biased[:, None], dtype, seen)
+
+
 def biased_masks(
     config: PreTrainedConfig,
     attention_mask: Tensor | None,

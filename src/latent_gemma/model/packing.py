@@ -1,78 +1,93 @@
 """Weights laid out for a few rows at a time: what decoding a small batch on a CPU waits for.
 
-A float32 matrix product of 4 to 64 rows on x86 reorders the whole weight on every call, and takes two to three times
-the time of reading it. Laid out once, 5 rows cost as much as one. It needs the weights a second time in memory, so it
-lasts as long as an evaluation or a vote and is left out where memory is short.
+A float32 matrix product of 4 to 64 rows on x86 reorders the whole weight on every call, and takes two to four times
+the time of reading it. Laid out once, 5 rows cost as much as one: large weights in blocks, by oneDNN, small ones
+transposed, which has no fixed cost. It needs the weights a second time in memory, so it lasts as long as an evaluation
+or a vote and is left out where memory is short.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import psutil
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-#: Rows for which the packed product wins, and values from which on its fixed cost of some 70 us does not matter.
+#: Rows for which a weight laid out wins.
 ROWS = range(4, 65)
-SMALLEST = 2**20
-#: Share of the free memory that packed weights may take.
+#: Values from which on it is packed by oneDNN, whose fixed cost of some 70 us then does not matter; below, transposed.
+LARGE = 2**20
+#: Share of the free memory that weights laid out may take.
 MEMORY_SHARE = 0.5
 
+Product = Callable[[Tensor], Tensor]
 
-class _PackedLinears(TorchFunctionMode):
-    """Send linear products with a packed weight, found by the weight's id, to oneDNN."""
+#: The weights laid out now, by their id: packed, or transposed [in, out].
+_active: ContextVar[dict[int, Tensor]] = ContextVar("laid_out", default={})  # noqa: B039 (never changed in place)
 
-    def __init__(self, weights: dict[int, Tensor]) -> None:
-        super().__init__()
-        self.weights = weights
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        # what is compiled lays its weights out by itself
-        if func is nn.functional.linear and not (kwargs or torch.is_grad_enabled() or torch.compiler.is_compiling()):
-            x, weight, *bias = args
-            packed = self.weights.get(id(weight))
-            if packed is not None and x.numel() // x.shape[-1] in ROWS:
-                return torch.ops.mkldnn._linear_pointwise(x, packed, bias[0] if bias else None, "none", [], "")
-        return func(*args, **(kwargs or {}))
+def _lay_out(weight: Tensor) -> Tensor:
+    weight = weight.detach()
+    if weight.numel() >= LARGE:
+        return torch.ops.mkldnn._reorder_linear_weight(weight, ROWS.start)
+    return weight.t().contiguous()
+
+
+def product(weight: Tensor) -> Product:
+    """The product of rows [B, in] with a weight [out, in], as it is laid out now.
+
+    Args:
+        weight: of a Linear without bias.
+
+    Returns:
+        A function to [B, out], for use without gradients while neither the weight nor the layout changes.
+    """
+    plain, laid_out = weight.detach().t(), _active.get().get(id(weight))
+    if laid_out is None:
+        return lambda x: torch.mm(x, plain)
+    if weight.numel() >= LARGE:
+        packed = laid_out
+        return lambda x: (
+            torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+            if len(x) in ROWS
+            else torch.mm(x, plain)
+        )
+    transposed = laid_out
+    return lambda x: torch.mm(x, transposed if len(x) in ROWS else plain)
 
 
 class Packing:
-    """A model's packed weights, made when first used and kept as long as this object.
+    """A model's weights laid out, made when first used and kept as long as this object.
 
     Args:
-        model: the model; it may be trained between two uses, then its weights are packed again.
+        model: the model; it may be trained between two uses, then its weights are laid out again.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self._packed: dict[int, Tensor] = {}
+        self._laid_out: dict[int, Tensor] = {}
         self._state: list[tuple[int, int]] = []
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Decode with packed weights inside a `with` block, in which they must not change."""
-        weights = self._worth_packing()
+        """Decode with weights laid out inside a `with` block, in which they must not change."""
+        weights = self._worth_it()
         # the version counts changes in place
         state = [(weight.data_ptr(), weight._version) for weight in weights]
         if state != self._state:
-            self._packed, self._state = {}, []
+            self._laid_out, self._state = {}, []
             if 4 * sum(weight.numel() for weight in weights) <= MEMORY_SHARE * psutil.virtual_memory().available:
-                self._packed = {
-                    id(weight): torch.ops.mkldnn._reorder_linear_weight(weight.detach(), 8) for weight in weights
-                }
-                self._state = state
-        with _PackedLinears(self._packed) if self._packed else nullcontext():
+                self._laid_out, self._state = {id(weight): _lay_out(weight) for weight in weights}, state
+        token = _active.set(self._laid_out)
+        try:
             yield
+        finally:
+            _active.reset(token)
 
-    def _worth_packing(self) -> list[Tensor]:
-        """The weights of large float32 products on an x86 CPU."""
+    def _worth_it(self) -> list[Tensor]:
+        """The weights of float32 products on an x86 CPU."""
         if not (torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX")):
             return []
         weights = [module.weight for module in self.model.modules() if isinstance(module, nn.Linear)]
-        return [
-            weight
-            for weight in weights
-            if weight.device.type == "cpu" and weight.dtype == torch.float32 and weight.numel() >= SMALLEST
-        ]
+        return [weight for weight in weights if weight.device.type == "cpu" and weight.dtype == torch.float32]

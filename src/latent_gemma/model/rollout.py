@@ -25,10 +25,11 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from latent_gemma.errors import ModelError
 from latent_gemma.model.adapters import current_thought_mask, thought_phase
-from latent_gemma.model.cache import CacheState, SegmentCache
+from latent_gemma.model.cache import CacheState, SegmentCache, growing_cache
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.feedback import latent_from_hidden, mix_inputs
-from latent_gemma.model.masks import biased_masks
+from latent_gemma.model.masks import biased_masks, one_position_mask
+from latent_gemma.model.step import Step
 from latent_gemma.model.thinking import Thinking
 
 Project = Callable[[Tensor], Tensor]
@@ -113,10 +114,13 @@ class Rollout:
         )
         if past_key_values is not None:
             self.cache: Any = past_key_values
+        elif not torch.is_grad_enabled():
+            self.cache = growing_cache(decoder.config, thought.shape[1])
         elif self.returns_cache:
             self.cache = DynamicCache(config=decoder.config)
         else:
             self.cache = SegmentCache.empty(decoder.config)
+        self._step: Step | None = None
         # Only now may the host look at the data: one transfer for the columns and for what is wrong with them.
         columns = thought.any(0)
         misplaced = torch.zeros_like(columns)
@@ -158,6 +162,8 @@ class Rollout:
     def call(self, embeds: Tensor, a: int, cache: Cache | None, thinks: Tensor | None, bias: _Bias | None) -> Tensor:
         """One decoder call over columns [a, a + T) with `embeds` [B, T, D]; returns final hidden states."""
         b = a + embeds.shape[1]
+        if b == a + 1 and (step := self._stepper(cache)) is not None:
+            return self._one_position(step, embeds, a, cache, thinks, bias)
         if bias is not None:
             mask: Any = biased_masks(
                 self.decoder.config,
@@ -186,6 +192,34 @@ class Rollout:
             )
         self.outputs.append(output)
         hidden: Any = output.last_hidden_state
+        return hidden
+
+    def _stepper(self, cache: Cache | None) -> Step | None:
+        """What takes positions that go through alone, where the call has to give no more than hidden states."""
+        if torch.is_grad_enabled() or self.kwargs or type(cache) is not DynamicCache:
+            return None
+        if self._step is None and Step.fits(self.decoder):
+            self._step = Step(self.decoder, thinks=True)
+        return self._step
+
+    def _one_position(
+        self, step: Step, embeds: Tensor, a: int, cache: Any, thinks: Tensor | None, bias: _Bias | None
+    ) -> Tensor:
+        """A call over column a alone, as `call`."""
+        end = self.start + a + 1
+        mask = one_position_mask(
+            self._padding_up_to(a + 1),
+            None if bias is None else bias.keys[:, :end],
+            None if bias is None else bias.queries[:, a],
+            embeds.dtype,
+        )
+        if self.position_ids is None:
+            positions = torch.full((1, 1), end - 1, device=embeds.device)
+        else:
+            positions = self.position_ids[:, a : a + 1]
+        with thought_phase(thinks):
+            hidden = step(embeds, positions, cache, mask)
+        self.outputs.append(BaseModelOutputWithPast(last_hidden_state=hidden))
         return hidden
 
     def next_cache(self) -> Cache:

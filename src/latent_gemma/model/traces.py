@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from latent_gemma.errors import ConfigError, DataError
-from latent_gemma.model.cache import select_rows
+from latent_gemma.model.cache import growing_cache, select_rows
 from latent_gemma.model.decoding import decode, positions_of
 from latent_gemma.model.prompt import Frame, Mode, Written, pad_left
 
@@ -33,7 +33,7 @@ def _read_prompts(model: Any, ids: Tensor, mask: Tensor, columns: int, times: in
     """The cache of the first columns of each prompt, computed once a question; None where there is nothing to read."""
     if columns <= 0:
         return None
-    cache = DynamicCache(config=model.config)
+    cache = growing_cache(model.config, columns)
     # the decoder alone: nobody reads logits of a prompt
     model.model(
         input_ids=ids[:, :columns],

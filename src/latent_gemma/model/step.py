@@ -1,0 +1,187 @@
+"""One position of every row through the decoder, with as few launches as eager PyTorch allows.
+
+A single position is a few megabytes of weights to read and, in the stock layers, more than a hundred small operations a
+layer: launching them takes longer than the arithmetic. Here a layer takes about forty. Adapters on thoughts act as in
+the stock layers, which stay in charge of everything else: prompts, gradients, hooks, weights that are not whole.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.cache_utils import Cache
+from transformers.models.gemma.modeling_gemma import GemmaDecoderLayer
+from transformers.models.gemma2.modeling_gemma2 import Gemma2DecoderLayer
+from transformers.models.gemma3.modeling_gemma3 import Gemma3DecoderLayer
+
+from latent_gemma.model.adapters import ThoughtLinear
+from latent_gemma.model.packing import Product, product
+
+STOCK_LAYERS = (GemmaDecoderLayer, Gemma2DecoderLayer, Gemma3DecoderLayer)
+Rotation = tuple[Tensor, Tensor]
+
+
+def _project(module: Any, thinks: bool) -> Product:
+    """A projection of rows [B, in] to [B, out]."""
+    adapted = type(module) is ThoughtLinear
+    if not (adapted or type(module) is nn.Linear) or module.bias is not None:
+        return lambda x: module(x[:, None])[:, 0]
+    base = product(module.weight)
+    if not (adapted and thinks):
+        return base
+    return lambda x: module.add_update(base(x)[:, None], x[:, None])[:, 0]
+
+
+class _Norm:
+    """x / RMS(x) * (1 + w), in float32 as Gemma has it.
+
+    Args:
+        module: a Gemma RMSNorm.
+    """
+
+    def __init__(self, module: Any) -> None:
+        weight = module.weight.detach().float()
+        root = math.sqrt(weight.numel())
+        # |x| / hypot(|x|, sqrt(D eps)) is sqrt(mean(x^2) / (mean(x^2) + eps)): two operations instead of five
+        self.scale, self.floor = (1.0 + weight) * root, weight.new_tensor(root * math.sqrt(module.eps))
+
+    def unit(self, x: Tensor) -> Tensor:
+        """x / RMS(x) / sqrt(D), float32."""
+        x = x.float()
+        return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), self.floor)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return (self.unit(x) * self.scale).to(x.dtype)
+
+    def add_to(self, residual: Tensor, x: Tensor) -> Tensor:
+        """residual + norm(x)."""
+        if residual.dtype == torch.float32:
+            return torch.addcmul(residual, self.unit(x), self.scale)
+        return residual + self(x)
+
+
+class _Layer:
+    """What a step needs of one decoder layer.
+
+    Args:
+        layer: a stock Gemma layer.
+        index: its place in the decoder.
+        thinks: whether the position may be a thought, on which adapters act.
+    """
+
+    def __init__(self, layer: Any, index: int, thinks: bool) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        self.index, self.act, self.head_dim = index, mlp.act_fn, attention.head_dim
+        self.scaling, self.groups = attention.scaling, attention.num_key_value_groups
+        # Gemma 3 carries the attribute and does not use it
+        self.softcap = attention.attn_logit_softcapping if isinstance(layer, Gemma2DecoderLayer) else None
+        self.layer_type = getattr(attention, "layer_type", None)
+        self.window = getattr(attention, "sliding_window", None)
+        self.q, self.k, self.v, self.o = (
+            _project(module, thinks)
+            for module in (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
+        )
+        self.gate, self.up, self.down = (
+            _project(module, thinks) for module in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+        )
+        self.norm_in = _Norm(layer.input_layernorm)
+        self.norm_q = _Norm(attention.q_norm) if hasattr(attention, "q_norm") else None
+        self.norm_k = _Norm(attention.k_norm) if hasattr(attention, "k_norm") else None
+        # Gemma 1 normalises only what goes into attention and feed-forward, the others what comes out as well
+        sandwich = hasattr(layer, "pre_feedforward_layernorm")
+        self.norm_attention = _Norm(layer.post_attention_layernorm) if sandwich else None
+        self.norm_mid = _Norm(layer.pre_feedforward_layernorm if sandwich else layer.post_attention_layernorm)
+        self.norm_out = _Norm(layer.post_feedforward_layernorm) if sandwich else None
+
+    def __call__(self, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: Cache) -> Tensor:
+        """Hidden states [B, D] after this layer."""
+        x = self._add(self.norm_attention, x, self.o(self._attend(self.norm_in(x), rotation, mask, cache)))
+        inner = self.norm_mid(x)
+        return self._add(self.norm_out, x, self.down(self.act(self.gate(inner)) * self.up(inner)))
+
+    @staticmethod
+    def _add(norm: _Norm | None, residual: Tensor, x: Tensor) -> Tensor:
+        return residual + x if norm is None else norm.add_to(residual, x)
+
+    def _attend(self, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: Cache) -> Tensor:
+        batch, head_dim = len(x), self.head_dim
+        query, key = self.q(x).view(batch, -1, head_dim), self.k(x).view(batch, -1, head_dim)
+        value = self.v(x).view(batch, -1, 1, head_dim)
+        if self.norm_q is not None and self.norm_k is not None:
+            query, key = self.norm_q(query), self.norm_k(key)
+        heads, (cos, sin) = query.shape[1], rotation
+        both = torch.cat([query, key], dim=1)
+        both = torch.addcmul(both * cos, both.roll(head_dim // 2, -1), sin)
+        query, key = both[:, :heads].view(batch, -1, self.groups, head_dim), both[:, heads:, None]
+        keys, values = cache.update(key, value, self.index)
+        if self.window is not None:
+            keys, values = keys[:, :, -self.window :], values[:, :, -self.window :]
+        scores = torch.matmul(query, keys.transpose(2, 3))
+        if self.softcap is None:
+            scores.mul_(self.scaling)
+        else:
+            scores.mul_(self.scaling / self.softcap).tanh_().mul_(self.softcap)
+        if mask is not None:
+            scores += mask[..., -keys.shape[2] :]
+        weights = scores.softmax(-1, dtype=torch.float32).to(x.dtype)
+        return torch.matmul(weights, values).view(batch, -1)
+
+
+class Step:
+    """The decoder's forward of one position a row, without gradients, while its weights do not change.
+
+    Args:
+        decoder: a latent decoder of the Gemma family; see `fits`.
+        thinks: whether positions may be thoughts, on which adapters act.
+    """
+
+    def __init__(self, decoder: Any, thinks: bool) -> None:
+        self.decoder = decoder
+        self.layers = [_Layer(layer, index, thinks) for index, layer in enumerate(decoder.layers)]
+        self.norm = _Norm(decoder.norm)
+        self.layer_types = {layer.layer_type for layer in self.layers}
+
+    @staticmethod
+    def fits(decoder: Any) -> bool:
+        """Whether the decoder is made of stock layers that nobody listens to and whose weights lie on one device."""
+        home = decoder.embed_tokens.weight.device
+        if home.type == "meta" or any(type(layer) not in STOCK_LAYERS for layer in decoder.layers):
+            return False
+        # hooks gather sharded or offloaded weights, and some replace `forward` itself
+        return all(
+            not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+            and all(
+                type(weight) is nn.Parameter and weight.device == home for weight in module.parameters(recurse=False)
+            )
+            for module in [*decoder.layers.modules(), decoder.norm]
+        )
+
+    def __call__(self, embeds: Tensor, position_ids: Tensor, cache: Cache, mask: Tensor | None) -> Tensor:
+        """One position of each row.
+
+        Args:
+            embeds: what layer 0 sees, [B, 1, D].
+            position_ids: [B, 1] or [1, 1].
+            cache: extended by one position.
+            mask: added to the attention scores of all keys with this one, [B, 1, 1, T_past + 1], or None.
+
+        Returns:
+            Final hidden states [B, 1, D].
+        """
+        rotations = self._rotations(embeds, position_ids)
+        x = embeds[:, 0]
+        for layer in self.layers:
+            x = layer(x, rotations[layer.layer_type], mask, cache)
+        return self.norm(x)[:, None]
+
+    def _rotations(self, embeds: Tensor, position_ids: Tensor) -> dict[str | None, Rotation]:
+        """cos and sin [B, 1, head_dim] of each layer type, the sine's first half negated: x cos + roll(x) sin."""
+        rotary = self.decoder.rotary_emb
+        # only Gemma 3 turns its local and global layers at different rates
+        if hasattr(rotary, "layer_types"):
+            found = {kind: rotary(embeds, position_ids, kind) for kind in self.layer_types}
+        else:
+            found = dict.fromkeys(self.layer_types, rotary(embeds, position_ids))
+        half = next(iter(found.values()))[0].shape[-1] // 2
+        return {kind: (cos, torch.cat([-sin[..., :half], sin[..., half:]], -1)) for kind, (cos, sin) in found.items()}
