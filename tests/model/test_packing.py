@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from latent_gemma.model import packing
-from latent_gemma.model.packing import Packing, product
+from latent_gemma.model.packing import Packing, laid_out, product
 
 
 @pytest.fixture(autouse=True)
@@ -18,10 +18,6 @@ def needs_onednn():
 @pytest.fixture(params=[64, 2**20], ids=["packed", "transposed"])
 def large(request, monkeypatch):
     monkeypatch.setattr(packing, "LARGE", request.param)
-
-
-def laid_out():
-    return packing._active.get()
 
 
 @pytest.mark.parametrize("rows", [1, 4, 64, 65])

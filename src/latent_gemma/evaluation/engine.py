@@ -17,8 +17,8 @@ from latent_gemma.evaluation.planning import EvalSettings, Point, plan
 from latent_gemma.evaluation.results import EvalRow
 from latent_gemma.evaluation.votes import VoteMeasured, measure_vote
 from latent_gemma.evaluation.voting import Voter
-from latent_gemma.model.packing import Packing
 from latent_gemma.model.prompt import Frame, Mode
+from latent_gemma.model.static import Prepared
 from latent_gemma.text.answers import grade
 from latent_gemma.text.language import ask_in, wanted_language
 
@@ -60,7 +60,8 @@ class Evaluator:
         self.model, self.examples, self.settings, self.label = model.eval(), list(examples), settings, label
         self.frame = Frame(tokenizer, model.config.latent)
         self.k, self.p = model.config.latent.num_thoughts, model.config.latent.p
-        self.log, self.progress, self.packing = log, progress, Packing(model)
+        self.log, self.progress = log, progress
+        self.prepared = Prepared(model, settings.compiled)
 
     def setting(self, point: Point) -> Setting:
         """The setting of a point, as its items and its row name it."""
@@ -118,7 +119,7 @@ class Evaluator:
         tokens: int,
     ) -> Batch:
         questions = [ask_in(example.question, self.settings.answer_language) for example in batch]
-        with self.packing.active():
+        with self.prepared.active():
             return answer_batch(self.model, self.frame, questions, mode, k, p, forced, tokens)
 
     def _wanted(self, example: Example) -> str:
@@ -138,7 +139,7 @@ class Evaluator:
         settings = self.settings
         voter = Voter(
             self.model, self.frame.tokenizer, settings.temperatures, settings.votes, mode, k, settings.noise,
-            settings.max_new_tokens, settings.seed, p, self.packing,
+            settings.max_new_tokens, settings.seed, p, self.prepared,
         )  # fmt: skip
         size = max(1, settings.batch_size // settings.votes)
         label = self.setting(Point(k, p, votes=settings.votes)).label

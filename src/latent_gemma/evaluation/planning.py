@@ -33,6 +33,7 @@ class EvalSettings:
         votes: traces of a vote, held at every K and p; 0 for none.
         temperatures: of the traces, taken in turn.
         noise: on each trace's thoughts, in units of their RMS.
+        compiled: compile the steps of thinking and decoding.
     """
 
     ks: tuple[int, ...] = ()
@@ -48,6 +49,7 @@ class EvalSettings:
     votes: int = 0
     temperatures: tuple[float, ...] = TEMPERATURES
     noise: float = 0.0
+    compiled: bool = False
 
 
 @dataclass(frozen=True)

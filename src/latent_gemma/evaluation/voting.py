@@ -6,8 +6,8 @@ from itertools import cycle, islice
 from typing import Any
 
 from latent_gemma.errors import ConfigError
-from latent_gemma.model.packing import Packing
 from latent_gemma.model.prompt import Frame, Mode, own_mode
+from latent_gemma.model.static import Prepared
 from latent_gemma.model.traces import Trace, check_temperatures, sample_traces
 from latent_gemma.text.answers import candidate
 from latent_gemma.text.voting import Consensus, vote
@@ -57,7 +57,7 @@ class Voter:
         max_new_tokens: bound on generated tokens of a trace.
         seed: of the sampling.
         p: share of the token embedding in latent mode; None as configured.
-        packing: the model's packed weights, to share them; None packs its own.
+        prepared: what is kept between batches, to share it; None prepares its own.
 
     Raises:
         ConfigError: for no trace, or a negative temperature.
@@ -75,7 +75,7 @@ class Voter:
         max_new_tokens: int = 256,
         seed: int = 0,
         p: float | None = None,
-        packing: Packing | None = None,
+        prepared: Prepared | None = None,
     ) -> None:
         check_temperatures(temperatures)
         if traces is not None and traces < 1:
@@ -87,7 +87,7 @@ class Voter:
         own = latent.num_thoughts if num_thoughts is None else num_thoughts
         self.num_thoughts = own if self.mode == "latent" else 0
         self.noise_std, self.max_new_tokens, self.seed, self.p = noise_std, max_new_tokens, seed, p
-        self.packing = Packing(model) if packing is None else packing
+        self.prepared = Prepared(model) if prepared is None else prepared
 
     def __call__(self, question: str) -> VotedAnswer:
         """Answer one question."""
@@ -109,7 +109,7 @@ class Voter:
         own = self.model.config.latent.p
         self.model.set_latent(p=own if self.p is None else self.p)
         try:
-            with self.packing.active():
+            with self.prepared.active():
                 groups = sample_traces(
                     self.model, self.frame, questions, self.temperatures, self.mode, self.num_thoughts, self.noise_std,
                     self.max_new_tokens, self.seed + _BETWEEN_BATCHES * start,

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from latent_gemma.model.cache import growing_cache, select_rows
+from latent_gemma.model.cache import select_rows
 from latent_gemma.model.masks import one_position_mask
 from latent_gemma.model.sampling import choose
+from latent_gemma.model.static import StaticStep, new_cache, stepper
 from latent_gemma.model.step import Step
 
 #: Bytes of float32 scores made at a time: on a CPU what its caches and its allocator reuse, elsewhere all of a batch.
@@ -63,7 +64,7 @@ class _Advance:
 
     def __init__(self, decoder: Any, cache: Any, padding: Tensor | None, total: int) -> None:
         self.decoder, self.cache = decoder, cache
-        self.step = Step(decoder, thinks=False) if Step.fits(decoder) else None
+        self.step = stepper(decoder, thinks=False) if Step.fits(decoder) else None
         room = total - int(cache.get_seq_length())
         self.padding = None if padding is None else pad(padding, (0, room), value=1)
         bias = cache.latent_state.key_bias
@@ -127,7 +128,7 @@ def decode(
     """
     batch, device, decoder = len(input_ids), input_ids.device, model.model
     total = input_ids.shape[1] + max_new_tokens
-    cache = growing_cache(model.config, total) if cache is None else cache
+    cache = new_cache(model.config, total) if cache is None else cache
     padding = None if bool(attention_mask.all()) else attention_mask
     at, rows = positions_of(attention_mask), torch.arange(batch, device=device)
     alive = torch.ones(batch, dtype=torch.bool, device=device)
@@ -154,7 +155,8 @@ def decode(
         if left == 0 or step + 1 == max_new_tokens:
             break
         at = at + 1
-        if 2 * left <= len(rows):  # copying the cache costs about a step: only where half of the rows go
+        # copying the cache costs about a step: only where half of the rows go, and never where shapes are to stay
+        if 2 * left <= len(rows) and not isinstance(advance.step, StaticStep):
             kept = alive.nonzero()[:, 0]
             advance.select(kept)
             rows, alive, tokens, at = rows[kept], alive[kept], tokens[kept], at[kept]

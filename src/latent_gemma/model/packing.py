@@ -34,6 +34,15 @@ def _lay_out(weight: Tensor) -> Tensor:
     return weight.t().contiguous()
 
 
+def _few(x: Tensor) -> bool:
+    return ROWS.start <= x.shape[0] < ROWS.stop  # `in` is not traced
+
+
+def laid_out() -> dict[int, Tensor]:
+    """The weights laid out now, by their id."""
+    return _active.get()
+
+
 def product(weight: Tensor) -> Product:
     """The product of rows [B, in] with a weight [out, in], as it is laid out now.
 
@@ -43,18 +52,14 @@ def product(weight: Tensor) -> Product:
     Returns:
         A function to [B, out], for use without gradients while neither the weight nor the layout changes.
     """
-    plain, laid_out = weight.detach().t(), _active.get().get(id(weight))
-    if laid_out is None:
+    plain, found = weight.detach().t(), laid_out().get(id(weight))
+    if found is None:
         return lambda x: torch.mm(x, plain)
+    other = found
     if weight.numel() >= LARGE:
-        packed = laid_out
-        return lambda x: (
-            torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
-            if len(x) in ROWS
-            else torch.mm(x, plain)
-        )
-    transposed = laid_out
-    return lambda x: torch.mm(x, transposed if len(x) in ROWS else plain)
+        by_onednn = torch.ops.mkldnn._linear_pointwise
+        return lambda x: by_onednn(x, other, None, "none", [], "") if _few(x) else torch.mm(x, plain)
+    return lambda x: torch.mm(x, other if _few(x) else plain)
 
 
 class Packing:

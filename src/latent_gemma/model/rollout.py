@@ -25,10 +25,11 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from latent_gemma.errors import ModelError
 from latent_gemma.model.adapters import current_thought_mask, thought_phase
-from latent_gemma.model.cache import CacheState, SegmentCache, growing_cache
+from latent_gemma.model.cache import CacheState, SegmentCache
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.feedback import latent_from_hidden, mix_inputs
 from latent_gemma.model.masks import biased_masks, one_position_mask
+from latent_gemma.model.static import StaticStep, new_cache, stepper
 from latent_gemma.model.step import Step
 from latent_gemma.model.thinking import Thinking
 
@@ -115,12 +116,12 @@ class Rollout:
         if past_key_values is not None:
             self.cache: Any = past_key_values
         elif not torch.is_grad_enabled():
-            self.cache = growing_cache(decoder.config, thought.shape[1])
+            self.cache = new_cache(decoder.config, thought.shape[1])
         elif self.returns_cache:
             self.cache = DynamicCache(config=decoder.config)
         else:
             self.cache = SegmentCache.empty(decoder.config)
-        self._step: Step | None = None
+        self._step: Step | StaticStep | None = None
         # Only now may the host look at the data: one transfer for the columns and for what is wrong with them.
         columns = thought.any(0)
         misplaced = torch.zeros_like(columns)
@@ -194,16 +195,16 @@ class Rollout:
         hidden: Any = output.last_hidden_state
         return hidden
 
-    def _stepper(self, cache: Cache | None) -> Step | None:
+    def _stepper(self, cache: Cache | None) -> Step | StaticStep | None:
         """What takes positions that go through alone, where the call has to give no more than hidden states."""
         if torch.is_grad_enabled() or self.kwargs or type(cache) is not DynamicCache:
             return None
         if self._step is None and Step.fits(self.decoder):
-            self._step = Step(self.decoder, thinks=True)
+            self._step = stepper(self.decoder, thinks=True)
         return self._step
 
     def _one_position(
-        self, step: Step, embeds: Tensor, a: int, cache: Any, thinks: Tensor | None, bias: _Bias | None
+        self, step: Step | StaticStep, embeds: Tensor, a: int, cache: Any, thinks: Tensor | None, bias: _Bias | None
     ) -> Tensor:
         """A call over column a alone, as `call`."""
         end = self.start + a + 1

@@ -6,7 +6,8 @@ the stock layers, which stay in charge of everything else: prompts, gradients, h
 """
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +62,34 @@ class _Norm:
         return residual + self(x)
 
 
-class _Layer:
+class Memory(Protocol):
+    """What a step remembers of the positions before it."""
+
+    def extend(self, layer: "Layer", key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Keep one position's key and value, [B, heads, 1, head_dim].
+
+        Returns:
+            The keys and values that it sees, [B, heads, T, head_dim], and what to add to their scores.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class _Cached:
+    """A stock cache, and what to add to the scores of all its keys, [B, 1, 1, T]."""
+
+    cache: Cache
+    mask: Tensor | None
+
+    def extend(self, layer: "Layer", key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """See `Memory`."""
+        keys, values = self.cache.update(key, value, layer.index)
+        if layer.window is not None:
+            keys, values = keys[:, :, -layer.window :], values[:, :, -layer.window :]
+        return keys, values, None if self.mask is None else self.mask[..., -keys.shape[2] :]
+
+
+class Layer:
     """What a step needs of one decoder layer.
 
     Args:
@@ -94,9 +122,9 @@ class _Layer:
         self.norm_mid = _Norm(layer.pre_feedforward_layernorm if sandwich else layer.post_attention_layernorm)
         self.norm_out = _Norm(layer.post_feedforward_layernorm) if sandwich else None
 
-    def __call__(self, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: Cache) -> Tensor:
+    def __call__(self, x: Tensor, rotation: Rotation, memory: "Memory") -> Tensor:
         """Hidden states [B, D] after this layer."""
-        x = self._add(self.norm_attention, x, self.o(self._attend(self.norm_in(x), rotation, mask, cache)))
+        x = self._add(self.norm_attention, x, self.o(self._attend(self.norm_in(x), rotation, memory)))
         inner = self.norm_mid(x)
         return self._add(self.norm_out, x, self.down(self.act(self.gate(inner)) * self.up(inner)))
 
@@ -104,7 +132,7 @@ class _Layer:
     def _add(norm: _Norm | None, residual: Tensor, x: Tensor) -> Tensor:
         return residual + x if norm is None else norm.add_to(residual, x)
 
-    def _attend(self, x: Tensor, rotation: Rotation, mask: Tensor | None, cache: Cache) -> Tensor:
+    def _attend(self, x: Tensor, rotation: Rotation, memory: "Memory") -> Tensor:
         batch, head_dim = len(x), self.head_dim
         query, key = self.q(x).view(batch, -1, head_dim), self.k(x).view(batch, -1, head_dim)
         value = self.v(x).view(batch, -1, 1, head_dim)
@@ -114,16 +142,14 @@ class _Layer:
         both = torch.cat([query, key], dim=1)
         both = torch.addcmul(both * cos, both.roll(head_dim // 2, -1), sin)
         query, key = both[:, :heads].view(batch, -1, self.groups, head_dim), both[:, heads:, None]
-        keys, values = cache.update(key, value, self.index)
-        if self.window is not None:
-            keys, values = keys[:, :, -self.window :], values[:, :, -self.window :]
+        keys, values, mask = memory.extend(self, key, value)
         scores = torch.matmul(query, keys.transpose(2, 3))
         if self.softcap is None:
             scores.mul_(self.scaling)
         else:
             scores.mul_(self.scaling / self.softcap).tanh_().mul_(self.softcap)
         if mask is not None:
-            scores += mask[..., -keys.shape[2] :]
+            scores += mask
         weights = scores.softmax(-1, dtype=torch.float32).to(x.dtype)
         return torch.matmul(weights, values).view(batch, -1)
 
@@ -138,7 +164,7 @@ class Step:
 
     def __init__(self, decoder: Any, thinks: bool) -> None:
         self.decoder = decoder
-        self.layers = [_Layer(layer, index, thinks) for index, layer in enumerate(decoder.layers)]
+        self.layers = [Layer(layer, index, thinks) for index, layer in enumerate(decoder.layers)]
         self.norm = _Norm(decoder.norm)
         self.layer_types = {layer.layer_type for layer in self.layers}
 
@@ -169,13 +195,15 @@ class Step:
         Returns:
             Final hidden states [B, 1, D].
         """
-        rotations = self._rotations(embeds, position_ids)
-        x = embeds[:, 0]
-        for layer in self.layers:
-            x = layer(x, rotations[layer.layer_type], mask, cache)
-        return self.norm(x)[:, None]
+        return self.run(embeds[:, 0], self.rotations(embeds, position_ids), _Cached(cache, mask))[:, None]
 
-    def _rotations(self, embeds: Tensor, position_ids: Tensor) -> dict[str | None, Rotation]:
+    def run(self, x: Tensor, rotations: dict[str | None, Rotation], memory: Memory) -> Tensor:
+        """Final hidden states [B, D] of inputs [B, D]."""
+        for layer in self.layers:
+            x = layer(x, rotations[layer.layer_type], memory)
+        return self.norm(x)
+
+    def rotations(self, embeds: Tensor, position_ids: Tensor) -> dict[str | None, Rotation]:
         """cos and sin [B, 1, head_dim] of each layer type, the sine's first half negated: x cos + roll(x) sin."""
         rotary = self.decoder.rotary_emb
         # only Gemma 3 turns its local and global layers at different rates

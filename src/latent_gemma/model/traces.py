@@ -9,9 +9,10 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from latent_gemma.errors import ConfigError, DataError
-from latent_gemma.model.cache import growing_cache, select_rows
+from latent_gemma.model.cache import select_rows
 from latent_gemma.model.decoding import decode, positions_of
 from latent_gemma.model.prompt import Frame, Mode, Written, pad_left
+from latent_gemma.model.static import new_cache
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,11 @@ class Trace:
     temperature: float
 
 
-def _read_prompts(model: Any, ids: Tensor, mask: Tensor, columns: int, times: int) -> DynamicCache | None:
-    """The cache of the first columns of each prompt, computed once a question; None where there is nothing to read."""
+def _read_prompts(model: Any, ids: Tensor, mask: Tensor, columns: int, total: int, times: int) -> DynamicCache | None:
+    """The cache of the first columns of each prompt, computed once a question, with room for `total`; or None."""
     if columns <= 0:
         return None
-    cache = growing_cache(model.config, columns)
+    cache = new_cache(model.config, total)
     # the decoder alone: nobody reads logits of a prompt
     model.model(
         input_ids=ids[:, :columns],
@@ -100,6 +101,7 @@ def sample_traces(
         raise DataError(
             f"a question of this batch has {ids.shape[1]} tokens, and the model takes {limit}", "shorten it"
         )
+    bound = min(max_new_tokens, limit - ids.shape[1])
     thinks = mode == "latent" and num_thoughts > 0
     if thinks and frame.latent.recurrence == "sequence":
         # all of the prompt is thought, and its passes cannot continue a cache
@@ -111,11 +113,9 @@ def sample_traces(
     devices = [model.device.index or 0] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)  # noise in the thoughts is drawn on the model's device, tokens on the CPU
-        cache = _read_prompts(model, ids, mask, columns, times)
+        cache = _read_prompts(model, ids, mask, columns, ids.shape[1] + bound, times)
         with model.thinking(noise_std=noise_std):
-            decoded = decode(
-                model, wide_ids, wide_mask, rows, frame.end_id, min(max_new_tokens, limit - ids.shape[1]), cache
-            )
+            decoded = decode(model, wide_ids, wide_mask, rows, frame.end_id, bound, cache)
     written = [frame.read(row, mode) for row in decoded.tokens]
     totals = decoded.logprobs.tolist()
     traces = [

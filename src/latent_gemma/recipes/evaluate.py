@@ -77,6 +77,7 @@ class Eval:
         resume: go on in --out where an evaluation was stopped or killed; "auto" starts it if there is nothing yet.
         batch_size: questions answered at once; of votes, traces.
         max_new_tokens: bound on generated tokens.
+        compile: compile the steps of thinking and decoding, which takes half a minute or more at first.
         traces: items whose thoughts the report shows.
         layers: read the thoughts after every layer too.
         seed: of generated data, of a task's sample, of the noise control and of the votes.
@@ -102,6 +103,7 @@ class Eval:
     resume: Resume = "no"
     batch_size: int = 64
     max_new_tokens: int = 256
+    compile: bool = False
     traces: int = 5
     layers: bool = False
     seed: int = 0
@@ -166,6 +168,7 @@ def _settings(config: Eval) -> EvalSettings:
     return EvalSettings(
         ks, ps, config.controls, config.batch_size, config.max_new_tokens, config.seed, metrics, config.encoder,
         answer_language=config.answer_language, votes=config.votes, temperatures=temperatures, noise=config.noise,
+        compiled=config.compile,
     )  # fmt: skip
 
 

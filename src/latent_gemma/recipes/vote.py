@@ -25,6 +25,7 @@ from latent_gemma.inspection.votes import votes_charts, votes_grids
 from latent_gemma.inspection.write import write_report
 from latent_gemma.model.config import WordsFormat
 from latent_gemma.model.loading import load_model
+from latent_gemma.model.static import Prepared
 from latent_gemma.recipes.stage import DataSettings, machine, model_hash, next_free, run_folder, versions
 from latent_gemma.recipes.words import ask_for, writing_mode
 from latent_gemma.text.display import displayable
@@ -50,6 +51,7 @@ class Vote:
         out: folder of the report; None takes the next free runs/vote-N.
         batch_size: questions in one generation call.
         max_new_tokens: bound on generated tokens of a trace.
+        compile: compile the steps of thinking and decoding, which takes half a minute or more at first.
         seed: of the sampling and of generated data.
     """
 
@@ -68,6 +70,7 @@ class Vote:
     out: Path | None = None
     batch_size: int = 16
     max_new_tokens: int = 256
+    compile: bool = False
     seed: int = 0
 
 
@@ -100,7 +103,7 @@ def _voter(model: Any, tokenizer: Any, config: Vote, temperatures: Sequence[floa
     ask_for(model, config.format, config.system)
     return Voter(
         model, tokenizer, temperatures, config.traces, writing_mode(model.config.latent, config.mode), config.k,
-        config.noise, config.max_new_tokens, config.seed,
+        config.noise, config.max_new_tokens, config.seed, prepared=Prepared(model, config.compile),
     )  # fmt: skip
 
 

@@ -1,0 +1,95 @@
+"""Compiled steps of a fixed shape give what the others give."""
+
+import pytest
+import torch
+
+from latent_gemma.errors import ConfigError
+from latent_gemma.model.decoding import decode
+from latent_gemma.model.prompt import Frame, pad_left
+from latent_gemma.model.static import Prepared, Static, StaticStep
+from latent_gemma.model.traces import sample_traces
+from tests.conftest import FAMILIES
+
+QUESTIONS = ["1+2=", "what is 31 + 4?", "7", "12-9="]
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """Steps that were compiled ones, and those that fell back."""
+    calls, run = [], StaticStep._forward
+    monkeypatch.setattr(StaticStep, "_forward", lambda *args: calls.append(1) or run(*args))
+    return calls
+
+
+def answers(model, tokenizer, mode, thoughts, tokens=12):
+    frame = Frame(tokenizer, model.config.latent)
+    ids, mask = pad_left([frame.prompt(question, mode, thoughts) for question in QUESTIONS], frame.pad_id)
+    return decode(model, ids, mask, torch.tensor([0.0, 1.0, 0.0, 0.7]), 77, tokens, generator=torch.manual_seed(2))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("mode", "thoughts", "latent"), [
+    ("words", 0, {}),
+    ("latent", 4, {"p": 0.5}),
+    ("latent", 4, {"adapter": "lora"}),
+    ("latent", 3, {"question_visibility": 0.5}),
+    ("latent", 3, {"recurrence": "sequence"}),
+])  # fmt: skip
+@pytest.mark.parametrize("window", [6, 4096])
+def test_answers_are_the_same(make_model, tokenizer, taken, family, mode, thoughts, latent, window):
+    model = make_model(family, sliding_window=window, num_layers=7 if family == "gemma3" else 2, **latent)
+    plain = answers(model, tokenizer, mode, thoughts)
+    assert not taken
+    with Static(model, backend="eager").active():
+        fixed = answers(model, tokenizer, mode, thoughts)
+    assert fixed.tokens == plain.tokens
+    assert torch.allclose(fixed.logprobs, plain.logprobs, atol=1e-4)
+    # every token but the first, and the thoughts that go through alone unless adapters act on them
+    alone = thoughts - 1 if latent.get("adapter", "none") == "none" and "recurrence" not in latent else 0
+    assert len(taken) == 11 + max(0, alone)
+
+
+def test_traces_of_a_vote_are_the_same(make_model, tokenizer, taken):
+    model = make_model(num_thoughts=3)
+    frame = Frame(tokenizer, model.config.latent)
+    vote = lambda: sample_traces(model, frame, QUESTIONS, [0.3, 1.0], "latent", 3, max_new_tokens=9, seed=1)  # noqa: E731
+    plain = vote()
+    with Static(model, backend="eager").active():
+        fixed = vote()
+    assert [[trace.written for trace in group] for group in fixed] == [
+        [trace.written for trace in group] for group in plain
+    ]
+    assert len(taken) == 3 + 8  # the thoughts of the prompts, which are read without their last column, and the tokens
+
+
+def test_steps_are_kept_until_the_weights_change(make_model, tokenizer, taken):
+    model = make_model()
+    static = Static(model, backend="eager")
+    with static.active():
+        answers(model, tokenizer, "words", 0)
+        kept = static.step()
+        assert static.step() is kept
+        model.model.layers[0].mlp.up_proj.weight.data.mul_(1.0)
+        with torch.no_grad():
+            model.model.layers[0].input_layernorm.weight.add_(0.5)
+        assert static.step() is not kept
+        changed = answers(model, tokenizer, "words", 0)
+    assert changed.tokens == answers(model, tokenizer, "words", 0).tokens
+
+
+def test_a_missing_compiler_is_named(make_model, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match="compiler to compile decoding with"):
+        Prepared(make_model(), compiled=True)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_compiled_answers_are_the_same(make_model, tokenizer):
+    """With the compiler itself; the tests above run the same steps through its tracer alone."""
+    model = make_model()
+    plain = answers(model, tokenizer, "words", 0)
+    with Prepared(model, compiled=True).active():
+        fixed = answers(model, tokenizer, "words", 0)
+    assert fixed.tokens == plain.tokens
+    assert torch.allclose(fixed.logprobs, plain.logprobs, atol=1e-4)
