@@ -260,6 +260,22 @@ def test_paths_are_explored_in_one_batch_and_scored_by_their_margins(make_model,
     assert sorted(recomputed, reverse=True) == pytest.approx(confidences, abs=1e-4)
 
 
+@pytest.mark.parametrize("recurrence", ["append", "sequence"])
+def test_paths_share_their_prompt(make_model, tokenizer, recurrence):
+    model = make_model(num_thoughts=3, recurrence=recurrence)
+    read = []
+    model.model.embed_tokens.register_forward_pre_hook(lambda _, args: read.append(args[0].shape))
+    explore = lambda **settings: model.generate_answer(  # noqa: E731
+        tokenizer=tokenizer, question="1+2=", k=4, max_length=16, return_paths=True, **settings
+    )
+    explore()
+    assert {rows for rows, length in read if length > 1} == {1}
+    read.clear()
+    explore(noise_std=0.1)
+    shared = {"append": {1, 4}, "sequence": {4}}[recurrence]  # the question, where the thoughts leave it alone
+    assert {rows for rows, length in read if length > 1} == shared
+
+
 def test_paths_can_differ_in_their_thoughts(make_model, tokenizer):
     model = make_model(num_thoughts=2)
 

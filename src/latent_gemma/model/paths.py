@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from latent_gemma.errors import ConfigError, DataError
+from latent_gemma.model.prefix import read_prefix, shared_columns
 from latent_gemma.model.prompt import Frame
 
 
@@ -85,18 +86,24 @@ def generate_answer(
     if not 1 <= k <= self.config.vocab_size:
         raise ConfigError(f"k is {k}", f"explore between 1 and {self.config.vocab_size} first tokens")
     frame = Frame(tokenizer, self.config.latent)
-    prompt = frame.latent_prompt(question, self.config.latent.num_thoughts if num_thoughts is None else num_thoughts)
+    thoughts = self.config.latent.num_thoughts if num_thoughts is None else num_thoughts
+    prompt = frame.latent_prompt(question, thoughts)
     limit = self.config.max_position_embeddings
     if len(prompt) >= limit:
         raise DataError(f"the question has {len(prompt)} tokens, and the model takes {limit}", "shorten it")
     asked = self.DEFAULT_CONFIG["max_length"] if max_length is None else max_length
-    input_ids = torch.tensor([prompt] * k, device=self.device)
+    length = min(limit, max(asked, len(prompt) + 1))
+    once = torch.tensor([prompt], device=self.device)
+    input_ids = once.expand(k, -1)
+    varied = noise_std > 0.0 or dropout > 0.0
+    columns = shared_columns(self.config.latent.recurrence, len(prompt), thoughts, varied)
     sampling = {"do_sample": True, "temperature": temperature} if temperature > 0.0 else {"do_sample": False}
     with self.thinking(noise_std=noise_std, dropout=dropout):
         output = self.generate(
             input_ids,
             attention_mask=torch.ones_like(input_ids),
-            max_length=min(limit, max(asked, len(prompt) + 1)),
+            past_key_values=read_prefix(self, once, torch.ones_like(once), columns, length, k),
+            max_length=length,
             logits_processor=LogitsProcessorList([_BranchFirst(len(prompt))]),
             eos_token_id=frame.end_id,
             pad_token_id=frame.pad_id,

@@ -5,14 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import DynamicCache
 
 from latent_gemma.errors import ConfigError, DataError
-from latent_gemma.model.cache import select_rows
-from latent_gemma.model.decoding import decode, positions_of
+from latent_gemma.model.decoding import decode
+from latent_gemma.model.prefix import read_prefix, shared_columns
 from latent_gemma.model.prompt import Frame, Mode, Written, pad_left
-from latent_gemma.model.static import new_cache
 
 
 @dataclass(frozen=True)
@@ -28,24 +25,6 @@ class Trace:
     written: Written
     logprob: float
     temperature: float
-
-
-def _read_prompts(model: Any, ids: Tensor, mask: Tensor, columns: int, total: int, times: int) -> DynamicCache | None:
-    """The cache of the first columns of each prompt, computed once a question, with room for `total`; or None."""
-    if columns <= 0:
-        return None
-    cache = new_cache(model.config, total)
-    # the decoder alone: nobody reads logits of a prompt
-    model.model(
-        input_ids=ids[:, :columns],
-        attention_mask=mask[:, :columns],
-        position_ids=positions_of(mask)[:, :columns],
-        past_key_values=cache,
-        use_cache=True,
-        project=model.project,
-    )
-    select_rows(cache, torch.arange(len(ids), device=ids.device).repeat_interleave(times))
-    return cache
 
 
 def check_temperatures(temperatures: Sequence[float]) -> None:
@@ -103,17 +82,15 @@ def sample_traces(
         )
     bound = min(max_new_tokens, limit - ids.shape[1])
     thinks = mode == "latent" and num_thoughts > 0
-    if thinks and frame.latent.recurrence == "sequence":
-        # all of the prompt is thought, and its passes cannot continue a cache
-        columns = 0 if noise_std else ids.shape[1] - 1
-    else:
-        columns = ids.shape[1] - (num_thoughts + 2 if thinks and noise_std else 1)
+    columns = shared_columns(
+        frame.latent.recurrence, ids.shape[1], num_thoughts if thinks else 0, varied=noise_std > 0.0
+    )
     rows = torch.tensor(list(temperatures) * len(questions), dtype=torch.float32, device=model.device)
     wide_ids, wide_mask = ids.repeat_interleave(times, dim=0), mask.repeat_interleave(times, dim=0)
     devices = [model.device.index or 0] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)  # noise in the thoughts is drawn on the model's device, tokens on the CPU
-        cache = _read_prompts(model, ids, mask, columns, ids.shape[1] + bound, times)
+        cache = read_prefix(model, ids, mask, columns, ids.shape[1] + bound, times)
         with model.thinking(noise_std=noise_std):
             decoded = decode(model, wide_ids, wide_mask, rows, frame.end_id, bound, cache)
     written = [frame.read(row, mode) for row in decoded.tokens]
