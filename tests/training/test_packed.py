@@ -1,5 +1,6 @@
 """Packed rows are the batch they were packed from, in loss, gradient and what each example sees."""
 
+import itertools
 import random
 
 import pytest
@@ -49,7 +50,11 @@ def test_rows_are_laid_behind_each_other(tokenizer):
 def test_no_example_is_asked_for_from_the_one_before_it():
     # no question, so that its first token has a label, which a batch's first column leaves out
     rows = [Row([31, 32], [31, 32], [X, X], 0), Row([41, 42, 43, 44], [41, 42, 43, 44], [X] * 4, 0)]
-    assert pack_rows([rows[0], *rows, rows[0]], 0)["labels"].tolist() == [[X, 42, 43, 44], [X, 32, X, 32], [X, 32, X, X]]
+    assert pack_rows([rows[0], *rows, rows[0]], 0)["labels"].tolist() == [
+        [X, 42, 43, 44],
+        [X, 32, X, 32],
+        [X, 32, X, X],
+    ]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -113,7 +118,7 @@ def test_an_example_sees_no_other_one(family, window, make_model, tokenizer):
     starts = [*(positions[row] == 0).nonzero().flatten().tolist(), ids.shape[1]]
     with torch.no_grad():
         before = model(input_ids=ids, position_ids=positions, use_cache=False).logits
-        for start, end in zip(starts, starts[1:], strict=False):
+        for start, end in itertools.pairwise(starts):
             changed = ids.clone()
             changed[row, start:end] = (changed[row, start:end] + 17) % 240 + 12
             after = model(input_ids=changed, position_ids=positions, use_cache=False).logits
