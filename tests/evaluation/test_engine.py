@@ -1,13 +1,15 @@
 """The evaluation measures what it says, on a model whose every answer can be checked by hand."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
 
 from latent_gemma.data.chains import ChainConfig, chain_examples
+from latent_gemma.data.example import Example
 from latent_gemma.errors import DataError
-from latent_gemma.evaluation import answering
+from latent_gemma.evaluation import answering, engine
 from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.evaluation.engine import Evaluator
 from latent_gemma.evaluation.intervals import wilson_interval
@@ -103,3 +105,24 @@ def test_a_prompt_longer_than_the_model_is_refused(make_model, tokenizer):
     frame = Frame(tokenizer, model.config.latent)
     with pytest.raises(DataError, match="question 2 of this batch has 2104 tokens"):
         answer_batch(model, frame, ["1", "1" * 2098], "latent", 2)
+
+
+def test_questions_of_like_length_are_answered_together(make_model, tokenizer, monkeypatch):
+    model, asked = make_model(num_thoughts=2), []
+    examples = [Example("1" * length, (), "1") for length in (9, 2, 30, 3, 31, 1, 10)]
+
+    def noted(model, frame, questions, *rest):
+        asked.append([len(question) for question in questions])
+        return answer_batch(model, frame, questions, *rest)
+
+    monkeypatch.setattr(engine, "answer_batch", noted)
+    settings = EvalSettings(batch_size=3, max_new_tokens=4)
+    batched, single = (
+        Evaluator(model, tokenizer, examples, replace(settings, batch_size=size), "latent").run() for size in (3, 1)
+    )
+    assert asked[:3] == [[30, 31, 10], [9, 2, 3], [1]]
+    for together, alone in zip(batched, single, strict=True):
+        assert [item.question for item in together.items] == [example.question for example in examples]
+        assert [item.answer for item in together.items] == [item.answer for item in alone.items], together.row
+    for one, other in zip(batched[0].thoughts, single[0].thoughts, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

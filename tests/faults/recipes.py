@@ -21,8 +21,11 @@ RECIPES = {
         "anneal", "--p-shape", "gated", "--gate-loss", "100", "--grow-until", "0.5", "--trains", "thoughts",
         "--adapter", "lora", "--bridge", "mlp", "--accumulate", "2", "--steps", "8", "--limit", "20",
     ],
-    # dropout draws random numbers in every step
-    "sft": ["sft", "--format", "tags", "--rank", "2", "--dropout", "0.3", "--steps", "8", "--limit", "20"],
+    # dropout draws random numbers in every step, and each epoch which examples of like length meet
+    "sft": [
+        "sft", "--format", "tags", "--group-by-length", "--rank", "2", "--dropout", "0.3", "--steps", "8",
+        "--limit", "20",
+    ],
     # one batch of rollouts serves two steps
     "grpo": ["grpo", "--mode", "words", "--format", "tags", "--iterations", "2", *GROUPS],
     "grpo-latent": ["grpo", "--mode", "latent", "--rank", "2", *GROUPS],
@@ -34,6 +37,7 @@ TIMES = {
     "TrainerControl",
     "seconds",
     "step_time",
+    "train_data_share",
     "train_runtime",
     "train_samples_per_second",
     "train_steps_per_second",

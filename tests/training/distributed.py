@@ -22,12 +22,14 @@ from latent_gemma.training.settings import TrainSettings
 
 #: Chains of one to four steps in no order, so that batches of one optimiser step think unequal numbers of steps.
 LENGTHS = [4, 1, 1, 2, 3, 1, 4, 4, 2, 2, 1, 1, 1, 1, 3, 4] * 3
+#: "grouped" begins with a stage of words, which are packed, and groups its steps by length.
 CASES: dict[str, tuple[LatentConfig, Curriculum]] = {
     "coconut": (LatentConfig(bridge="linear"), CoconutCurriculum(max_latent_stage=4, uniform_prob=0.5)),
     "anneal": (
         LatentConfig(bridge="linear", adapter="lora", trains="thoughts"),
         AnnealCurriculum(p_shape="gated", gate_loss=100.0, grow_until=0.5),
     ),
+    "grouped": (LatentConfig(), CoconutCurriculum(first_stage=0, max_latent_stage=2)),
     "sequence": (LatentConfig(recurrence="sequence", backprop_steps=2), CoconutCurriculum(max_latent_stage=3)),
 }
 
@@ -41,7 +43,8 @@ def main() -> None:
     for name in sys.argv[3:]:
         latent, curriculum = CASES[name]
         model = build_tiny("gemma2", replace(latent, step_separator=""), hidden_size=32, num_layers=2, num_heads=2)
-        result = fit(model, build_tokenizer(), examples, curriculum, settings, out / name, name)
+        grouped = replace(settings, group_by_length=name == "grouped")
+        result = fit(model, build_tokenizer(), examples, curriculum, grouped, out / name, name)
         if PartialState().is_main_process:
             weights = {key: value.detach().clone() for key, value in result.model.named_parameters()}
             save_file(weights, out / f"{name}.safetensors")

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from latent_gemma.training.callbacks import read_metrics
 
 DRIVER = Path(__file__).with_name("distributed.py")
-CASES = ("coconut", "anneal", "sequence")
+CASES = ("coconut", "anneal", "grouped", "sequence")
 
 
 @pytest.fixture(scope="module")

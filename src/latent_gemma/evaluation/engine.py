@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -90,24 +91,34 @@ class Evaluator:
         setting = self.setting(Point(k, p, control))
         thoughts: list[Tensor | None] = [None] * len(self.examples)
 
-        def answer(start: int, batch: Sequence[Example]) -> list[Item]:
+        def answer(indices: Sequence[int]) -> list[Item]:
             reset_peak(self.model.device)
-            given = None if forced is None else forced[start : start + len(batch)]
+            batch = [self.examples[index] for index in indices]
+            given = None if forced is None else [forced[index] for index in indices]
             answered = self._ask(batch, mode, k, p, given, self.settings.max_new_tokens)
-            thoughts[start : start + len(answered.thoughts)] = answered.thoughts
+            for index, thought in zip(indices, answered.thoughts, strict=False):  # without latent steps there are none
+                thoughts[index] = thought
             cost = Cost(answered.seconds / len(batch), peak_gib(self.model.device))
             return [
                 single_item(
                     setting, index, example, self._wanted(example), written,
                     grade(written.graded, example.answers, self.settings.match), mode == "words", cost,
                 )
-                for index, (example, written) in enumerate(zip(batch, answered.answers, strict=True), start)
+                for index, example, written in zip(indices, batch, answered.answers, strict=True)
             ]  # fmt: skip
 
         log = ItemLog() if self.log is None else self.log
-        items = answer_missing(log, setting, self.examples, self.settings.batch_size, answer, self.progress)
+        size = self.settings.batch_size
+        items = answer_missing(log, setting, self.examples, size, answer, self.progress, self._longest_first)
         names = self.settings.metrics if control == "none" else ()
         return Measured(count_row(items, further_figures(items, names, self.settings.encoder)), items, thoughts)
+
+    @cached_property
+    def _longest_first(self) -> list[int]:
+        """The questions by length: batches of like length hold little padding, and the first needs most memory."""
+        asked = [ask_in(example.question, self.settings.answer_language) for example in self.examples]
+        lengths = [len(self.frame.question_ids(question)) for question in asked]
+        return sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
 
     def _ask(
         self,
@@ -182,11 +193,12 @@ class Evaluator:
 
     def _all_thoughts(self, main: Measured) -> list[Tensor]:
         """The thoughts of the main setting; those of answers that were found in the log are thought again."""
-        size = self.settings.batch_size
-        for start in range(0, len(self.examples), size):
-            if any(thought is None for thought in main.thoughts[start : start + size]):
-                batch = self._ask(self.examples[start : start + size], "latent", self.k, None, None, 1)
-                main.thoughts[start : start + size] = batch.thoughts
+        size, order = self.settings.batch_size, self._longest_first
+        for indices in (order[start : start + size] for start in range(0, len(order), size)):
+            if any(main.thoughts[index] is None for index in indices):
+                batch = self._ask([self.examples[index] for index in indices], "latent", self.k, None, None, 1)
+                for index, thought in zip(indices, batch.thoughts, strict=True):
+                    main.thoughts[index] = thought
         return [thought for thought in main.thoughts if thought is not None]
 
     def control_thoughts(self, thoughts: Sequence[Tensor]) -> dict[str, list[Tensor]]:

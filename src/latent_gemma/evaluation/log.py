@@ -110,8 +110,9 @@ def answer_missing(
     setting: Setting,
     examples: Sequence[Example],
     batch_size: int,
-    answer: Callable[[int, Sequence[Example]], list[Item]],
+    answer: Callable[[Sequence[int]], list[Item]],
     progress: Progress | None = None,
+    order: Sequence[int] | None = None,
 ) -> list[Item]:
     """Answer every example that the log does not hold, batch by batch, shared among the processes of a launch.
 
@@ -121,8 +122,9 @@ def answer_missing(
         examples: all questions.
         batch_size: questions answered at once. A batch with a missing item is answered as a whole, in the company it
             would have had without an interruption.
-        answer: from the index of a batch's first question and the batch to its items.
+        answer: from the indices of a batch to its items.
         progress: told after every batch.
+        order: indices of the questions in the order they are answered in; None takes them as they come.
 
     Returns:
         One item an example, in order.
@@ -135,17 +137,15 @@ def answer_missing(
     if any(index >= len(examples) or item.question != examples[index].question for index, item in known.items()):
         raise RunError(f"{log.path} holds answers to other questions", "give another --out")
     finished = log.finished(setting)
-    waiting = [
-        start
-        for start in range(0, len(examples), batch_size)
-        if any(index not in finished for index in range(start, min(start + batch_size, len(examples))))
-    ]
+    order = range(len(examples)) if order is None else order
+    batches = [sorted(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
+    waiting = [batch for batch in batches if any(index not in finished for index in batch)]
     # Processes that were launched together take batches in turn, and all know all items after each turn.
     processes = PartialState(cpu=not torch.cuda.is_available())
     for turn in range(0, len(waiting), processes.num_processes):
         new: list[Item] = []
-        for start in waiting[turn : turn + processes.num_processes][processes.process_index :][:1]:
-            new = [item for item in answer(start, examples[start : start + batch_size]) if item.index not in finished]
+        for batch in waiting[turn : turn + processes.num_processes][processes.process_index :][:1]:
+            new = [item for item in answer(batch) if item.index not in finished]
         new = gather_object(new)
         log.append(new)
         if progress is not None:

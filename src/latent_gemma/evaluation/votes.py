@@ -68,17 +68,18 @@ def measure_vote(
     own = voter.model.config.latent.p if voter.p is None else voter.p
     setting = Setting(label, voter.num_thoughts, own if voter.num_thoughts else None)
 
-    def answer(start: int, batch: Sequence[Example]) -> list[Item]:
+    def answer(indices: Sequence[int]) -> list[Item]:
+        batch = [examples[index] for index in indices]
         reset_peak(voter.model.device)
         started = time.perf_counter()
-        voted = voter.answer([ask_in(example.question, answer_language) for example in batch], start)
+        voted = voter.answer([ask_in(example.question, answer_language) for example in batch], indices[0])
         cost = Cost((time.perf_counter() - started) / len(batch), peak_gib(voter.model.device))
         return [
             _vote_item(
                 setting, index, example, wanted_language(example.question, example.language, answer_language), one,
                 match, voter.mode == "words", cost,
             )
-            for index, (example, one) in enumerate(zip(batch, voted, strict=True), start)
+            for index, example, one in zip(indices, batch, voted, strict=True)
         ]  # fmt: skip
 
     def told(answered: int) -> None:

@@ -9,6 +9,9 @@ from transformers.cache_utils import Cache
 from latent_gemma.errors import ModelError
 from latent_gemma.model.attention import NAME as LATENT_EAGER
 
+#: Attention implementations that take a mask of any shape.
+TAKES_MASKS = (LATENT_EAGER, "eager", "sdpa")
+
 
 def _biased_mask(
     allowed: Tensor, bias: Tensor, after_thoughts: Tensor, dtype: torch.dtype, padding: Tensor | None
@@ -71,7 +74,7 @@ def biased_masks(
     Raises:
         ModelError: for an attention implementation that takes no additive mask.
     """
-    if config._attn_implementation not in (LATENT_EAGER, "eager", "sdpa"):
+    if config._attn_implementation not in TAKES_MASKS:
         raise ModelError(
             f"attention {config._attn_implementation!r} takes no additive mask",
             'load the model with attn_implementation="eager"',

@@ -35,6 +35,11 @@ class Stage:
     anchor_weight: float = 0.0
     question_visibility: float = 1.0
 
+    @property
+    def thinks(self) -> bool:
+        """Whether any example may have a thought."""
+        return self.latent_steps > 0 or self.pad_thoughts or self.mix_prob > 0.0
+
 
 @dataclass(frozen=True)
 class CoconutCurriculum:

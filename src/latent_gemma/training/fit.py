@@ -80,6 +80,7 @@ def fit(
         encoded,
         frame,
         curriculum,
+        settings.group_by_length,
         args=arguments,
         max_skipped=settings.max_skipped,
         callbacks=[

@@ -72,7 +72,7 @@ def grpo_arguments(settings: TrainSettings, grpo: GrpoSettings, beta: float, run
         The configuration.
 
     Raises:
-        ConfigError: if the batch does not hold whole groups.
+        ConfigError: if the batch does not hold whole groups, or is to be grouped by length.
 
     Source: Shao et al. 2024 (DeepSeekMath, arXiv 2402.03300), section 4.1, equations 3 and 4: the loss is a mean over
         each completion's tokens and then over completions (`loss_type="grpo"`), advantages are divided by the group's
@@ -86,6 +86,8 @@ def grpo_arguments(settings: TrainSettings, grpo: GrpoSettings, beta: float, run
             f"{completions} completions hold no whole number of groups of {grpo.num_generations}",
             "make it a multiple of --num-generations",
         )
+    if settings.group_by_length:
+        raise ConfigError("--group-by-length means nothing to GRPO, which writes its own completions", "leave it out")
     if grpo.vllm != "off" and find_spec("vllm") is None:
         raise ConfigError(f"--vllm {grpo.vllm} needs vLLM", "pip install vllm on a CUDA machine, or --vllm off")
     return GRPOConfig(

@@ -32,7 +32,7 @@ def latent_loss(
 
     Args:
         model: the causal-LM model, or a wrapper of it.
-        batch: `input_ids`, `attention_mask`, `labels`, `anchors`, [B, T] each.
+        batch: `input_ids`, `attention_mask`, `labels`, `anchors`, [B, T] each; of packed rows `position_ids` too.
         anchor_weight: weight of the anchor loss.
         counts: answer and anchor tokens to divide the sums by, 0-d, where the batch is a part of a larger one; None
             takes the batch's own.
@@ -42,11 +42,12 @@ def latent_loss(
     """
     wanted, answers = targets_of(batch, anchor_weight)
     read = torch.nn.functional.pad(wanted != IGNORE, (0, 1))
-    logits = model(
-        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False, logits_to_keep=read
-    ).logits
+    # The positions tell packed examples apart, and only where there is no mask.
+    seen = {name: batch[name] for name in ("position_ids" if "position_ids" in batch else "attention_mask",)}
+    logits = model(input_ids=batch["input_ids"], use_cache=False, logits_to_keep=read, **seen).logits
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     targets = wanted[read[:, :-1]]
-    losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
     is_answer = answers[read[:, :-1]]
     answer_count, anchor_count = counts or (is_answer.sum(), (~is_answer).sum())
     answer = (losses * is_answer).sum() / answer_count.clamp(min=1)

@@ -17,6 +17,8 @@ class TrainSettings:
         epochs: passes over the training examples.
         batch_size: examples per step and device.
         accumulate: batches per optimiser step.
+        group_by_length: fill each step with examples of like length, which spares padding; the mean over a step's
+            tokens then gives a token of a short example more weight. Text stages pack what they can without it.
         lr: peak learning rate.
         warmup: share of the steps in which the learning rate rises.
         weight_decay: of AdamW.
@@ -35,6 +37,7 @@ class TrainSettings:
     epochs: float = 3.0
     batch_size: int = 8
     accumulate: int = 1
+    group_by_length: bool = False
     lr: float = 3e-5
     warmup: float = 0.05
     weight_decay: float = 0.01

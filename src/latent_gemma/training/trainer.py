@@ -1,50 +1,28 @@
 """`transformers.Trainer` with a curriculum: the batch is laid out when its step begins, for the stage of that step."""
 
 import random
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Sampler
 from tqdm import tqdm
 
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
+from latent_gemma.model.masks import TAKES_MASKS
 from latent_gemma.model.prompt import Frame
 from latent_gemma.model.thinking import ThoughtRecord
-from latent_gemma.training.batches import IGNORE, Encoded, build_row, pad_rows
+from latent_gemma.training.batches import IGNORE, Encoded, Row, build_row
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Curriculum, Stage
+from latent_gemma.training.feeding import GroupedOrder, Rows, collate_rows, grouped_by_length, lay_out, with_passes
 from latent_gemma.training.guarding import FiniteSteps
 from latent_gemma.training.losses import latent_loss, targets_of
 
 #: A loss this many times the smoothed one is a spike.
 SPIKE = 2.0
-
-
-class Rows(Dataset):
-    """Indices of the encoded examples; the trainer lays them out itself, when it knows the stage."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> dict[str, int]:
-        return {"row": index}
-
-
-def collate_rows(items: Sequence[dict[str, int]]) -> dict[str, Tensor]:
-    """Indices of a batch, [B]."""
-    return {"row": torch.tensor([item["row"] for item in items])}
-
-
-def _with_passes(batch: dict[str, Any], passes: int, pad_id: int) -> dict[str, Any]:
-    """A batch that makes as many passes as any process's batch of this step, with columns enough for them."""
-    missing = max(0, passes + 1 - batch["input_ids"].shape[1])
-    fills = {"input_ids": pad_id, "attention_mask": 0, "labels": IGNORE, "anchors": IGNORE}
-    padded = {name: torch.nn.functional.pad(batch[name], (0, missing), value=fill) for name, fill in fills.items()}
-    return {**padded, "passes": passes}
 
 
 class CurriculumTrainer(FiniteSteps):
@@ -55,10 +33,14 @@ class CurriculumTrainer(FiniteSteps):
         encoded: the training examples.
         frame: the model's frame.
         curriculum: what is latent, and when.
+        groups: whether the examples of a step are of like length.
         **kwargs: as `FiniteSteps`.
     """
 
-    def __init__(self, model: Any, encoded: Sequence[Encoded], frame: Frame, curriculum: Curriculum, **kwargs: Any):
+    def __init__(
+        self, model: Any, encoded: Sequence[Encoded], frame: Frame, curriculum: Curriculum, groups: bool = False,
+        **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(model=model, train_dataset=Rows(len(encoded)), data_collator=collate_rows, **kwargs)
         # The loss is divided by the tokens of the whole step: Trainer must not divide it by the accumulation steps.
         self.loss_is_scaled_for_ga = True
@@ -72,6 +54,8 @@ class CurriculumTrainer(FiniteSteps):
         self.tokens_seen = 0
         self.thoughts = 0
         self.holds_p = False
+        self.groups = groups
+        self.data_seconds = 0.0
 
     @property
     def latent_model(self) -> LatentReasoningGemmaForCausalLM:
@@ -123,20 +107,29 @@ class CurriculumTrainer(FiniteSteps):
         self.gate_position, self.smoothed_loss = progress["gate_position"], progress["smoothed_loss"]
         self.tokens_seen, self.thoughts = progress["tokens"], progress["thoughts"]
 
-    def lay_out(self, rows: Sequence[int]) -> dict[str, Any]:
-        """The tensors of a batch of examples under the stage of the coming step."""
-        stage, step = self.stage_now(), self.state.global_step
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        return GroupedOrder(self._grouped_order, len(self.encoded)) if self.groups else super()._get_train_sampler()
+
+    def _grouped_order(self) -> list[int]:
+        """The order of the epoch of the coming step: the same when a run resumes within it, and on any process."""
+        size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        steps = -(-len(self.encoded) // size)
+        epoch = self.state.global_step // steps
+        stage = replace(self._stage_at(epoch * steps), mix_prob=0.0)
+        lengths = [len(build_row(item, stage, self.frame, random.Random()).ids) for item in self.encoded]
+        return grouped_by_length(lengths, size, self.args.seed + epoch)
+
+    def _row(self, row: int) -> Row:
         # Drawn from the step and the row, not from a running generator: the same after a resume, and on any process.
-        laid = [
-            build_row(self.encoded[row], stage, self.frame, random.Random(f"{self.args.seed}-{step}-{row}"))
-            for row in rows
-        ]
-        return pad_rows(laid, self.frame.pad_id)
+        rng = random.Random(f"{self.args.seed}-{self.state.global_step}-{row}")
+        return build_row(self.encoded[row], self.stage_now(), self.frame, rng)
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """Lay out the batches of one optimiser step, and count what all processes together will take a mean over."""
+        started = time.perf_counter()
         indices, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        batches = [self.lay_out(item["row"].tolist()) for item in indices]
+        packs = not self.stage_now().thinks and self.latent_model.config._attn_implementation in TAKES_MASKS
+        batches = [lay_out(list(map(self._row, item["row"])), self.frame.pad_id, packs) for item in indices]
         weight = self.stage_now().anchor_weight
         parts = [targets_of(batch, weight) for batch in batches]
         answers = sum(int(is_answer.sum()) for _, is_answer in parts)
@@ -145,18 +138,21 @@ class CurriculumTrainer(FiniteSteps):
         thoughts = [int((batch["input_ids"] == self.frame.latent.thought_id).sum(-1).max()) for batch in batches]
         # the last step of an epoch may have fewer batches on one process than on another
         thoughts += [0] * (num_batches - len(batches))
-        mine = torch.tensor([[answers, read - answers, tokens, *thoughts]], device=device)
-        all_processes = self.accelerator.gather(mine)
-        totals = all_processes[:, :3].sum(0)
-        most = all_processes[:, 3:].amax(0).tolist()
+        counts = torch.tensor([[answers, read - answers, tokens, *thoughts]])
+        # Up to here all was done by the CPU; what the device still has to do does not count.
+        self.data_seconds += time.perf_counter() - started
+        if self.args.world_size > 1:
+            counts = self.accelerator.gather(counts.to(device)).cpu()
+        totals = counts[:, :3].sum(0)
+        most = counts[:, 3:].amax(0).tolist()
         self.tokens_seen += int(totals[2])
         self.thoughts = max(most, default=0)
         if self.args.world_size > 1:
             batches = [
-                _with_passes(batch, count, self.frame.pad_id) for batch, count in zip(batches, most, strict=False)
+                with_passes(batch, count, self.frame.pad_id) for batch, count in zip(batches, most, strict=False)
             ]
         self.last_losses = {}
-        return batches, totals[:2]
+        return batches, totals[:2].to(device, non_blocking=True)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -212,4 +208,8 @@ class CurriculumTrainer(FiniteSteps):
             norms = self.record.grad_norms if self.record is not None else {}
             for step in sorted(norms):
                 logs[f"latent_grad_norm_{step + 1}"] = round(float(norms[step]), 6)
+        if "train_runtime" in logs:
+            logs["train_data_share"] = round(self.data_seconds / logs["train_runtime"], 6)
+            if self.is_world_process_zero():
+                tqdm.write(f"waited {logs['train_data_share']:.1%} of the time for data")
         super().log(logs, *args, **kwargs)

@@ -1,0 +1,49 @@
+"""Packing: several examples in one row of a text stage, where no thoughts have to stand in line."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from latent_gemma.training.batches import IGNORE, Row
+
+
+def pack_rows(rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
+    """Lay rows behind each other: the longest first, each where it first fits.
+
+        ids        q  q  bot s  eot a  end  q  bot s  eot a  end pad
+        positions  0  1  2   3  4   5  6    0  1   2  3   4  5   0
+        labels     .  .  .   s  eot a  end  .  .   s  eot a  end .
+
+    A position that does not follow the one before it begins a sequence, which sees itself alone (transformers'
+    `find_packed_sequence_indices`). No example's first token is a target: nothing of its own stands before it. The
+    longest row is the width, because the cost of attention grows with its square.
+
+    Args:
+        rows: rows without thoughts.
+        pad_id: id of the padding.
+
+    Returns:
+        `input_ids`, `attention_mask`, `position_ids`, `labels`, `anchors`, [M, T] int64 each, M at most len(rows). The
+        mask tells what is no padding; a model is given the positions in its place.
+    """
+    width = max(len(row.ids) for row in rows)
+    packs: list[list[Row]] = []
+    for row in sorted(rows, key=lambda row: len(row.ids), reverse=True):
+        fits = (pack for pack in packs if sum(len(other.ids) for other in pack) + len(row.ids) <= width)
+        pack = next(fits, None)
+        if pack is None:
+            packs.append(pack := [])
+        pack.append(row)
+
+    def stack(parts: Sequence[Sequence[Sequence[int]]], fill: int) -> Tensor:
+        lines = [[value for part in pack for value in part] for pack in parts]
+        return torch.tensor([line + [fill] * (width - len(line)) for line in lines])
+
+    return {
+        "input_ids": stack([[row.ids for row in pack] for pack in packs], pad_id),
+        "attention_mask": stack([[[1] * len(row.ids) for row in pack] for pack in packs], 0),
+        "position_ids": stack([[range(len(row.ids)) for row in pack] for pack in packs], 0),
+        "labels": stack([[[IGNORE, *row.labels[1:]] for row in pack] for pack in packs], IGNORE),
+        "anchors": stack([[row.anchors for row in pack] for pack in packs], IGNORE),
+    }
