@@ -121,8 +121,8 @@ def layer_bytes(step: Step, call: Call, table: dict[tuple[Precision, bool], PerL
 def saved_bytes(step: Step, calls: list[Call]) -> float:
     """What these calls keep for backward, without logits and copies of weights."""
     sizes = step.sizes
-    # the final norm, and the hidden states the head picks its positions from
-    kept = sum(call.positions for call in calls) * sizes.hidden * 12.0
+    # of the final norm its input, normalised for its weights' gradient, and its output where a thought reads it
+    kept = sum(call.positions for call in calls) * sizes.hidden * 4.0 * (1 + (step.rank == 0) + (step.k > 0))
     for call in calls:
         if step.checkpointing:
             kept += sizes.layers * call.positions * sizes.hidden * 4
