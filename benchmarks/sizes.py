@@ -8,10 +8,7 @@ process of its own. Memory is on top of libraries: on a GPU the allocator's peak
 """
 
 import argparse
-import ctypes
-import multiprocessing
 import statistics
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -19,7 +16,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from timing import settings, timed
+from timing import alone, returns_memory_at_once, settings, timed
 from transformers import Gemma2Config
 
 from latent_gemma.evaluation.memory import peak_gib, reset_peak
@@ -84,14 +81,6 @@ def batch_of(model: Any, batch: int, prompt: int, k: int, answer: int) -> dict[s
     parts = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
     parts["anchors"] = torch.full_like(ids, IGNORE)
     return {name: part.to(DEVICE) for name, part in parts.items()}
-
-
-def returns_memory_at_once(yes: bool) -> None:
-    """Whether freed tensors of a CPU go back to the system at once (exact peaks) or stay with malloc (as usual)."""
-    if sys.platform == "linux" and not CUDA:
-        m_trim_threshold, m_mmap_threshold = -1, -3
-        for setting in (m_trim_threshold, m_mmap_threshold):
-            ctypes.CDLL(None).mallopt(setting, 1 << 16 if yes else 1 << 25)
 
 
 def take(step: Step, dimensions: dict[str, int], stock_logits: bool = False) -> Callable[[], None]:
@@ -209,27 +198,6 @@ def count_bytes(work: Any) -> int:
     return counting.moved
 
 
-def child(request: dict[str, Any]) -> dict[str, Any]:
-    """Answer a request in a process of its own: no peak hides behind an earlier one, and no failure ends the table."""
-    # a copy of this process saves the imports, but not where the GPU's driver has started
-    with multiprocessing.get_context("spawn" if CUDA else "fork").Pool(1) as pool:
-        try:
-            return pool.apply(answer, (request,))
-        except (RuntimeError, MemoryError) as error:
-            return {"failed": str(error).split(". ")[0][:60]}
-
-
-def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """What a child does."""
-    dimensions = request["dimensions"]
-    step = Step(sizes=Sizes.of(gemma(dimensions)), **request["step"])
-    if request["what"] == "launch":
-        return launch(step)
-    if request["what"] == "rates":
-        return rates(step, dimensions)
-    return measure(step, dimensions, request["rounds"], request["what"] == "stock logits")
-
-
 def sizes_table(args: argparse.Namespace) -> None:
     """Measured and predicted, for each setting."""
     dimensions = GEMMA_2_2B if CUDA else SCALED
@@ -242,21 +210,18 @@ def sizes_table(args: argparse.Namespace) -> None:
         for k in ((8,) if checkpointing else (0, 4, 8))
     ]
 
-    def ask(what: str, step: Step) -> dict[str, Any]:
-        parts = {name: value for name, value in vars(step).items() if name != "sizes"}
-        return child({"what": what, "dimensions": dimensions, "rounds": args.rounds, "step": parts})
-
-    found = ask("rates", steps[0])
+    found = alone(rates, steps[0], dimensions)
     copy = found.pop("copy")
     device = Rates(**found)
-    full = Rates(**{**found, "launch_s": ask("launch", steps[3])["launch_s"]})
+    full = Rates(**{**found, "launch_s": alone(launch, steps[3])["launch_s"]})
     table = Table("", "samples/s", "predicted", "error", "GiB", "predicted", "error", "of matrix rate", box=None)
     seconds: dict[tuple[int, int], float] = {}
     for step in steps:
         name = f"{'LoRA' if step.rank else 'full'}, K = {step.k}{', checkpointing' if step.checkpointing else ''}"
-        got = ask("step", step)
-        if "failed" in got:
-            table.add_row(name, got["failed"])
+        try:
+            got = alone(measure, step, dimensions, args.rounds)
+        except (RuntimeError, MemoryError) as error:
+            table.add_row(name, str(error).split(". ")[0][:60])
             continue
         if not step.checkpointing:
             seconds[step.rank, step.k] = got["seconds"]
@@ -295,21 +260,18 @@ def sizes_table(args: argparse.Namespace) -> None:
 
 def logits_table(args: argparse.Namespace) -> None:
     """Logits where the loss reads them against logits of every position."""
-    step = {"rank": 0, "k": 4, "prompt": args.prompt, "answer": args.answer, "batch_size": args.batch,
-            "precision": args.precision, "checkpointing": False}  # fmt: skip
-    request = {"dimensions": NARROW, "rounds": args.rounds, "step": step}
+    step = Step(Sizes.of(gemma(NARROW)), 0, 4, args.prompt, args.answer, args.batch, args.precision, False)
     table = Table("logits of", "s/step", "GiB", box=None)
-    found = {what: child({"what": what, **request}) for what in ("step", "stock logits")}
-    for name, got in zip(("labelled positions (ours)", "all positions (stock)"), found.values(), strict=True):
-        table.add_row(
-            name, *(f"{got[key]:.2f}" if "failed" not in got else got["failed"] for key in ("seconds", "gib"))
-        )
-    print(f"{settings()}; {torch.get_num_threads()} threads; Gemma 2: {NARROW}; {step}")
+    found = [alone(measure, step, NARROW, args.rounds, stock) for stock in (False, True)]
+    for name, got in zip(("labelled positions (ours)", "all positions (stock)"), found, strict=True):
+        table.add_row(name, f"{got['seconds']:.2f}", f"{got['gib']:.2f}")
+    print(
+        f"{settings()}; {torch.get_num_threads()} threads; computed in {args.precision}; Gemma 2: {NARROW}; full, "
+        f"K = 4, batch {args.batch}, prompt {args.prompt}, answer {args.answer} tokens"
+    )
     Console(width=120).print(table)
-    if not any("failed" in got for got in found.values()):
-        ours, stock = found.values()
-        time, memory = (stock[key] / ours[key] for key in ("seconds", "gib"))
-        print(f"all positions: {time:.2f} x the time, {memory:.2f} x the memory")
+    time, memory = (found[1][key] / found[0][key] for key in ("seconds", "gib"))
+    print(f"all positions: {time:.2f} x the time, {memory:.2f} x the memory")
 
 
 def main() -> None:
