@@ -32,9 +32,9 @@ class Device:
 
 DEVICES = (
     # its tensor cores know float16 only; float32 and bfloat16 run at the plain rate
-    Device("T4 16 GB (Kaggle, Colab)", 15, 8.1, 320, 12),
+    Device("T4 16 GB", 15, 8.1, 320, 12),
     Device("L4 24 GB", 22.5, 121, 300, 25),
-    Device("RTX 4090 24 GB", 23.5, 165, 1008, 25),
+    Device("RTX 4090", 23.5, 165, 1008, 25),
     Device("A100 40 GB", 39.5, 312, 1555, 300),
     Device("A100 80 GB", 79, 312, 2039, 300),
     Device("H100 80 GB", 79, 990, 3350, 450),
