@@ -9,7 +9,7 @@ from latent_gemma.cli import main
 
 ROOT = Path(__file__).parents[2]
 PAGES = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("docs/cost.md", "README.md"))
-QUOTED = re.findall(r"```bash\nlatent-gemma (estimate .*)\n```\n\n```\n(.*?)\n```", PAGES, re.DOTALL)
+QUOTED = re.findall(r"```bash\nlatent-gemma (estimate [^\n]*)\n```\n\n```\n(.*?)\n```", PAGES, re.DOTALL)
 
 
 def test_there_are_tables():
