@@ -25,7 +25,8 @@ OPERATIONS: dict[tuple[Precision, bool], tuple[int, int]] = {
     ("bfloat16", True): (131, 176),
 }
 #: Checkpointing hooks every tensor that is kept, in Python: operations of a step take so many times the host's time,
-#: those of the second forward included. Measured on a model too small for anything else to matter (2.2 with adapters, 2.7 without).
+#: those of the second forward included. Measured on a model too small for anything else to matter (2.2 with adapters,
+#: 2.7 without).
 HOOKED = 2.5
 #: Bytes an optimiser step reads and writes per trained value: AdamW seven, the norm of the gradient one, clipping two.
 OPTIMISER = 40
@@ -83,8 +84,8 @@ def call_seconds(step: Step, index: int, rates: Rates) -> float:
         rates: of the device.
 
     Returns:
-        Seconds. Each pass takes its matrix products, the reading of its weights (for few positions that is all), and what
-        its other operations move; all calls but one add their gradients of trained weights to those of the others.
+        Seconds. Each pass takes its matrix products, the reading of its weights (for few positions that is all), and
+        what its other operations move; all calls but one add their gradients of trained weights to those of the others.
     """
     sizes, full, width, calls = step.sizes, step.rank == 0, step.width, step.calls()
     call, kind = calls[index], (step.precision, not full)
