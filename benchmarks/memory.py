@@ -7,26 +7,22 @@ Each setting runs in a process of its own, so that no peak hides behind an earli
 """
 
 import argparse
-import json
-import resource
-import subprocess
-import sys
 from dataclasses import replace
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
-from timing import settings
+from timing import alone, returns_memory_at_once, settings
 from transformers import Gemma2Config
 
+from latent_gemma.evaluation.memory import peak_gib, reset_peak
 from latent_gemma.model import LatentConfig, LatentReasoningGemmaForCausalLM
 from latent_gemma.model.config import as_latent_config
 from latent_gemma.training.batches import IGNORE
 from latent_gemma.training.losses import latent_loss
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-MIB = 2**20
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 #: recurrence, checkpointing, the last steps that gradients go through (None: all)
 WAYS: dict[str, tuple[str, bool, int | None]] = {
     "append": ("append", False, None),
@@ -54,16 +50,10 @@ def build(args: argparse.Namespace, way: str) -> Any:
     return model
 
 
-def peak_bytes() -> int:
-    """The most memory taken so far."""
-    if DEVICE == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def measure(args: argparse.Namespace) -> float:
+def measure(args: argparse.Namespace, way: str, k: int) -> float:
     """MiB that one step takes on top of weights and gradients."""
-    model = build(args, args.way)
+    returns_memory_at_once(True)
+    model = build(args, way)
     latent = model.config.latent
 
     def step(prompt: int, k: int) -> None:
@@ -77,31 +67,22 @@ def measure(args: argparse.Namespace) -> float:
         latent_loss(model, {name: part.to(DEVICE) for name, part in batch.items()}, 0.0).total.backward()
 
     step(2, 1)  # makes the gradients, and what libraries keep
-    before = peak_bytes()
-    step(args.prompt, args.k)
-    return (peak_bytes() - before) / MIB
+    reset_peak(DEVICE)
+    before = peak_gib(DEVICE) or 0.0
+    step(args.prompt, k)
+    return ((peak_gib(DEVICE) or 0.0) - before) * 1024
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    for name, default in (("width", 256), ("layers", 6), ("vocabulary", 4096), ("prompt", 128), ("answer", 24),
-                          ("batch", 16)):  # fmt: skip
+    for name, default in (("width", 256), ("layers", 6), ("vocabulary", 4096), ("prompt", 64), ("answer", 16),
+                          ("batch", 8)):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--ks", type=int, nargs="+", default=[0, 1, 2, 4, 8, 16])
-    parser.add_argument("--way", choices=WAYS, help="measure this setting alone, in this process")
-    parser.add_argument("--k", type=int, help="latent steps of that setting")
     args = parser.parse_args()
-    if args.way:
-        print(json.dumps(measure(args)))
-        return
     table = Table("", *[f"K = {k}" for k in args.ks], title="MiB on top of weights and gradients", box=None)
     for way in WAYS:
-        cells = []
-        for k in args.ks:
-            child = subprocess.run(
-                [sys.executable, *sys.argv, "--way", way, "--k", str(k)], capture_output=True, text=True, check=True
-            )
-            cells.append(f"{float(child.stdout.splitlines()[-1]):.0f}")
+        cells = [f"{alone(measure, args, way, k):.0f}" for k in args.ks]
         print(way, *cells, flush=True)
         table.add_row(way, *cells)
     print(

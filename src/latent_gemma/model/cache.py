@@ -149,9 +149,12 @@ class SegmentCache(Cache):
 
         In pieces these are two, the first call's and the rest: the first is long, and never copied.
         """
+        past = self.past[layer_idx]
+        if self.chunked and not past:
+            # projections hand out heads that lie apart, which every later product would copy, and keep for backward
+            key_states, value_states = key_states.contiguous(), value_states.contiguous()
         if self.new[layer_idx] is None:
             self.new[layer_idx] = (key_states, value_states)
-        past = self.past[layer_idx]
         if not past:
             return key_states, value_states
         (first_key, first_value), *later = past

@@ -309,9 +309,14 @@ class Rollout:
         adapted = self.latent.adapter != "none"
         truncated = 0 if self.latent.backprop_steps is None else max(0, len(columns) - self.latent.backprop_steps)
         counts = thought.cumsum(-1) - 1
+        ends = [*columns[1:], length]
+        # one look-up: the gradient of each is as large as the whole embedding
+        prompt, *pieces = decoder.embed_tokens(input_ids).split(
+            [columns[0], *(b - a for a, b in zip(columns, ends, strict=True))], dim=1
+        )
         last: Tensor | None = None
         if columns[0] > 0:
-            last = self.call(decoder.embed_tokens(input_ids[:, : columns[0]]), 0, self.cache, None, bias)[:, -1]
+            last = self.call(prompt, 0, self.cache, None, bias)[:, -1]
         elif self.state is not None and self.state.length == self.start:
             last = self.state.last_hidden
         if last is None:
@@ -319,7 +324,7 @@ class Rollout:
                 "a thought stands first, and the cache does not hold the hidden state before it",
                 "extend a cache that this model returned",
             )
-        for step, (a, b) in enumerate(zip(columns, [*columns[1:], length], strict=True)):
+        for step, (a, b, piece) in enumerate(zip(columns, ends, pieces, strict=True)):
             rows = thought[:, a]
             backpropagates = torch.enable_grad() if torch.is_grad_enabled() and step >= truncated else torch.no_grad()
             source = last
@@ -329,9 +334,8 @@ class Rollout:
                     index = counts[:, a].clamp(min=0, max=self.settings.forced.shape[1] - 1)
                     fed = self.settings.forced[torch.arange(len(index), device=index.device), index].to(fed.dtype)
                 self.watch(step, fed)
-                embeds = decoder.embed_tokens(input_ids[:, a:b])
-                first = torch.where(rows[:, None], fed, embeds[:, 0])
-                embeds = torch.cat([first[:, None], embeds[:, 1:]], dim=1)
+                first = torch.where(rows[:, None], fed, piece[:, 0])
+                embeds = torch.cat([first[:, None], piece[:, 1:]], dim=1)
                 thinks = None
                 if adapted:
                     thinks = thought[:, a:b, None]

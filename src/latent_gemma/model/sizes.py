@@ -49,7 +49,8 @@ class Sizes:
         hidden: D.
         layers: decoder layers.
         heads: attention heads.
-        attention_width: width of queries, keys and values together, per position.
+        queries: width of a position's queries, all heads.
+        keys: width of its keys, and of its values.
         intermediate: width of the feed-forward layers.
         embedding: values of the embedding, shared with the head.
         projections: values of all decoder projections.
@@ -60,7 +61,8 @@ class Sizes:
     hidden: int
     layers: int
     heads: int
-    attention_width: int
+    queries: int
+    keys: int
     intermediate: int
     embedding: int
     projections: int
@@ -74,7 +76,7 @@ class Sizes:
         per_layer = d * q + 2 * d * kv + q * d + 3 * d * i
         lora = (d + q) + 2 * (d + kv) + (q + d) + 3 * (d + i)
         return cls(
-            config.vocab_size, d, config.num_hidden_layers, h, q + 2 * kv, i, config.vocab_size * d,
+            config.vocab_size, d, config.num_hidden_layers, h, q, kv, i, config.vocab_size * d,
             per_layer * config.num_hidden_layers, lora,
         )  # fmt: skip
 

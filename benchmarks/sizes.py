@@ -1,0 +1,290 @@
+"""A training step in the dimensions of Gemma 2 2B, and what `latent-gemma estimate` says it takes.
+
+    python benchmarks/sizes.py             # Gemma 2 2B, bfloat16, on a GPU (under 10 minutes); scaled, on a CPU
+    python benchmarks/sizes.py --logits    # logits of all positions against those of the labelled ones, 256k tokens
+
+Random weights; a step of COCONUT as training takes it: forward, backward, clipping, AdamW. Each setting runs in a
+process of its own. Memory is on top of libraries: on a GPU the allocator's peak, on a CPU that of the process.
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from timing import alone, returns_memory_at_once, settings, timed
+from transformers import Gemma2Config
+
+from latent_gemma.evaluation.memory import peak_gib, reset_peak
+from latent_gemma.model import LatentConfig, LatentReasoningGemmaForCausalLM
+from latent_gemma.model.config import as_latent_config
+from latent_gemma.model.sizes import Sizes
+from latent_gemma.training.batches import IGNORE
+from latent_gemma.training.footprint import GIB, Step, needs
+from latent_gemma.training.lora import with_lora
+from latent_gemma.training.losses import latent_loss
+from latent_gemma.training.settings import LoraSettings
+from latent_gemma.training.speed import OPERATIONS, Rates, latent_floor_seconds, step_flop, step_seconds
+
+CUDA = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if CUDA else "cpu")
+RANK = 16
+#: What is run where: dimensions, batch, prompt, answer.
+GEMMA_2_2B = {
+    "vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
+    "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "query_pre_attn_scalar": 256,
+}  # fmt: skip
+SCALED = {
+    "vocab_size": 32000, "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8,
+    "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 64, "query_pre_attn_scalar": 64,
+}  # fmt: skip
+NARROW = {**SCALED, "vocab_size": 256000, "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2,
+          "num_attention_heads": 2, "num_key_value_heads": 1}  # fmt: skip
+
+
+TINY = {
+    **NARROW,
+    "vocab_size": 1000,
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_hidden_layers": 8,
+    "head_dim": 32,
+}
+
+
+def gemma(dimensions: dict[str, int]) -> Gemma2Config:
+    """A Gemma 2 of these dimensions."""
+    return Gemma2Config(
+        **dimensions, attn_implementation="eager", pad_token_id=0, eos_token_id=1, bos_token_id=2
+    )  # fmt: skip
+
+
+def build(dimensions: dict[str, int]) -> Any:
+    """The model, with random weights, ready to train."""
+    torch.manual_seed(0)
+    with DEVICE:
+        return LatentReasoningGemmaForCausalLM(as_latent_config(gemma(dimensions), LatentConfig())).train()
+
+
+def batch_of(model: Any, batch: int, prompt: int, k: int, answer: int) -> dict[str, torch.Tensor]:
+    """Random questions, K thoughts, random answers; the loss reads the answers."""
+    latent = model.config.latent
+    tail = torch.tensor([latent.bot_id, *[latent.thought_id] * k, latent.eot_id])
+    ids = torch.randint(12, model.config.vocab_size, (batch, prompt + len(tail) + answer))
+    ids[:, prompt : prompt + len(tail)] = tail
+    labels = ids.clone()
+    labels[:, :-answer] = IGNORE
+    parts = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+    parts["anchors"] = torch.full_like(ids, IGNORE)
+    return {name: part.to(DEVICE) for name, part in parts.items()}
+
+
+def take(step: Step, dimensions: dict[str, int], stock_logits: bool = False) -> Callable[[], None]:
+    """A training step, ready to be taken again and again."""
+    model = build(dimensions)
+    trained = with_lora(model, LoraSettings(rank=step.rank)) if step.rank else model
+    if step.checkpointing:
+        model.activation_checkpointing_enable()
+    parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-5, fused=True)
+    batch = batch_of(model, step.batch_size, step.prompt, step.k, step.answer)
+
+    def loss_of() -> torch.Tensor:
+        if not stock_logits:
+            return latent_loss(trained, batch, 0.0).total
+        return trained(
+            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"],
+            use_cache=False,
+        ).loss  # fmt: skip
+
+    def one() -> None:
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=step.precision == "bfloat16"):
+            loss = loss_of()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return one
+
+
+def measure(step: Step, dimensions: dict[str, int], rounds: int, stock_logits: bool = False) -> dict[str, float]:
+    """Peak GiB on top of libraries, and median seconds, of a step."""
+    returns_memory_at_once(True)
+    take(replace(step, k=1, prompt=2, answer=1), TINY)()  # what libraries keep
+    reset_peak(DEVICE)
+    before = 0.0 if CUDA else peak_gib(DEVICE) or 0.0
+    one = take(step, dimensions, stock_logits)
+    one()  # makes the moments
+    reset_peak(DEVICE)
+    one()
+    peak = (peak_gib(DEVICE) or 0.0) - before
+    returns_memory_at_once(False)
+    one()
+    return {"gib": peak, "seconds": statistics.median(timed(one) for _ in range(rounds))}
+
+
+def best(work: Callable[[], object], count: int = 7) -> float:
+    """Seconds of the fastest of some calls, behind a first one."""
+    work()
+    return min(timed(work) for _ in range(count))
+
+
+def launch(step: Step) -> dict[str, float]:
+    """Seconds of the host for an operation of a training step."""
+    # a step in which nothing but starting operations matters
+    tiny = replace(step, sizes=Sizes.of(gemma(TINY)), k=8, prompt=2, answer=1, batch_size=1)
+    started = len(tiny.calls()) * tiny.sizes.layers * sum(OPERATIONS[tiny.precision, tiny.rank > 0])
+    return {"launch_s": best(take(tiny, TINY)) / started}
+
+
+def rates(step: Step, dimensions: dict[str, int]) -> dict[str, Any]:
+    """What the device reaches in the shapes of this model: see `Rates`; and a copy, bytes/s, for the floor."""
+    d, i, layers = dimensions["hidden_size"], dimensions["intermediate_size"], dimensions["num_hidden_layers"]
+    dtype = torch.bfloat16 if step.precision == "bfloat16" else torch.float32
+    positions = step.calls()[0].positions
+    # enough weights that no cache holds them
+    weights = [torch.randn(i, d, device=DEVICE, dtype=dtype) for _ in range(max(layers, 2**28 // (4 * d * i)))]
+
+    def product(rows: int) -> float:
+        x = torch.randn(rows, d, device=DEVICE, dtype=dtype)
+        return best(lambda: [torch.nn.functional.linear(x, weight) for weight in weights])
+
+    size = sum(weight.numel() for weight in weights)
+    from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
+
+    norm = Gemma2RMSNorm(d).to(DEVICE)
+    x = torch.randn(positions, d, device=DEVICE, requires_grad=True)
+    y = torch.randn(positions, i, device=DEVICE, requires_grad=True)
+
+    def activations() -> None:
+        z = torch.nn.functional.gelu(y, approximate="tanh") * y
+        torch.autograd.backward([norm(x), z], [x.detach(), y.detach()])
+        x.grad = y.grad = None
+
+    moved = count_bytes(activations)
+    large = torch.randn(2**28 if CUDA else 2**25, device=DEVICE)
+    target = torch.empty_like(large)
+    return {
+        "matmul": 2.0 * positions * size / product(positions),
+        "stream": weights[0].element_size() * size / product(step.batch_size),
+        "elementwise": moved / best(activations),
+        **launch(step),
+        "overlaps": CUDA,
+        "copy": 2 * large.nbytes / best(lambda: target.copy_(large)),
+    }
+
+
+def count_bytes(work: Any) -> int:
+    """Bytes that the operations of some work read and write."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    class Counting(TorchDispatchMode):
+        moved = 0
+
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = function(*args, **(kwargs or {}))
+            if not function.is_view:
+                self.moved += sum(x.nbytes for x in tree_leaves((args, kwargs, result)) if isinstance(x, torch.Tensor))
+            return result
+
+    with Counting() as counting:
+        work()
+    return counting.moved
+
+
+def sizes_table(args: argparse.Namespace) -> None:
+    """Measured and predicted, for each setting."""
+    dimensions = GEMMA_2_2B if CUDA else SCALED
+    sizes = Sizes.of(gemma(dimensions))
+    shape = {"prompt": args.prompt, "answer": args.answer, "batch_size": args.batch, "precision": args.precision}
+    steps = [
+        Step(sizes=sizes, rank=rank, k=k, checkpointing=checkpointing, **shape)
+        for checkpointing in (False, True)
+        for rank in (RANK, 0)
+        for k in ((8,) if checkpointing else (0, 4, 8))
+    ]
+
+    found = alone(rates, steps[0], dimensions)
+    copy = found.pop("copy")
+    device = Rates(**found)
+    full = Rates(**{**found, "launch_s": alone(launch, steps[3])["launch_s"]})
+    table = Table("", "samples/s", "predicted", "error", "GiB", "predicted", "error", "of matrix rate", box=None)
+    seconds: dict[tuple[int, int], float] = {}
+    for step in steps:
+        name = f"{'LoRA' if step.rank else 'full'}, K = {step.k}{', checkpointing' if step.checkpointing else ''}"
+        try:
+            got = alone(measure, step, dimensions, args.rounds)
+        except (RuntimeError, MemoryError) as error:
+            table.add_row(name, str(error).split(". ")[0][:60])
+            continue
+        if not step.checkpointing:
+            seconds[step.rank, step.k] = got["seconds"]
+        speed, peak = step.batch_size / got["seconds"], got["gib"]
+        said_speed, said_peak = (
+            step.batch_size / step_seconds(step, device if step.rank else full),
+            needs(step).total / GIB,
+        )
+        table.add_row(
+            name, f"{speed:.2f}", f"{said_speed:.2f}", f"{said_speed / speed - 1:+.0%}",
+            f"{peak:.2f}", f"{said_peak:.2f}", f"{said_peak / peak - 1:+.0%}",
+            f"{step_flop(step) / got['seconds'] / device.matmul:.0%}",
+        )  # fmt: skip
+        print(name, got, flush=True)
+    print(
+        f"{settings()}; {torch.get_num_threads()} threads; computed in {args.precision}; "
+        f"{'Gemma 2 2B' if CUDA else 'scaled Gemma 2'}: {dimensions}; batch {args.batch}, prompt {args.prompt}, "
+        f"answer {args.answer} tokens, LoRA of rank {RANK}"
+    )
+    print(
+        f"the device, measured: {device.matmul / 1e12:.3g} TFLOP/s in matrix products, weights for "
+        f"{args.batch} positions at {device.stream / 1e9:.3g} GB/s, elementwise {device.elementwise / 1e9:.3g} GB/s, "
+        f"copy {copy / 1e9:.3g} GB/s, {device.launch_s * 1e6:.1f} us an "
+        f"operation with adapters, {full.launch_s * 1e6:.1f} without"
+    )
+    Console(width=120).print(table)
+    floor = latent_floor_seconds(steps[0], copy)
+    for rank, name in ((RANK, "LoRA"), (0, "full")):
+        if {(rank, 4), (rank, 8)} <= seconds.keys():
+            each = (seconds[rank, 8] - seconds[rank, 4]) / 4
+            print(
+                f"{name}: {each * 1e3:.1f} ms for a latent step, forward and backward; reading the weights once takes "
+                f"{floor * 1e3:.2f} ms: {each / floor:.1f} times"
+            )
+
+
+def logits_table(args: argparse.Namespace) -> None:
+    """Logits where the loss reads them against logits of every position."""
+    step = Step(Sizes.of(gemma(NARROW)), 0, 4, args.prompt, args.answer, args.batch, args.precision, False)
+    table = Table("logits of", "s/step", "GiB", box=None)
+    found = [alone(measure, step, NARROW, args.rounds, stock) for stock in (False, True)]
+    for name, got in zip(("labelled positions (ours)", "all positions (stock)"), found, strict=True):
+        table.add_row(name, f"{got['seconds']:.2f}", f"{got['gib']:.2f}")
+    print(
+        f"{settings()}; {torch.get_num_threads()} threads; computed in {args.precision}; Gemma 2: {NARROW}; full, "
+        f"K = 4, batch {args.batch}, prompt {args.prompt}, answer {args.answer} tokens"
+    )
+    Console(width=120).print(table)
+    time, memory = (found[1][key] / found[0][key] for key in ("seconds", "gib"))
+    print(f"all positions: {time:.2f} x the time, {memory:.2f} x the memory")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--prompt", type=int, default=256 if CUDA else 64, help="tokens before the thoughts")
+    parser.add_argument("--answer", type=int, default=32 if CUDA else 8, help="tokens after them")
+    parser.add_argument("--batch", type=int, default=8 if CUDA else 4, help="examples in a step")
+    parser.add_argument("--rounds", type=int, default=5, help="steps that are timed")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16" if CUDA else "float32")
+    parser.add_argument("--logits", action="store_true", help="compare logits of all positions with ours")
+    args = parser.parse_args()
+    (logits_table if args.logits else sizes_table)(args)
+
+
+if __name__ == "__main__":
+    main()

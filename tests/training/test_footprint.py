@@ -1,0 +1,154 @@
+"""The formula behind `latent-gemma estimate`, against what a small model really keeps, computes and moves."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from latent_gemma.model.sizes import Sizes, sizes_of
+from latent_gemma.model.tiny import build_tiny
+from latent_gemma.training.batches import IGNORE
+from latent_gemma.training.footprint import Step, needs, saved_bytes
+from latent_gemma.training.lora import with_lora
+from latent_gemma.training.losses import latent_loss
+from latent_gemma.training.settings import LoraSettings
+from latent_gemma.training.speed import (
+    BACKWARD,
+    FORWARD,
+    OPERATIONS,
+    Rates,
+    ddp_seconds,
+    fsdp_seconds,
+    step_flop,
+    step_seconds,
+    traffic,
+)
+
+VARIANTS = [(precision, rank) for precision in ("float32", "bfloat16") for rank in (0, 8)]
+#: Not matrix products, and not views of what is there.
+PRODUCTS = {"mm", "bmm", "addmm"}
+
+
+def taken(precision, rank, k, checkpointing=False, layers=2):
+    """A step, its model and its loss."""
+    model = build_tiny(hidden_size=96, num_heads=4, intermediate_size=320, num_layers=layers).train()
+    step = Step(Sizes.of(model.config), rank, k, 24, 5, 3, precision, checkpointing)
+    trained = with_lora(model, LoraSettings(rank=rank)) if rank else model
+    if checkpointing:
+        model.activation_checkpointing_enable()
+    latent = model.config.latent
+    tail = torch.tensor([latent.bot_id, *[latent.thought_id] * k, latent.eot_id])
+    ids = torch.randint(12, 200, (step.batch_size, step.prompt + len(tail) + step.answer))
+    ids[:, step.prompt : step.prompt + len(tail)] = tail
+    labels = ids.clone()
+    labels[:, : -step.answer] = IGNORE
+    blank = torch.full_like(ids, IGNORE)
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels, "anchors": blank}
+
+    def loss():
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            return latent_loss(trained, batch, 0.0).total
+
+    return step, model, loss
+
+
+class Counting(TorchDispatchMode):
+    """Counts operations that compute, and the bytes that those besides matrix products read and write."""
+
+    operations = moved = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        name = function._schema.name.split("::")[1]
+        given, made = (
+            [x for x in tree_leaves(part) if isinstance(x, torch.Tensor)] for part in ((args, kwargs), result)
+        )
+        places = {x.untyped_storage().data_ptr() for x in given}
+        same = all(x.untyped_storage().data_ptr() in places for x in made)
+        if not function.is_view and (not same or name.endswith("_")):
+            self.operations += 1
+            self.moved += 0 if name in PRODUCTS else sum(x.nbytes for x in [*given, *made])
+        return result
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("k", [0, 4])
+@pytest.mark.parametrize(("precision", "rank"), VARIANTS)
+def test_saved_bytes_are_those_autograd_keeps(precision, rank, k, checkpointing):
+    step, model, loss = taken(precision, rank, k, checkpointing)
+    parameters = {x.untyped_storage().data_ptr() for x in model.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss()
+    counted = sum(x.untyped_storage().nbytes() for place, x in kept.items() if place not in parameters)
+    logits = step.read * step.sizes.vocab * (step.width + 4)
+    copies = 2 * step.sizes.embedding if precision == "bfloat16" else 0
+    if precision == "bfloat16" and not checkpointing:
+        copies += 2 * (step.sizes.projections * (len(step.calls()) if rank else 1))
+        copies += 2 * rank * step.sizes.lora_width * step.sizes.layers if rank else 0
+    predicted = saved_bytes(step, step.calls()) + logits + copies
+    if checkpointing and k:  # the cache holds these, not autograd
+        positions = sum(call.positions for call in step.calls())
+        predicted -= 2 * step.sizes.layers * positions * step.sizes.keys * step.width
+    assert predicted == pytest.approx(counted, rel=0.1 if checkpointing else 0.05)
+
+
+@pytest.mark.parametrize(("precision", "rank"), VARIANTS)
+def test_a_layer_moves_what_the_tables_say(precision, rank):
+    found = []
+    for layers in (1, 2):
+        step, _, loss = taken(precision, rank, 0, layers=layers)
+        forward, backward = Counting(), Counting()
+        with forward:
+            value = loss()
+        with backward:
+            value.backward()
+        found.append([forward.moved, backward.moved, forward.operations, backward.operations])
+    counted = [two - one for one, two in zip(*found, strict=True)]
+    step = replace(step, sizes=replace(step.sizes, layers=1, projections=step.sizes.projections // 2))
+    (call,), kind = step.calls(), (precision, rank > 0)
+    for moved, table in zip(counted, (FORWARD, BACKWARD), strict=False):
+        weights = table[kind].weights * step.sizes.projections
+        assert traffic(step, call, table) + weights == pytest.approx(moved, rel=0.05)
+    assert tuple(counted[2:]) == OPERATIONS[kind]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("k", [0, 3])
+@pytest.mark.parametrize("rank", [0, 8])
+def test_flop_are_those_counted(rank, k, checkpointing):
+    step, _, loss = taken("float32", rank, k, checkpointing)
+    with FlopCounterMode(display=False) as counter:
+        loss().backward()
+    # the first layer of an adapter has no input to give a gradient, which counts in a model of two
+    assert step_flop(step) == pytest.approx(counter.get_total_flops(), rel=0.12 if rank else 0.02)
+
+
+GEMMA = Step(sizes_of("google/gemma-2-2b"), 16, 8, 256, 32, 8, "bfloat16", True)
+H100 = Rates(6e14, 2.7e12, 2.7e12, 1e-5, overlaps=True)
+
+
+def test_more_of_anything_needs_more():
+    for name, more in (("k", 16), ("prompt", 512), ("answer", 64), ("batch_size", 16)):
+        larger = replace(GEMMA, **{name: more})
+        assert needs(larger).total > needs(GEMMA).total
+        assert step_seconds(larger, H100) > step_seconds(GEMMA, H100)
+        assert step_flop(larger) > step_flop(GEMMA)
+    plain = replace(GEMMA, checkpointing=False)
+    assert needs(plain).total > needs(GEMMA).total
+    assert step_seconds(plain, H100) < step_seconds(GEMMA, H100)
+    assert needs(replace(GEMMA, rank=0)).total > 16 * GEMMA.weights
+
+
+def test_a_ring_sends_nothing_alone_and_at_most_twice_everything():
+    assert ddp_seconds(GEMMA, 1, 1e9) == fsdp_seconds(GEMMA, 1, 1e9) == 0
+    assert ddp_seconds(GEMMA, 2, 1e9) == pytest.approx(4 * GEMMA.trained / 1e9)
+    assert ddp_seconds(GEMMA, 10**6, 1e9) == pytest.approx(8 * GEMMA.trained / 1e9, rel=1e-5)
