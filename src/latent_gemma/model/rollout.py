@@ -352,6 +352,18 @@ class Rollout:
 
     # -- sequence: all hidden states of the prompt go through the decoder again --------------------------------
 
+    def _pass(self, inputs: Tensor, thinks: Tensor | None, bias: _Bias | None) -> Tensor:
+        """A call whose keys nobody reads; under checkpointing all it keeps is its input, so that K passes are cheap."""
+
+        def call(inputs: Tensor) -> Tensor:
+            with self._layers_replay() if self.replays else nullcontext():  # backward calls this after `run`
+                hidden = self.call(inputs, 0, None, thinks, bias)
+            del self.outputs[-1]  # only the last pass is an output
+            return hidden
+
+        replayed: Tensor = checkpoint(call, inputs, use_reentrant=False) if self.replays else call(inputs)
+        return replayed
+
     def _sequence(self, input_ids: Tensor) -> tuple[Tensor, tuple[Tensor, ...] | None]:
         decoder, thought, length = self.decoder, self.thought, input_ids.shape[1]
         if self.start:
@@ -377,7 +389,7 @@ class Rollout:
         truncated = 0 if self.latent.backprop_steps is None else max(0, passes - self.latent.backprop_steps)
         inputs = decoder.embed_tokens(input_ids[:, :width])
         thinks = region[:, :, None] if self.latent.adapter != "none" else None
-        hidden = self.call(inputs, 0, SegmentCache.empty(decoder.config) if self.replays else None, None, bias)
+        hidden = self._pass(inputs, None, bias)
         ends = (firsts - 1).clamp(min=0)
         rows = torch.arange(len(ends), device=ends.device)
         for step in range(passes):
@@ -391,11 +403,7 @@ class Rollout:
                 # A row that has taken all its steps sees the same inputs again, so its states stay what they are.
                 moves = step < steps if self.settings.forced is None or not last else steps > 0
                 inputs = torch.where((region & moves[:, None])[:, :, None], fed, inputs)
-                if last:
-                    cache: Cache | None = self.cache
-                else:
-                    cache = SegmentCache.empty(decoder.config) if self.replays else None
-                hidden = self.call(inputs, 0, cache, thinks, bias)
+                hidden = self.call(inputs, 0, self.cache, thinks, bias) if last else self._pass(inputs, thinks, bias)
             if self.record is not None:
                 self.record.source.append(source[rows, ends])
                 self.record.inputs.append(inputs[rows, ends])
