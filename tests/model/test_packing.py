@@ -1,5 +1,7 @@
 """Packed weights: the same products, only where they win."""
 
+from types import SimpleNamespace
+
 import psutil
 import pytest
 import torch
@@ -53,11 +55,19 @@ def test_it_is_left_out_where_it_cannot_be(monkeypatch):
     with torch.no_grad():
         with Packing(nn.Linear(48, 80).double()).active():
             linear(torch.randn(5, 48))  # another's weights
-        monkeypatch.setattr(packing, "MEMORY_SHARE", 1.0 / psutil.virtual_memory().total)
-        with Packing(linear).active():
-            linear(torch.randn(5, 48))  # no memory for it
     assert not seen
     assert linear.weight.grad is not None
+
+
+def test_it_takes_half_of_the_free_memory_at_most(monkeypatch):
+    linear, seen = nn.Linear(48, 80), packed_products(monkeypatch)
+    needed = linear.weight.nbytes
+    with torch.no_grad():
+        for free, products in [(2 * needed - 1, 0), (2 * needed, 1)]:
+            monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free))
+            with Packing(linear).active():
+                linear(torch.randn(5, 48))
+            assert len(seen) == products
 
 
 def test_weights_that_have_changed_are_packed_again():
