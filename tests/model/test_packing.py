@@ -52,9 +52,8 @@ def test_it_is_left_out_where_it_cannot_be(monkeypatch):
         linear(torch.randn(5, 48)).sum().backward()  # with gradients
         with torch.no_grad():
             linear(torch.randn(3, 48)), linear(torch.randn(65, 48))  # too few rows, too many
-    with torch.no_grad():
-        with Packing(nn.Linear(48, 80).double()).active():
-            linear(torch.randn(5, 48))  # another's weights
+    with torch.no_grad(), Packing(nn.Linear(48, 80).double()).active():
+        linear(torch.randn(5, 48))  # another's weights
     assert not seen
     assert linear.weight.grad is not None
 
