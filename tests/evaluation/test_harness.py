@@ -181,8 +181,8 @@ def test_what_greedy_decoding_writes_is_called_greedy(lm):
     prompt = lm.frame.prompt("1+2=", lm.mode, lm.num_thoughts)
     own = lm.model.generate(torch.tensor([prompt]), max_new_tokens=5, do_sample=False)[0, len(prompt) :].tolist()
     other = [own[0], (own[1] + 1) % 200 + 12]
-    scores = score_continuations(lm.model, [prompt, prompt], [own, other], lm.frame.pad_id)
-    assert [greedy for _, greedy in scores] == [True, False]
+    scores = score_continuations(lm.model, [prompt] * 3, [own, other, own[:2]], lm.frame.pad_id)
+    assert [greedy for _, greedy in scores] == [True, False, True]
 
 
 def test_rolling_scores_every_token_once_and_reads_no_thoughts(lm, monkeypatch):

@@ -95,8 +95,10 @@ def drive(folder: Path, arguments: list[str], strikes: list[tuple[str | None, in
     code, events = run([*arguments, "--out", str(folder / "whole")], folder / "whole.log")
     ends: list[Any] = [[code, "end"]]
     command = [*arguments, "--out", str(folder / "cut")]
+    met = events
     for chosen, number in strikes:
-        kind = chosen or rng.choice(sorted(set(events)))
+        # of what the session before came by: in one that has only to be measured no step can be hit
+        kind = chosen or rng.choice(sorted(set(met)))
         # so early in its session that all sessions together do not finish the run
         at = rng.randint(1, max(1, events.count(kind) // len(strikes)))
         code, met = run(command, folder / "cut.log", (kind, at, number))

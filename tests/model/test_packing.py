@@ -1,5 +1,7 @@
 """Weights laid out for a few rows: the same products, only where they win."""
 
+from types import SimpleNamespace
+
 import psutil
 import pytest
 import torch
@@ -55,16 +57,21 @@ def test_a_model_thinks_and_projects_the_same(large, make_model):
             assert torch.allclose(model.project(hidden), expected, atol=1e-4)
 
 
-def test_it_is_left_out_where_it_cannot_be(monkeypatch):
+def test_it_is_left_out_where_it_cannot_be():
     with Packing(nn.Linear(48, 80).double()).active():
         assert not laid_out()
     linear = nn.Linear(48, 80)
     with Packing(linear).active():
         linear(torch.randn(5, 48)).sum().backward()  # with gradients
     assert linear.weight.grad is not None
-    monkeypatch.setattr(packing, "MEMORY_SHARE", 1.0 / psutil.virtual_memory().total)
-    with Packing(linear).active():
-        assert not laid_out()
+
+
+def test_it_takes_half_of_the_free_memory_at_most(monkeypatch):
+    linear = nn.Linear(48, 80)
+    for free, count in [(2 * linear.weight.nbytes - 1, 0), (2 * linear.weight.nbytes, 1)]:
+        monkeypatch.setattr(psutil, "virtual_memory", lambda free=free: SimpleNamespace(available=free))
+        with Packing(linear).active():
+            assert len(laid_out()) == count
 
 
 def test_weights_that_have_changed_are_laid_out_again(large):

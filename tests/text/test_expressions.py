@@ -39,6 +39,8 @@ def test_nesting_has_a_cap():
     assert to_expression("(" * MAX_NESTING + "1" + ")" * MAX_NESTING) is not None
     assert to_expression("{" * (MAX_NESTING + 1) + "1" + "}" * (MAX_NESTING + 1)) is None
     assert to_expression("(1)" * 20) is not None
+    deep = "(" * (MAX_NESTING + 1) + "1" + ")" * (MAX_NESTING + 1)
+    assert to_expression(")" * 20 + deep) is None, "what is closed before it opens pays for nothing"
 
 
 @pytest.mark.parametrize("piece", ["^ ", "^{9", "\\text{", "1,111", "(", "⁹", "^+9.9", "\\", "$"])

@@ -33,6 +33,11 @@ def test_the_published_sizes(completion, expected):
     assert tuple(reward("Solve 20 + 19", completion, ("39",)) for reward in rewards) == expected
 
 
+def test_work_is_shown_from_the_least_number_of_characters_on():
+    reward = ShortReasoningReward(least_chars=5)
+    assert [reward("", f"<reasoning>{text}</reasoning>", ()) for text in ("2+2=", "2+2=4")] == [-2.0, 0.0]
+
+
 def test_names_are_columns():
     names = [reward_name(r) for r in (FormatReward(), CorrectnessReward(), BrokenTagsReward(), ShortReasoningReward())]
     assert names == ["format", "correctness", "broken_tags", "short_reasoning"]

@@ -47,6 +47,11 @@ def test_shapes(text, shape, answer):
     assert (parsed.shape, parsed.answer) == (shape, answer)
 
 
+def test_of_several_pairs_the_first_reasoning_and_the_last_answer_count():
+    parsed = parse_tagged("<reasoning>a</reasoning><answer>1</answer><reasoning>b</reasoning><answer>2</answer>")
+    assert (parsed.reasoning, parsed.answer) == ("a", "2")
+
+
 @given(PIECES)
 def test_complete_means_each_tag_once_and_in_order(pieces):
     text = "".join(pieces)

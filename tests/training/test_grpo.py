@@ -1,6 +1,7 @@
 """GRPO through TRL: the published settings, our prompts, our log-probabilities, thoughts included."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -64,8 +65,8 @@ def test_log_probabilities_of_trl_are_ours(make_model, tokenizer, tmp_path, mode
     frame = Frame(tokenizer, model.config.latent)
     thoughts = latent["num_thoughts"]
     trainer = FramedGrpoTrainer(
-        frame=frame, mode=mode, num_thoughts=thoughts, model=model, args=grpo_arguments(FAST, GROUPS, 0.0, tmp_path),
-        reward_funcs=RewardBook([even], frame, mode).functions(), processing_class=tokenizer,
+        book=RewardBook([even], frame, mode), num_thoughts=thoughts, model=model,
+        args=grpo_arguments(FAST, GROUPS, 0.0, tmp_path), processing_class=tokenizer,
         train_dataset=Dataset.from_dict({"prompt": ["1"], "accepted": [["1"]]}),
     )  # fmt: skip
     questions = ["1+2=", "what is 3+4?"]
@@ -140,29 +141,37 @@ def test_flat_rewards_are_said_to_be_flat(make_model, tokenizer, tmp_path, capsy
     assert "step 6" in capsys.readouterr().out
 
 
-def test_a_stopped_run_resumes_as_if_never_stopped(make_model, tokenizer, tmp_path, monkeypatch):
+# with two updates a batch of rollouts, the third step is in the middle of one, whose samples the fourth shows
+@pytest.mark.parametrize(("iterations", "stop"), [(1, 2), (2, 3)])
+def test_a_stopped_run_resumes_as_if_never_stopped(make_model, tokenizer, tmp_path, monkeypatch, iterations, stop):
+    groups = replace(GROUPS, iterations=iterations)
+
     def run(folder, resume=False):
         folder.mkdir(exist_ok=True)
         model = make_model(num_thoughts=0, words_format="tags")
-        return fit_grpo(model, tokenizer, CHAINS, [even], "words", FAST, GROUPS, folder, NO_LORA, resume=resume)
+        return fit_grpo(model, tokenizer, CHAINS, [even], "words", FAST, groups, folder, NO_LORA, resume=resume)
 
     whole = run(tmp_path / "whole")
 
-    def ask_at_the_second_step(self, args, state, control, **kwargs):
-        self.asked = state.global_step >= 1
+    def ask_in_that_step(self, args, state, control, **kwargs):
+        self.asked = state.global_step + 1 >= stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(CleanStop, "on_step_begin", ask_at_the_second_step)
+        patch.setattr(CleanStop, "on_step_begin", ask_in_that_step)
         stopped = run(tmp_path / "cut")
     assert not stopped.finished
-    assert last_checkpoint(tmp_path / "cut")[0].name == "checkpoint-2"
+    assert last_checkpoint(tmp_path / "cut")[0].name == f"checkpoint-{stop}"
     resumed = run(tmp_path / "cut", resume=True)
     assert resumed.finished
 
     def logged(result):
-        return [[entry[key] for key in ("step", "loss", "reward", "kl")] for entry in result.metrics if "loss" in entry]
+        keys = ("step", "loss", "reward", "kl")
+        return [[entry.get(key) for key in keys] for entry in result.metrics if "loss" in entry]
 
     assert logged(whole) == logged(resumed)
+    samples = [(tmp_path / name / "samples.jsonl").read_text() for name in ("whole", "cut")]
+    assert samples[0] == samples[1]
+    assert samples[0].count("\n") == 16
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
 

@@ -93,7 +93,8 @@ def run_grpo(config: Grpo) -> Path:
         raise ConfigError(f"--beta {config.beta}", "give 0 or more, several as in --beta 0,0.04,0.1")
     examples = load_examples(config.data.spec("train", config.train.seed))
     if len(betas) > 1:
-        return _study(config, betas, examples, started_s)
+        with run_folder(config.out, config.resume != "no"):
+            return _study(config, betas, examples, started_s)
     result = _run(config, betas[0], config.out, examples, started_s)
     if isinstance(result, FitResult):
         return say_stopped(config.out, result)

@@ -164,12 +164,10 @@ def fit_grpo(
         model.freeze_phases()
     book, watch = RewardBook(rewards, frame, mode), RewardWatch()
     trainer = FramedGrpoTrainer(
-        frame=frame,
-        mode=mode,
+        book=book,
         num_thoughts=num_thoughts,
         model=model,
         args=arguments,
-        reward_funcs=book.functions(),
         train_dataset=Dataset.from_dict(
             {"prompt": [e.question for e in examples], "accepted": [list(e.answers) for e in examples]}
         ),

@@ -10,8 +10,8 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models import prepare_fsdp
 from trl.trainer.utils import RepeatSampler, add_fused_lm_head, disable_dropout_in_model
 
-from latent_gemma.model.prompt import Frame, Mode
 from latent_gemma.training.guarding import FiniteSteps
+from latent_gemma.training.rewarding import RewardBook, Sample
 
 
 class EpochSampler(RepeatSampler):
@@ -35,25 +35,23 @@ class FramedGrpoTrainer(FiniteSteps, GRPOTrainer):
     """TRL's trainer with our prompts: a question becomes ids through the model's frame, thoughts and all.
 
     Args:
-        frame: the model's frame.
-        mode: "words", or "latent" for prompts that end in `bot, thought x K, eot`.
+        book: scores completions; has the model's frame, and the mode: "words", or "latent" for prompts that end in
+            `bot, thought x K, eot`.
         num_thoughts: K.
         model: the model; without `peft_config` a copy of it is the reference of the KL term.
         args: TRL's configuration.
         **kwargs: as TRL's trainer and `FiniteSteps`.
     """
 
-    def __init__(
-        self, frame: Frame, mode: Mode, num_thoughts: int, model: Any, args: GRPOConfig, **kwargs: Any
-    ) -> None:
-        self.frame, self.mode, self.num_thoughts = frame, mode, num_thoughts
+    def __init__(self, book: RewardBook, num_thoughts: int, model: Any, args: GRPOConfig, **kwargs: Any) -> None:
+        self.book, self.num_thoughts = book, num_thoughts
         # TRL loads its reference from disk and by the classes transformers ships, ours not among them: build it here.
         copies = args.beta > 0.0 and kwargs.get("peft_config") is None
         reference = copy.deepcopy(model).requires_grad_(False) if copies else None
         beta = args.beta
         if copies:
             args.beta = 0.0
-        super().__init__(model=model, args=args, **kwargs)
+        super().__init__(model=model, args=args, reward_funcs=book.functions(), **kwargs)
         if reference is not None:
             disable_dropout_in_model(reference)
             add_fused_lm_head(reference, temperature=self.temperature)
@@ -65,7 +63,8 @@ class FramedGrpoTrainer(FiniteSteps, GRPOTrainer):
             )
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
-        return [self.frame.prompt(prompt, self.mode, self.num_thoughts) for prompt in prompts], None, {}
+        book = self.book
+        return [book.frame.prompt(prompt, book.mode, self.num_thoughts) for prompt in prompts], None, {}
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
         theirs: Any = super()._get_train_sampler(dataset)
@@ -87,12 +86,14 @@ class FramedGrpoTrainer(FiniteSteps, GRPOTrainer):
             "metrics": {name: list(values) for name, values in self._metrics["train"].items()},
             # rollouts that further steps will learn from
             "rollouts": self._buffered_inputs if midway else None,
+            "samples": [vars(sample) for sample in self.book.last] if midway else [],
         }
 
     def restore(self, progress: dict[str, Any]) -> None:
         super().restore(progress)
         self._step = progress["step"]
         self._metrics["train"].update(progress["metrics"])
+        self.book.last = [Sample(**sample) for sample in progress["samples"]]
         if progress["rollouts"] is not None:
             self._buffered_inputs: Any = [self._on_device(part) for part in progress["rollouts"]]
 
