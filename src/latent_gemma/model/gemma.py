@@ -39,7 +39,7 @@ from latent_gemma.model.config import (
 )
 from latent_gemma.model.decoder import LatentDecoder
 from latent_gemma.model.feedback import ZeroLinear
-from latent_gemma.model.packing import product
+from latent_gemma.model.packing import laid_out, product
 from latent_gemma.model.paths import generate_answer
 from latent_gemma.model.prompt import append_thoughts
 from latent_gemma.model.thinking import Thinking
@@ -235,11 +235,11 @@ class LatentReasoningGemmaForCausalLM(_Stock):
 
     def project(self, hidden_states: Tensor) -> Tensor:
         """Logits [..., V] of final hidden states [..., D], through the model's own head, final softcap included."""
-        head = self.lm_head
-        if hidden_states.ndim == 2 and type(head) is nn.Linear and head.bias is None and not torch.is_grad_enabled():
-            logits = product(head.weight)(hidden_states)
+        weight = self.lm_head.weight
+        if hidden_states.ndim == 2 and id(weight) in laid_out() and not torch.is_grad_enabled():
+            logits = product(weight)(hidden_states)
         else:
-            logits = head(hidden_states)
+            logits = self.lm_head(hidden_states)
         cap = getattr(self.config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
