@@ -356,8 +356,7 @@ class Rollout:
         """A call whose keys nobody reads; under checkpointing all it keeps is its input, so that K passes are cheap."""
 
         def call(inputs: Tensor) -> Tensor:
-            with self._layers_replay() if self.replays else nullcontext():  # backward calls this after `run`
-                hidden = self.call(inputs, 0, None, thinks, bias)
+            hidden = self.call(inputs, 0, None, thinks, bias)
             del self.outputs[-1]  # only the last pass is an output
             return hidden
 
