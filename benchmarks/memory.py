@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from timing import alone, returns_memory_at_once, settings
+from timing import alone, batch_of, returns_memory_at_once, settings
 from transformers import Gemma2Config
 
 from latent_gemma.evaluation.memory import peak_gib, reset_peak
 from latent_gemma.model import LatentConfig, LatentReasoningGemmaForCausalLM
 from latent_gemma.model.config import as_latent_config
-from latent_gemma.training.batches import IGNORE
 from latent_gemma.training.losses import latent_loss
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -54,17 +53,9 @@ def measure(args: argparse.Namespace, way: str, k: int) -> float:
     """MiB that one step takes on top of weights and gradients."""
     returns_memory_at_once(True)
     model = build(args, way)
-    latent = model.config.latent
 
     def step(prompt: int, k: int) -> None:
-        tail = torch.tensor([latent.bot_id, *[latent.thought_id] * k, latent.eot_id])
-        ids = torch.randint(12, args.vocabulary, (args.batch, prompt + len(tail) + args.answer))
-        ids[:, prompt : prompt + len(tail)] = tail
-        labels = ids.clone()
-        labels[:, : -args.answer] = IGNORE
-        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
-        batch["anchors"] = torch.full_like(ids, IGNORE)
-        latent_loss(model, {name: part.to(DEVICE) for name, part in batch.items()}, 0.0).total.backward()
+        latent_loss(model, batch_of(model, args.batch, prompt, k, args.answer), 0.0).total.backward()
 
     step(2, 1)  # makes the gradients, and what libraries keep
     reset_peak(DEVICE)

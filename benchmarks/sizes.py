@@ -16,14 +16,16 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from timing import alone, returns_memory_at_once, settings, timed
+from timing import alone, batch_of, returns_memory_at_once, settings, timed
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import Gemma2Config
+from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 
 from latent_gemma.evaluation.memory import peak_gib, reset_peak
 from latent_gemma.model import LatentConfig, LatentReasoningGemmaForCausalLM
 from latent_gemma.model.config import as_latent_config
-from latent_gemma.model.sizes import Sizes
-from latent_gemma.training.batches import IGNORE
+from latent_gemma.model.sizes import GEMMA2_2B, Sizes
 from latent_gemma.training.footprint import GIB, Step, needs
 from latent_gemma.training.lora import with_lora
 from latent_gemma.training.losses import latent_loss
@@ -33,27 +35,15 @@ from latent_gemma.training.speed import OPERATIONS, Rates, latent_floor_seconds,
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 RANK = 16
-#: What is run where: dimensions, batch, prompt, answer.
-GEMMA_2_2B = {
-    "vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
-    "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "query_pre_attn_scalar": 256,
-}  # fmt: skip
+#: What is run on a CPU, in place of `GEMMA2_2B`.
 SCALED = {
     "vocab_size": 32000, "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8,
     "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 64, "query_pre_attn_scalar": 64,
 }  # fmt: skip
 NARROW = {**SCALED, "vocab_size": 256000, "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2,
           "num_attention_heads": 2, "num_key_value_heads": 1}  # fmt: skip
-
-
-TINY = {
-    **NARROW,
-    "vocab_size": 1000,
-    "hidden_size": 64,
-    "intermediate_size": 64,
-    "num_hidden_layers": 8,
-    "head_dim": 32,
-}
+TINY = {**NARROW, "vocab_size": 1000, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 8,
+        "head_dim": 32}  # fmt: skip
 
 
 def gemma(dimensions: dict[str, int]) -> Gemma2Config:
@@ -68,19 +58,6 @@ def build(dimensions: dict[str, int]) -> Any:
     torch.manual_seed(0)
     with DEVICE:
         return LatentReasoningGemmaForCausalLM(as_latent_config(gemma(dimensions), LatentConfig())).train()
-
-
-def batch_of(model: Any, batch: int, prompt: int, k: int, answer: int) -> dict[str, torch.Tensor]:
-    """Random questions, K thoughts, random answers; the loss reads the answers."""
-    latent = model.config.latent
-    tail = torch.tensor([latent.bot_id, *[latent.thought_id] * k, latent.eot_id])
-    ids = torch.randint(12, model.config.vocab_size, (batch, prompt + len(tail) + answer))
-    ids[:, prompt : prompt + len(tail)] = tail
-    labels = ids.clone()
-    labels[:, :-answer] = IGNORE
-    parts = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
-    parts["anchors"] = torch.full_like(ids, IGNORE)
-    return {name: part.to(DEVICE) for name, part in parts.items()}
 
 
 def take(step: Step, dimensions: dict[str, int], stock_logits: bool = False) -> Callable[[], None]:
@@ -155,8 +132,6 @@ def rates(step: Step, dimensions: dict[str, int]) -> dict[str, Any]:
         return best(lambda: [torch.nn.functional.linear(x, weight) for weight in weights])
 
     size = sum(weight.numel() for weight in weights)
-    from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
-
     norm = Gemma2RMSNorm(d).to(DEVICE)
     x = torch.randn(positions, d, device=DEVICE, requires_grad=True)
     y = torch.randn(positions, i, device=DEVICE, requires_grad=True)
@@ -181,8 +156,6 @@ def rates(step: Step, dimensions: dict[str, int]) -> dict[str, Any]:
 
 def count_bytes(work: Any) -> int:
     """Bytes that the operations of some work read and write."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
 
     class Counting(TorchDispatchMode):
         moved = 0
@@ -200,7 +173,7 @@ def count_bytes(work: Any) -> int:
 
 def sizes_table(args: argparse.Namespace) -> None:
     """Measured and predicted, for each setting."""
-    dimensions = GEMMA_2_2B if CUDA else SCALED
+    dimensions = GEMMA2_2B if CUDA else SCALED
     sizes = Sizes.of(gemma(dimensions))
     shape = {"prompt": args.prompt, "answer": args.answer, "batch_size": args.batch, "precision": args.precision}
     steps = [

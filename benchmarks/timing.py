@@ -1,4 +1,4 @@
-"""What the benchmarks share: times of two things run in turn, processes of their own, and the machine they ran on."""
+"""What the benchmarks share: times of two things in turn, processes of their own, random batches, the machine."""
 
 import ctypes
 import multiprocessing
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from latent_gemma.recipes.stage import machine, versions
+from latent_gemma.training.batches import IGNORE
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -45,6 +46,19 @@ def returns_memory_at_once(yes: bool) -> None:
         m_trim_threshold, m_mmap_threshold = -1, -3
         for setting in (m_trim_threshold, m_mmap_threshold):
             ctypes.CDLL(None).mallopt(setting, 1 << 16 if yes else 1 << 25)
+
+
+def batch_of(model: Any, batch: int, prompt: int, k: int, answer: int) -> dict[str, torch.Tensor]:
+    """Random questions, K thoughts, random answers, on the model's device; the loss reads the answers."""
+    latent = model.config.latent
+    tail = torch.tensor([latent.bot_id, *[latent.thought_id] * k, latent.eot_id])
+    ids = torch.randint(12, model.config.vocab_size, (batch, prompt + len(tail) + answer))
+    ids[:, prompt : prompt + len(tail)] = tail
+    labels = ids.clone()
+    labels[:, :-answer] = IGNORE
+    parts = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+    parts["anchors"] = torch.full_like(ids, IGNORE)
+    return {name: part.to(model.device) for name, part in parts.items()}
 
 
 def settings() -> str:

@@ -20,6 +20,11 @@ ORIGIN = "evaluation.json"
 Progress = Callable[[int], None]
 
 
+def _processes() -> PartialState:
+    """The processes that were launched together."""
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
 class ItemLog:
     """The finished items of an evaluation, by setting and index; with a folder, on the disk too.
 
@@ -35,7 +40,7 @@ class ItemLog:
         if self.path is not None and self.path.exists():
             items, whole = read_log(self.path)
             # What comes next must not be glued to half a line.
-            if PartialState(cpu=not torch.cuda.is_available()).is_main_process:
+            if _processes().is_main_process:
                 os.truncate(self.path, whole)
             self._note(items)
 
@@ -62,7 +67,7 @@ class ItemLog:
         Args:
             items: none of which the log holds yet.
         """
-        if self.path is not None and PartialState().is_main_process:
+        if self.path is not None and _processes().is_main_process:
             if not self.path.exists():
                 self._write_origin(self.path.with_name(ORIGIN))
             with self.path.open("ab") as file:
@@ -141,7 +146,7 @@ def answer_missing(
     batches = [sorted(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
     waiting = [batch for batch in batches if any(index not in finished for index in batch)]
     # Processes that were launched together take batches in turn, and all know all items after each turn.
-    processes = PartialState(cpu=not torch.cuda.is_available())
+    processes = _processes()
     for turn in range(0, len(waiting), processes.num_processes):
         new: list[Item] = []
         for batch in waiting[turn : turn + processes.num_processes][processes.process_index :][:1]:

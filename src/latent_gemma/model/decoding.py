@@ -15,7 +15,6 @@ from latent_gemma.model.cache import select_rows
 from latent_gemma.model.masks import one_position_mask
 from latent_gemma.model.sampling import choose
 from latent_gemma.model.static import StaticStep, new_cache, stepper
-from latent_gemma.model.step import Step
 
 #: Bytes of float32 scores made at a time: on a CPU what its caches and its allocator reuse, elsewhere all of a batch.
 SCORE_BYTES = {"cpu": 24 * 2**20}
@@ -64,24 +63,18 @@ class _Advance:
 
     def __init__(self, decoder: Any, cache: Any, padding: Tensor | None, total: int) -> None:
         self.decoder, self.cache = decoder, cache
-        self.step = stepper(decoder, thinks=False) if Step.fits(decoder) else None
+        self.step = stepper(decoder, thinks=False)
         room = total - int(cache.get_seq_length())
         self.padding = None if padding is None else pad(padding, (0, room), value=1)
         bias = cache.latent_state.key_bias
-        self.bias = None if bias is None else pad(bias, (0, room))
-        self._add_up()
-
-    def _add_up(self) -> None:
-        biased = None if self.bias is None else torch.ones(len(self.bias), dtype=torch.bool, device=self.bias.device)
-        dtype = self.decoder.embed_tokens.weight.dtype
-        self.mask = one_position_mask(self.padding, self.bias, biased, dtype)
+        bias = None if bias is None else pad(bias, (0, room))
+        self.mask = one_position_mask(self.padding, bias, None, decoder.embed_tokens.weight.dtype)
 
     def select(self, rows: Tensor) -> None:
         """Go on with these rows."""
         select_rows(self.cache, rows)
         self.padding = None if self.padding is None else self.padding[rows]
-        self.bias = None if self.bias is None else self.bias[rows]
-        self._add_up()
+        self.mask = None if self.mask is None else self.mask[rows]
 
     def __call__(self, tokens: Tensor, position_ids: Tensor) -> Tensor:
         """Final hidden states [B, 1, D] of tokens [B, 1]."""

@@ -32,19 +32,23 @@ def one_position_mask(
     Args:
         padding: [B, T_keys], 0 on padding, or None.
         key_bias: added to the scores of each key, [B, T_keys] float32, or None.
-        biased: rows that the bias applies to, [B] bool; needed with one.
+        biased: rows that the bias applies to, [B] bool; None takes all.
         dtype: of the hidden states.
 
     Returns:
         [B, 1, 1, T_keys], or None where there is nothing to add.
     """
-    if padding is None and key_bias is None:
+    if padding is not None:
+        seen = padding.bool()
+    elif key_bias is not None:
+        seen = torch.ones_like(key_bias, dtype=torch.bool)
+    else:
         return None
-    if key_bias is None or biased is None:
-        assert padding is not None
-        key_bias, biased = torch.zeros(padding.shape, device=padding.device), padding.new_zeros(len(padding)).bool()
-    seen = None if padding is None else padding.bool()
-    return _biased_mask(torch.ones_like(key_bias, dtype=torch.bool)[:, None], key_bias, biased[:, None], dtype, seen)
+    if key_bias is None:
+        key_bias = torch.zeros(seen.shape, device=seen.device)
+    if biased is None:
+        biased = torch.ones_like(seen[:, 0])
+    return _biased_mask(seen[:, None], key_bias, biased[:, None], dtype, None)
 
 
 def biased_masks(

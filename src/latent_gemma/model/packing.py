@@ -6,7 +6,7 @@ transposed, which has no fixed cost. It needs the weights a second time in memor
 or a vote and is left out where memory is short.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -41,6 +41,11 @@ def _few(x: Tensor) -> bool:
 def laid_out() -> dict[int, Tensor]:
     """The weights laid out now, by their id."""
     return _active.get()
+
+
+def state_of(weights: Iterable[Tensor]) -> list[tuple[int, int]]:
+    """Where weights lie and how often they have changed in place: equal as long as their values are."""
+    return [(weight.data_ptr(), weight._version) for weight in weights]
 
 
 def product(weight: Tensor) -> Product:
@@ -78,8 +83,7 @@ class Packing:
     def active(self) -> Iterator[None]:
         """Decode with weights laid out inside a `with` block, in which they must not change."""
         weights = self._worth_it()
-        # the version counts changes in place
-        state = [(weight.data_ptr(), weight._version) for weight in weights]
+        state = state_of(weights)
         if state != self._state:
             self._laid_out, self._state = {}, []
             if 4 * sum(weight.numel() for weight in weights) <= MEMORY_SHARE * psutil.virtual_memory().available:

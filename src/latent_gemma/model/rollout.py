@@ -199,7 +199,7 @@ class Rollout:
         """What takes positions that go through alone, where the call has to give no more than hidden states."""
         if torch.is_grad_enabled() or self.kwargs or type(cache) is not DynamicCache:
             return None
-        if self._step is None and Step.fits(self.decoder):
+        if self._step is None:
             self._step = stepper(self.decoder, thinks=True)
         return self._step
 

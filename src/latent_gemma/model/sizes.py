@@ -18,7 +18,7 @@ _GEMMA3_1B: dict[str, Any] = {
     "vocab_size": 262144, "hidden_size": 1152, "intermediate_size": 6912, "num_hidden_layers": 26,
     "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256,
 }  # fmt: skip
-_GEMMA2_2B: dict[str, Any] = {
+GEMMA2_2B: dict[str, Any] = {
     "vocab_size": 256000, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26,
     "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256,
 }  # fmt: skip
@@ -33,8 +33,8 @@ _GEMMA_2B: dict[str, Any] = {
 _PUBLISHED = {
     "gemma-3-270m": (Gemma3TextConfig, _GEMMA3_270M),
     "gemma-3-1b": (Gemma3TextConfig, _GEMMA3_1B),
-    "gemma-2-2b": (Gemma2Config, _GEMMA2_2B),
-    "maths-problems-gemma-2-2b": (Gemma2Config, _GEMMA2_2B),
+    "gemma-2-2b": (Gemma2Config, GEMMA2_2B),
+    "maths-problems-gemma-2-2b": (Gemma2Config, GEMMA2_2B),
     "gemma-2-9b": (Gemma2Config, _GEMMA2_9B),
     "gemma-2b": (GemmaConfig, _GEMMA_2B),
 }

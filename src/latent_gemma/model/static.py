@@ -19,7 +19,7 @@ from transformers.cache_utils import Cache
 
 from latent_gemma.errors import ConfigError
 from latent_gemma.model.cache import GrowingLayer, KeyValue, growing_cache
-from latent_gemma.model.packing import Packing, laid_out
+from latent_gemma.model.packing import Packing, laid_out, state_of
 from latent_gemma.model.step import Layer, Rotation, Step
 
 #: Slots of a cache come in multiples of this, so that prompts of like length share a compiled step.
@@ -116,22 +116,25 @@ class Static:
 
     def step(self) -> StaticStep:
         """The compiled step for the weights as they are."""
-        state = [(weight.data_ptr(), weight._version) for weight in [*self.decoder.parameters(), *laid_out().values()]]
+        state = state_of([*self.decoder.parameters(), *laid_out().values()])
         if self._step is None or state != self._state:
             self._step, self._state = StaticStep(Step(self.decoder, thinks=False), self.backend), state
         return self._step
 
 
-def stepper(decoder: Any, thinks: bool) -> Step | StaticStep:
-    """What takes one position of each row through a decoder that `Step.fits`.
+def stepper(decoder: Any, thinks: bool) -> Step | StaticStep | None:
+    """What takes one position of each row through a decoder.
 
     Args:
         decoder: the latent decoder.
         thinks: whether positions may be thoughts, on which adapters act.
 
     Returns:
-        The compiled step where one is asked for; adapters on thoughts are left to the other.
+        The compiled step where one is asked for; adapters on thoughts are left to the other. None for a decoder that
+        only its own layers can run (`Step.fits`).
     """
+    if not Step.fits(decoder):
+        return None
     static = _active.get()
     if static is None or static.decoder is not decoder or (thinks and decoder.config.latent.adapter != "none"):
         return Step(decoder, thinks)

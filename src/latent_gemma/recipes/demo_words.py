@@ -20,11 +20,10 @@ from latent_gemma.evaluation.results import EvalReport, EvalRow
 from latent_gemma.evaluation.votes import VoteMeasured
 from latent_gemma.evaluation.voting import Voter
 from latent_gemma.inspection.numbers import percent, with_interval
-from latent_gemma.inspection.tables import further_tables, results_table
 from latent_gemma.inspection.votes import votes_charts, votes_grids
-from latent_gemma.inspection.write import write_report
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
+from latent_gemma.recipes.results import show
 from latent_gemma.recipes.stage import Parent, machine, run_folder, save_stage, training_curves, versions
 from latent_gemma.recipes.vote import measure_both
 from latent_gemma.text.tags import TAGS, write_tagged
@@ -93,12 +92,7 @@ def run_words_demo(out: Path, items: int, seed: int, scale: float) -> EvalReport
         shutil.copytree(out / _folder(METHODS[-1]) / "model", out / "model")
         minutes = (time.monotonic() - started) / 60
         report = _report(model, found, tests, minutes, seed)
-        page = write_report(report, out)
-    console.print(results_table(report))
-    for table in further_tables(report):
-        console.print(table)
-    console.print(report.verdict, markup=False)
-    console.print(f"{minutes:.1f} minutes; report: {page}", markup=False)
+        show(report, out, console)
     console.print(f'next: latent-gemma vote {out} "{tests[1].question}" --show-traces', markup=False)
     return report
 

@@ -1,6 +1,5 @@
 """How examples reach the steps: in which order, and how those of a batch are laid out."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -66,7 +65,7 @@ def grouped_by_length(lengths: Sequence[int], step_size: int, seed: int) -> list
     generator = torch.Generator().manual_seed(seed)
     order = get_length_grouped_indices(lengths, step_size, generator=generator)
     steps = [order[start : start + step_size] for start in range(0, len(order), step_size)]
-    moved = torch.randperm(max(0, math.floor(len(order) / step_size) - 1), generator=generator) + 1
+    moved = torch.randperm(max(0, len(order) // step_size - 1), generator=generator) + 1
     kept = steps[1 + len(moved) :]
     return [index for step in (steps[0], *(steps[i] for i in moved.tolist()), *kept) for index in step]
 

@@ -51,17 +51,26 @@ class Rates:
     overlaps: bool
 
 
-def step_flop(step: Step) -> float:
-    """Floating-point operations of a step: 2 a weight and position forward, 2 for its input's gradient, and so on."""
-    sizes, full = step.sizes, step.rank == 0
+def call_flop(step: Step, call: Call) -> tuple[float, float]:
+    """Floating-point operations of one decoder call forward (once, recomputation not counted) and backward.
+
+    2 a weight and position forward, 2 for the gradient of its input, 2 for that of the weight where it trains.
+    """
+    sizes = step.sizes
     lora = step.rank * sizes.lora_width * sizes.layers
-    forward = backward = 0.0
-    for call in step.calls():
-        attention = 4.0 * call.positions * call.keys * sizes.queries * sizes.layers
-        forward += 2.0 * call.positions * (sizes.projections + lora) + attention
-        backward += 2.0 * call.positions * ((2 if full else 1) * sizes.projections + 2 * lora) + 2 * attention
-    head = 2.0 * step.read * sizes.embedding
-    return forward * (2 if step.checkpointing else 1) + backward + head * (3 if full else 2)
+    attention = 4.0 * call.positions * call.keys * sizes.queries * sizes.layers
+    gradients = 1 if step.rank else 2
+    return (
+        2.0 * call.positions * (sizes.projections + lora) + attention,
+        2.0 * call.positions * (gradients * sizes.projections + 2 * lora) + 2 * attention,
+    )
+
+
+def step_flop(step: Step) -> float:
+    """Floating-point operations of a step."""
+    forward, backward = map(sum, zip(*(call_flop(step, call) for call in step.calls()), strict=True))
+    head = 2.0 * step.read * step.sizes.embedding
+    return forward * (2 if step.checkpointing else 1) + backward + head * (2 if step.rank else 3)
 
 
 def traffic(step: Step, call: Call, table: dict[tuple[Precision, bool], PerLayer]) -> float:
@@ -89,9 +98,7 @@ def call_seconds(step: Step, index: int, rates: Rates) -> float:
     """
     sizes, full, width, calls = step.sizes, step.rank == 0, step.width, step.calls()
     call, kind = calls[index], (step.precision, not full)
-    lora = step.rank * sizes.lora_width * sizes.layers
-    attention = 4.0 * call.positions * call.keys * sizes.queries * sizes.layers
-    flop = 2.0 * call.positions * (sizes.projections + lora) + attention
+    flop, backward_flop = call_flop(step, call)
     read = float(width * sizes.projections)
     # copies of weights: frozen ones in every call, trained ones in the first
     copied = FORWARD[kind].weights * sizes.projections * (1 if index == 0 or not full else 0)
@@ -106,8 +113,7 @@ def call_seconds(step: Step, index: int, rates: Rates) -> float:
         rates, again * flop, again * (read + copied), again * traffic(step, call, FORWARD), forward_ops
     )  # fmt: skip
     backward = _phase(
-        rates, flop * (2 if full else 1) + (0 if full else attention + 2.0 * call.positions * lora),
-        read * (2 if full else 1) + added, traffic(step, call, BACKWARD) + past, backward_ops,
+        rates, backward_flop, read * (2 if full else 1) + added, traffic(step, call, BACKWARD) + past, backward_ops,
     )  # fmt: skip
     return forward + backward
 
