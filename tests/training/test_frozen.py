@@ -71,9 +71,15 @@ def test_weights_come_back_bit_for_bit_whatever_happens(make_model, latent, exac
     if exact:
         model.to(torch.bfloat16).to(torch.float32)
     before = {name: value.clone() for name, value in trained.state_dict().items()}
-    with pytest.raises(KeyboardInterrupt), frozen_in_bfloat16(model):
-        halves = [name for name, x in trained.named_parameters() if x.dtype == torch.bfloat16]
-        raise KeyboardInterrupt
+    halves = []
+
+    def stopped():
+        with frozen_in_bfloat16(model):
+            halves.extend(name for name, x in trained.named_parameters() if x.dtype == torch.bfloat16)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     assert len(halves) == 14
     assert not any(part in name for name in halves for part in ("norm", "embed", "lora_", "thought_", "bridge"))
     for name, value in trained.state_dict().items():

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 
-def _frozen_matrices(model: Any) -> list[nn.Parameter]:
+def _frozen_matrices(model: Any) -> list[Tensor]:
     """What does not train of the weights of the decoder layers' Linears, in float32 (quantised ones are not)."""
-    linears = (module for module in model.model.layers.modules() if isinstance(module, nn.Linear))
-    return [x.weight for x in linears if not x.weight.requires_grad and x.weight.dtype == torch.float32]
+    weights = [module.weight for module in model.model.layers.modules() if isinstance(module, nn.Linear)]
+    return [weight for weight in weights if not weight.requires_grad and weight.dtype == torch.float32]
 
 
 def hold_in_bfloat16(model: Any) -> None:

@@ -115,9 +115,9 @@ def checkpoint_to_resume(run: Path) -> Path:
 def run_trainer(trainer: Any, model: Any, trained: Any, run: Path, checkpoint: Path | None) -> FitResult:
     """Train to the end, or to where a callback stops it.
 
-    In bfloat16 frozen matrices are held in bfloat16 meanwhile. Not so where they are sharded: FSDP2 gathers them in
-    bfloat16 as it is, and a shard is not a weight that could be put back. Nor where vLLM writes the rollouts: for it TRL
-    merges the adapter into the frozen weights and takes it out again, which bfloat16 would not survive.
+    In bfloat16, frozen matrices are held in bfloat16 meanwhile. Not where they are sharded: FSDP2 gathers them in
+    bfloat16 as it is, and a shard is not a weight that could be put back. Nor where vLLM writes the rollouts: for it,
+    TRL merges the adapter into the frozen weights and takes it out again, which bfloat16 would not survive.
 
     Args:
         trainer: the trainer.
