@@ -104,7 +104,7 @@ class Layer:
         else:
             scores.mul_(self.scaling / self.softcap).tanh_().mul_(self.softcap)
         if mask is not None:
-            scores += mask
+            scores = scores + mask  # under autocast in float32: in bfloat16 the lowest number is minus infinity
         weights = scores.softmax(-1, dtype=torch.float32).to(x.dtype)
         return torch.matmul(weights, values).view(batch, -1)
 
