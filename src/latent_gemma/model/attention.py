@@ -22,9 +22,9 @@ def lowest(dtype: torch.dtype) -> float:
     return max(torch.finfo(dtype).min, torch.finfo(torch.float32).min)
 
 
-def latent_mask(*args: Any, dtype: torch.dtype = torch.float32, **kwargs: Any) -> Tensor | None:
+def latent_mask(dtype: torch.dtype = torch.float32, **kwargs: Any) -> Tensor | None:
     """The mask of the stock eager attention, whose float64 one is -inf in float32 and makes padding NaN."""
-    mask: Tensor | None = eager_mask(*args, dtype=dtype, **kwargs)
+    mask: Tensor | None = eager_mask(dtype=dtype, **kwargs)
     return mask.clamp(min=lowest(dtype)) if mask is not None and dtype == torch.float64 else mask
 
 
