@@ -14,11 +14,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from counting import Counting
 from rich.console import Console
 from rich.table import Table
 from timing import alone, batch_of, returns_memory_at_once, settings, timed
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from transformers import Gemma2Config
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 
@@ -144,34 +143,18 @@ def rates(step: Step, dimensions: dict[str, int]) -> dict[str, Any]:
         torch.autograd.backward([norm(x), z], [x.detach(), y.detach()])
         x.grad = y.grad = None
 
-    moved = count_bytes(activations)
+    with Counting() as counted:
+        activations()
     large = torch.randn(2**28 if CUDA else 2**25, device=DEVICE)
     target = torch.empty_like(large)
     return {
         "matmul": 2.0 * positions * size / product(positions),
         "stream": weights[0].element_size() * size / product(step.batch_size),
-        "elementwise": moved / best(activations),
+        "elementwise": counted.moved / best(activations),
         **launch(step),
         "overlaps": CUDA,
         "copy": 2 * large.nbytes / best(lambda: target.copy_(large)),
     }
-
-
-def count_bytes(work: Any) -> int:
-    """Bytes that the operations of some work read and write."""
-
-    class Counting(TorchDispatchMode):
-        moved = 0
-
-        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            result = function(*args, **(kwargs or {}))
-            if not function.is_view:
-                self.moved += sum(x.nbytes for x in tree_leaves((args, kwargs, result)) if isinstance(x, torch.Tensor))
-            return result
-
-    with Counting() as counting:
-        work()
-    return counting.moved
 
 
 def sizes_table(args: argparse.Namespace) -> None:

@@ -47,6 +47,13 @@ def test_every_setting_is_measured_once_with_its_controls(evaluator):
         assert row.seconds_per_answer > 0
 
 
+def test_a_question_is_tokenised_once_for_all_settings(evaluator, monkeypatch):
+    tokenised, original = [], Frame.template_ids
+    monkeypatch.setattr(Frame, "template_ids", lambda frame, text: (tokenised.append(text), original(frame, text))[1])
+    evaluator(batch_size=7).run()
+    assert sorted(tokenised) == sorted(f"{example.question}\n" for example in TESTS)
+
+
 @pytest.mark.parametrize("recurrence", ["append", "sequence"])
 def test_a_models_own_thoughts_put_back_give_its_own_answers(recurrence, evaluator):
     measured = evaluator(recurrence=recurrence)

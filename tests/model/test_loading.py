@@ -1,9 +1,12 @@
 """What a user types after --model, and what is said when it cannot be loaded."""
 
+import json
+import shutil
 import sys
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoTokenizer, Gemma2ForCausalLM
 
 from latent_gemma.errors import ModelError
@@ -93,6 +96,39 @@ def test_a_folder_without_weights_or_tokenizer_is_named(folder):
         path.unlink()
     with pytest.raises(ModelError, match="has no tokenizer"):
         load_model(str(folder))
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    """An adapter of another model, which it names as its base."""
+    other = save_tiny(tmp_path / "other", **SIZES, seed=1)
+    adapted = get_peft_model(load_model(str(other))[0], LoraConfig(target_modules=["q_proj"], init_lora_weights=False))
+    adapted.save_pretrained(tmp_path / "adapter")
+    named = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert named == str(other)
+    return tmp_path / "adapter"
+
+
+@pytest.mark.parametrize("on_the_hub", [False, True])
+def test_an_adapter_beside_the_weights_is_passed_over(on_the_hub, folder, adapter, tmp_path, monkeypatch):
+    before, _ = load_model(str(folder))
+    for path in adapter.glob("adapter_*"):
+        shutil.copy(path, folder)
+    name = str(folder)
+    if on_the_hub:  # as it lies in the cache once it has been downloaded
+        name, cached = "owner/name", tmp_path / "hub" / "models--owner--name"
+        shutil.copytree(folder, cached / "snapshots" / ("0" * 40))
+        (cached / "refs").mkdir()
+        (cached / "refs" / "main").write_text("0" * 40)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    after, _ = load_model(name)
+    assert before.state_dict().keys() == after.state_dict().keys()
+    assert all(torch.equal(value, after.state_dict()[name]) for name, value in before.state_dict().items())
+
+
+def test_an_adapter_alone_is_named(adapter):
+    with pytest.raises(ModelError, match="is an adapter without its model"):
+        load_model(str(adapter))
 
 
 def test_the_trial_model_names_its_extra(monkeypatch):

@@ -119,6 +119,27 @@ def test_batch_of_n_equals_n_batches_of_one_on_either_side_of_the_padding(
         torch.testing.assert_close(logits[: len(row)], single, rtol=1e-6, atol=1e-6)
 
 
+@every_family
+@pytest.mark.parametrize(("recurrence", "visibility"), [("append", 1.0), ("append", 0.0), ("sequence", 1.0)])
+def test_padding_changes_nothing_in_float64_though_softmax_is_in_float32(family, recurrence, visibility, make_model):
+    model = make_model(
+        family, sliding_window=4, recurrence=recurrence, p=0.3, question_visibility=visibility, dtype=torch.float64
+    )
+    rows = [[20, 21, 22, 23, 24, BOT, THOUGHT, THOUGHT, EOT], [30, 31, 32], [40, BOT, THOUGHT, EOT]]
+    ids, mask = pad_left(rows, 0)
+    options = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False, "suppress_tokens": [BOT, THOUGHT, EOT]}
+    options |= {"output_logits": True, "return_dict_in_generate": True}
+    logits = model(ids, attention_mask=mask).logits
+    steps = torch.stack(model.generate(ids, attention_mask=mask, **options).logits, dim=1)
+    assert logits.isfinite().all()
+    for row, found, step in zip(rows, logits, steps, strict=True):
+        alone = torch.tensor([row])
+        torch.testing.assert_close(found[-len(row) :], model(alone).logits[0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(
+            step, torch.stack(model.generate(alone, **options).logits, dim=1)[0], rtol=1e-5, atol=1e-5
+        )
+
+
 @pytest.mark.parametrize("family", ["gemma2", "gemma3"])
 @every_recurrence
 def test_sliding_window_smaller_than_the_prompt(family, recurrence, make_model, prompts):

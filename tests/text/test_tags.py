@@ -52,6 +52,20 @@ def test_of_several_pairs_the_first_reasoning_and_the_last_answer_count():
     assert (parsed.reasoning, parsed.answer) == ("a", "2")
 
 
+@pytest.mark.parametrize(
+    ("text", "reasoning"),
+    [
+        ("<reasoning></reasoning><reasoning>b</reasoning><reasoning>c</reasoning>", "b"),
+        ("<reasoning> \n<reasoning>b", "b"),
+        ("<reasoning>a<answer>39</answer>", "a"),
+        ("<reasoning></reasoning><answer>39</answer>", ""),
+        ("a</reasoning><answer>39</answer>", ""),
+    ],
+)
+def test_reasoning_is_the_first_that_is_not_empty_up_to_the_next_tag(text, reasoning):
+    assert parse_tagged(text).reasoning == reasoning
+
+
 @given(PIECES)
 def test_complete_means_each_tag_once_and_in_order(pieces):
     text = "".join(pieces)

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from counting import Counting
 from torch.utils.flop_counter import FlopCounterMode
 
 from latent_gemma.model.sizes import Sizes, sizes_of
@@ -29,8 +28,6 @@ from latent_gemma.training.speed import (
 )
 
 VARIANTS = [(precision, rank) for precision in ("float32", "bfloat16") for rank in (0, 8)]
-#: Not matrix products, and not views of what is there.
-PRODUCTS = {"mm", "bmm", "addmm"}
 
 
 def taken(precision, rank, k, checkpointing=False, layers=2):
@@ -56,25 +53,6 @@ def taken(precision, rank, k, checkpointing=False, layers=2):
             return latent_loss(trained, batch, 0.0).total
 
     return step, model, loss
-
-
-class Counting(TorchDispatchMode):
-    """Counts operations that compute, and the bytes that those besides matrix products read and write."""
-
-    operations = moved = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        name = function._schema.name.split("::")[1]
-        given, made = (
-            [x for x in tree_leaves(part) if isinstance(x, torch.Tensor)] for part in ((args, kwargs), result)
-        )
-        places = {x.untyped_storage().data_ptr() for x in given}
-        same = all(x.untyped_storage().data_ptr() in places for x in made)
-        if not function.is_view and (not same or name.endswith("_")):
-            self.operations += 1
-            self.moved += 0 if name in PRODUCTS else sum(x.nbytes for x in [*given, *made])
-        return result
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

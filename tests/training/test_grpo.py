@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from datasets import Dataset
+from trl.trainer import base_trainer
 
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
@@ -49,6 +50,27 @@ def test_the_settings_are_the_published_algorithm(tmp_path):
     assert arguments.entropy_coef == 0.0
     assert not arguments.mask_truncated_completions
     assert not arguments.activation_checkpointing
+
+
+def test_nothing_is_told_to_the_hub_unless_the_user_allows_it(make_model, tokenizer, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(base_trainer, "send_telemetry", lambda **message: told.append(message["library_name"]))
+    monkeypatch.delenv("CI", raising=False)  # where TRL is silent
+    monkeypatch.delenv("HF_HUB_DISABLE_TELEMETRY", raising=False)
+    model = make_model()
+
+    def make():
+        FramedGrpoTrainer(
+            book=RewardBook([even], Frame(tokenizer, model.config.latent), "words"), num_thoughts=0, model=model,
+            args=grpo_arguments(FAST, GROUPS, 0.0, tmp_path), processing_class=tokenizer,
+            train_dataset=Dataset.from_dict({"prompt": ["1"], "accepted": [["1"]]}),
+        )  # fmt: skip
+
+    make()
+    assert told == []
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "0")
+    make()
+    assert told == ["trl"]
 
 
 @pytest.mark.parametrize(

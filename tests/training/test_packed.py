@@ -12,7 +12,7 @@ from latent_gemma.training.batches import IGNORE, Encoded, Row, build_row, pad_r
 from latent_gemma.training.curriculum import Stage
 from latent_gemma.training.feeding import lay_out
 from latent_gemma.training.losses import latent_loss
-from latent_gemma.training.packed import pack_rows
+from latent_gemma.training.packed import pack_rows, plan_packs
 from tests.conftest import FAMILIES
 
 X = IGNORE
@@ -30,6 +30,10 @@ def text_rows(tokenizer, count=7, words_format="markers", seed=0):
     return [build_row(item, Stage(), frame, rng) for item in items]
 
 
+def pack(rows):
+    return pack_rows(plan_packs(rows), 0)
+
+
 def test_rows_are_laid_behind_each_other(tokenizer):
     frame = Frame(tokenizer, LatentConfig())
     items = [
@@ -37,7 +41,7 @@ def test_rows_are_laid_behind_each_other(tokenizer):
         Encoded([21, 22, 23], [[41, 42], [43]], [], [61, 62, 63, 1]),
         Encoded([24, 25], [], [], [64, 1]),
     ]
-    batch = pack_rows([build_row(item, Stage(), frame, random.Random(0)) for item in items], 0)
+    batch = pack([build_row(item, Stage(), frame, random.Random(0)) for item in items])
     assert {name: part.tolist() for name, part in batch.items()} == {
         "input_ids": [[21, 22, 23, 7, 41, 42, 43, 9, 61, 62, 63, 1], [20, 7, 31, 9, 60, 1, 24, 25, 7, 9, 64, 1]],
         "attention_mask": [[1] * 12, [1] * 12],
@@ -50,7 +54,7 @@ def test_rows_are_laid_behind_each_other(tokenizer):
 def test_no_example_is_asked_for_from_the_one_before_it():
     # no question, so that its first token has a label, which a batch's first column leaves out
     rows = [Row([31, 32], [31, 32], [X, X], 0), Row([41, 42, 43, 44], [41, 42, 43, 44], [X] * 4, 0)]
-    assert pack_rows([rows[0], *rows, rows[0]], 0)["labels"].tolist() == [
+    assert pack([rows[0], *rows, rows[0]])["labels"].tolist() == [
         [X, 42, 43, 44],
         [X, 32, X, 32],
         [X, 32, X, X],
@@ -60,7 +64,7 @@ def test_no_example_is_asked_for_from_the_one_before_it():
 @pytest.mark.parametrize("seed", range(20))
 def test_every_token_is_packed_once_and_rows_are_filled(tokenizer, seed):
     rows = text_rows(tokenizer, 1 + seed, seed=seed)
-    batch = pack_rows(rows, 0)
+    batch = pack(rows)
     mask = batch["attention_mask"].bool()
     assert sorted(batch["input_ids"][mask].tolist()) == sorted(token for row in rows for token in row.ids)
     assert batch["input_ids"].shape[1] == max(len(row.ids) for row in rows)
@@ -123,7 +127,7 @@ def test_loss_is_that_of_the_padded_batch(make_model, tokenizer):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_example_sees_no_other_one(family, window, make_model, tokenizer):
     model = make_model(family, sliding_window=window, dtype=torch.float64)
-    batch = pack_rows(text_rows(tokenizer), 0)
+    batch = pack(text_rows(tokenizer))
     ids, positions = batch["input_ids"], batch["position_ids"]
     row = next(i for i in range(len(ids)) if (positions[i] == 0).sum() > 1)
     starts = [*(positions[row] == 0).nonzero().flatten().tolist(), ids.shape[1]]
@@ -144,3 +148,13 @@ def test_rows_that_fill_their_batch_stay_as_they_are(tokenizer):
     assert "position_ids" not in lay_out(rows, 0, packs=True)
     assert "position_ids" not in lay_out(text_rows(tokenizer), 0, packs=False)
     assert "position_ids" in lay_out(text_rows(tokenizer), 0, packs=True)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_batch_is_laid_out_as_whichever_of_the_two_is_smaller(tokenizer, seed):
+    rng = random.Random(seed)
+    rows = [rng.choice(text_rows(tokenizer, seed=seed)) for _ in range(rng.randint(1, 5))]
+    expected = min(pad_rows(rows, 3), pack_rows(plan_packs(rows), 3), key=lambda batch: batch["input_ids"].numel())
+    found = lay_out(rows, 3, packs=True)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], part) for name, part in expected.items())

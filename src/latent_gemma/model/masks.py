@@ -8,6 +8,7 @@ from transformers.cache_utils import Cache
 
 from latent_gemma.errors import ModelError
 from latent_gemma.model.attention import NAME as LATENT_EAGER
+from latent_gemma.model.attention import lowest
 
 #: Attention implementations that take a mask of any shape.
 TAKES_MASKS = (LATENT_EAGER, "eager", "sdpa")
@@ -16,12 +17,12 @@ TAKES_MASKS = (LATENT_EAGER, "eager", "sdpa")
 def _biased_mask(
     allowed: Tensor, bias: Tensor, after_thoughts: Tensor, dtype: torch.dtype, padding: Tensor | None
 ) -> Tensor:
-    lowest = torch.finfo(dtype).min
+    hidden = lowest(dtype)
     if padding is not None:
         allowed = allowed & padding[:, None, :]
     added = torch.where(after_thoughts[:, :, None], bias[:, None, :], 0.0).to(dtype)
     # where() instead of a sum: two lowest values would overflow to -inf, and a row of -inf is NaN after the softmax
-    return torch.where(allowed & (added > lowest), added, lowest).unsqueeze(1)
+    return torch.where(allowed & (added > hidden), added, hidden).unsqueeze(1)
 
 
 def one_position_mask(
@@ -67,8 +68,8 @@ def biased_masks(
         attention_mask: padding, [B, T_keys], or None.
         past_key_values: the cache of the call, or None.
         start: column of the call's first position.
-        key_bias: added to the attention logits of each key, [B, T_keys], float32; at or below the lowest value of
-            `dtype` the key is not seen at all.
+        key_bias: added to the attention logits of each key, [B, T_keys], float32; at or below `lowest(dtype)` the
+            key is not seen at all.
         after_thoughts: which of the call's positions the bias applies to, [B, T_call] bool.
         dtype: of the hidden states.
 

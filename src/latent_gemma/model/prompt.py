@@ -62,10 +62,12 @@ class Frame:
     Args:
         tokenizer: the model's tokenizer; with a chat template the question is its user turn.
         latent: the model's latent configuration.
+        remembers: keep the ids of questions, for where the same ones are asked again and again.
     """
 
     tokenizer: Any
     latent: LatentConfig
+    remembers: bool = False
 
     @property
     def is_chat(self) -> bool:
@@ -93,8 +95,20 @@ class Frame:
         """Ids of a piece of literal text, none of them special."""
         return self.template_ids(self.fenced(text))
 
+    @cached_property
+    def _asked(self) -> dict[str, list[int]]:
+        """Ids of the questions so far."""
+        return {}
+
     def question_ids(self, question: str) -> list[int]:
         """Ids of everything before `bot`; a system text stands in the user's turn, for Gemma has no role for it."""
+        if not self.remembers:
+            return self._tokenised(question)
+        if question not in self._asked:
+            self._asked[question] = self._tokenised(question)
+        return list(self._asked[question])
+
+    def _tokenised(self, question: str) -> list[int]:
         if self.is_chat:
             content = f"{self.latent.system}\n\n{question}" if self.latent.system else question
             turn = [{"role": "user", "content": self.fenced(content)}]

@@ -24,7 +24,8 @@ class Tagged:
     Args:
         shape: "complete", both pairs of tags once and in order; "broken", a tag without its partner, repeated, nested
             or out of order; "partial", whatever else: no tags at all, or one intact pair alone.
-        reasoning: what stands between the first `<reasoning>` and the tag after it; "" if there is none.
+        reasoning: what stands between `<reasoning>` and the tag after it, or the end; of several the first that is not
+            empty, "" if there is none.
         answer: what stands in the last intact pair of answer tags, None if there is none.
     """
 

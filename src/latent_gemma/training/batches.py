@@ -145,6 +145,12 @@ def build_row(item: Encoded, stage: Stage, frame: Frame, rng: random.Random) -> 
     )
 
 
+def aligned(rows: Sequence[Row]) -> tuple[int, int]:
+    """Column in which the `bot` of all rows stands when they are in line, and the width that takes."""
+    left = max(row.start for row in rows)
+    return left, left + max(len(row.ids) - row.start for row in rows)
+
+
 def pad_rows(rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
     """Stack rows so that their `bot` columns, and with them their thoughts, stand in line.
 
@@ -158,8 +164,7 @@ def pad_rows(rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
     Returns:
         `input_ids`, `attention_mask`, `labels`, `anchors`, [B, T] int64 each.
     """
-    left = max(row.start for row in rows)
-    width = left + max(len(row.ids) - row.start for row in rows)
+    left, width = aligned(rows)
     ids = torch.full((len(rows), width), pad_id)
     labels = torch.full((len(rows), width), IGNORE)
     batch = {"input_ids": ids, "attention_mask": torch.zeros_like(ids), "labels": labels, "anchors": labels.clone()}

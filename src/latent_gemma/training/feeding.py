@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from latent_gemma.training.batches import IGNORE, Row, pad_rows
-from latent_gemma.training.packed import pack_rows
+from latent_gemma.training.batches import IGNORE, Row, aligned, pad_rows
+from latent_gemma.training.packed import pack_rows, plan_packs
 
 
 class Rows(Dataset):
@@ -76,16 +76,17 @@ def lay_out(rows: Sequence[Row], pad_id: int, packs: bool) -> dict[str, Tensor]:
     Args:
         rows: its rows.
         pad_id: id of the padding.
-        packs: several rows may share one, where that takes fewer positions; see `pack_rows`.
+        packs: several rows may share one, where that takes fewer positions; see `plan_packs`.
 
     Returns:
         As `pad_rows`, or as `pack_rows`.
     """
-    padded = pad_rows(rows, pad_id)
-    if not packs:
-        return padded
-    packed = pack_rows(rows, pad_id)
-    return packed if packed["input_ids"].numel() < padded["input_ids"].numel() else padded
+    if packs:
+        planned = plan_packs(rows)
+        longest = max(len(row.ids) for row in rows)
+        if len(planned) * longest < len(rows) * aligned(rows)[1]:
+            return pack_rows(planned, pad_id)
+    return pad_rows(rows, pad_id)
 
 
 def with_passes(batch: dict[str, Any], passes: int, pad_id: int) -> dict[str, Any]:

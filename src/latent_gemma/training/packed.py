@@ -8,33 +8,49 @@ from torch import Tensor
 from latent_gemma.training.batches import IGNORE, Row
 
 
-def pack_rows(rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
-    """Lay rows behind each other: the longest first, each where it first fits.
+def plan_packs(rows: Sequence[Row]) -> list[list[Row]]:
+    """Decide which rows share one: the longest first, each where it first fits.
+
+    Args:
+        rows: rows without thoughts.
+
+    Returns:
+        The rows of each pack, none longer in all than the longest row, because the cost of attention grows with the
+        square of the width.
+    """
+    ordered = sorted(rows, key=lambda row: len(row.ids), reverse=True)
+    packs: list[list[Row]] = []
+    room: list[int] = []
+    for row in ordered:
+        length = len(row.ids)
+        index = next((i for i, left in enumerate(room) if left >= length), len(packs))
+        if index == len(packs):
+            packs.append([])
+            room.append(len(ordered[0].ids))
+        packs[index].append(row)
+        room[index] -= length
+    return packs
+
+
+def pack_rows(packs: Sequence[Sequence[Row]], pad_id: int) -> dict[str, Tensor]:
+    """Lay the rows of each pack behind each other.
 
         ids        q  q  bot s  eot a  end  q  bot s  eot a  end pad
         positions  0  1  2   3  4   5  6    0  1   2  3   4  5   0
         labels     .  .  .   s  eot a  end  .  .   s  eot a  end .
 
     A position that does not follow the one before it begins a sequence, which sees itself alone (transformers'
-    `find_packed_sequence_indices`). No example's first token is a target: nothing of its own stands before it. The
-    longest row is the width, because the cost of attention grows with its square.
+    `find_packed_sequence_indices`). No example's first token is a target: nothing of its own stands before it.
 
     Args:
-        rows: rows without thoughts.
+        packs: see `plan_packs`.
         pad_id: id of the padding.
 
     Returns:
-        `input_ids`, `attention_mask`, `position_ids`, `labels`, `anchors`, [M, T] int64 each, M at most len(rows). The
-        mask tells what is no padding; a model is given the positions in its place.
+        `input_ids`, `attention_mask`, `position_ids`, `labels`, `anchors`, [M, T] int64 each, M packs as wide as the
+        widest. The mask tells what is no padding; a model is given the positions in its place.
     """
-    width = max(len(row.ids) for row in rows)
-    packs: list[list[Row]] = []
-    for row in sorted(rows, key=lambda row: len(row.ids), reverse=True):
-        fits = (pack for pack in packs if sum(len(other.ids) for other in pack) + len(row.ids) <= width)
-        pack = next(fits, None)
-        if pack is None:
-            packs.append(pack := [])
-        pack.append(row)
+    width = max(sum(len(row.ids) for row in pack) for pack in packs)
 
     def stack(parts: Sequence[Sequence[Sequence[int]]], fill: int) -> Tensor:
         lines = [[value for part in pack for value in part] for pack in parts]

@@ -1,6 +1,7 @@
 """TRL's GRPO trainer for our prompts, its progress kept in checkpoints."""
 
 import copy
+import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -65,6 +66,11 @@ class FramedGrpoTrainer(FiniteSteps, GRPOTrainer):
                 if self.is_fsdp_enabled
                 else self.accelerator.prepare_model(reference, evaluation_mode=True)
             )
+
+    def _send_telemetry(self) -> None:
+        """TRL tells the hub of every trainer that is made; ours does where the user has said that it may."""
+        if "HF_HUB_DISABLE_TELEMETRY" in os.environ:  # which the hub's library reads itself: 0 allows it
+            super()._send_telemetry()
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         book = self.book
