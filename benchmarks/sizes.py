@@ -30,7 +30,7 @@ from latent_gemma.training.frozen import hold_in_bfloat16
 from latent_gemma.training.lora import with_lora
 from latent_gemma.training.losses import latent_loss
 from latent_gemma.training.settings import LoraSettings
-from latent_gemma.training.speed import OPERATIONS, Rates, latent_floor_seconds, step_flop, step_seconds
+from latent_gemma.training.speed import Rates, latent_floor_seconds, layer_operations, step_flop, step_seconds
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
@@ -117,7 +117,7 @@ def launch(step: Step) -> dict[str, float]:
     """Seconds of the host for an operation of a training step."""
     # a step in which nothing but starting operations matters
     tiny = replace(step, sizes=Sizes.of(gemma(TINY)), k=8, prompt=2, answer=1, batch_size=1)
-    started = len(tiny.calls()) * tiny.sizes.layers * sum(OPERATIONS[tiny.precision, tiny.rank > 0])
+    started = tiny.sizes.layers * sum(sum(layer_operations(tiny, index)) for index in range(len(tiny.calls())))
     return {"launch_s": best(take(tiny, TINY)) / started}
 
 

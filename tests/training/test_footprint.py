@@ -22,6 +22,7 @@ from latent_gemma.training.speed import (
     Rates,
     ddp_seconds,
     fsdp_seconds,
+    layer_operations,
     step_flop,
     step_seconds,
     traffic,
@@ -99,6 +100,30 @@ def test_a_layer_moves_what_the_tables_say(precision, rank):
         weights = table[kind].weights * step.sizes.projections
         assert traffic(step, call, table) + weights == pytest.approx(moved, rel=0.05)
     assert tuple(counted[2:]) == OPERATIONS[kind]
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(("precision", "rank"), VARIANTS)
+def test_a_position_alone_starts_the_operations_of_the_table(precision, rank, checkpointing):
+    started = {}
+    for k in (1, 2, 4, 6):
+        found = []
+        for layers in (1, 2):
+            step, _, loss = taken(precision, rank, k, checkpointing, layers)
+            forward, backward = Counting(), Counting()
+            with forward:
+                value = loss()
+            with backward:
+                value.backward()
+            found.append((forward.operations, backward.operations))
+        started[k] = [two - one for one, two in zip(*found, strict=True)]
+    alone = [(more - less) / 2 for less, more in zip(started[4], started[6], strict=True)]
+    first = [more - less for less, more in zip(started[1], started[2], strict=True)]
+    for counted, index in ((alone, 2), (first, 1)):
+        forward_operations, backward_operations = layer_operations(replace(step, k=6), index)
+        assert forward_operations == counted[0]
+        # of what runs again, the last operations' results are not needed, and keys and values are there already
+        assert counted[1] == pytest.approx(backward_operations, abs=8 if checkpointing else 0)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

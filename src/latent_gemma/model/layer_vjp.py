@@ -197,7 +197,7 @@ class UnrolledLayer:
         """Gradients of this position's turned query and key, and of its value, [B, heads, head_dim] each."""
         weights, query, past, end = kept.weights, kept.query, self.length, slot + 1
         self.book.add(self.past[1], weights[..., :past], grad, attended)
-        self.value_grads[:, :, :end] += attended([weights[..., past:]], [grad])
+        self.value_grads[:, :, :end] += weights[..., past:].transpose(2, 3) @ grad
         parts = [grad @ values.transpose(2, 3) for values in (self.past_values, self.values[:, :, :end])]
         scores, exact = torch.cat(parts, dim=-1).float(), weights.float()
         scores = aten._softmax_backward_data(scores, exact, -1, exact.dtype)
@@ -205,7 +205,7 @@ class UnrolledLayer:
             scores = aten.tanh_backward(scores, kept.capped.float())
         scores = (scores * self.scaling).to(self.dtype)
         self.book.add(self.past[0], scores[..., :past], query, attended)
-        self.key_grads[:, :, :end] += attended([scores[..., past:]], [query])
+        self.key_grads[:, :, :end] += scores[..., past:].transpose(2, 3) @ query
         query = scores[..., :past] @ self.past_keys
         query += scores[..., past:] @ self.keys[:, :, :end]
         return query.view(len(query), -1, self.head_dim), self.key_grads[:, :, slot], self.value_grads[:, :, slot]

@@ -19,6 +19,7 @@ from transformers.cache_utils import Cache
 
 from latent_gemma.errors import ConfigError
 from latent_gemma.model.anatomy import Rotation, rotations
+from latent_gemma.model.attention import lowest
 from latent_gemma.model.cache import GrowingLayer, KeyValue, growing_cache
 from latent_gemma.model.packing import Packing, laid_out, state_of
 from latent_gemma.model.step import Layer, Step
@@ -85,10 +86,10 @@ class StaticStep:
 
     def _masks(self, mask: Tensor | None, embeds: Tensor, start: int, pair: KeyValue) -> dict[str | None, Tensor]:
         slots = torch.arange(pair[0].shape[2], device=embeds.device)
-        added = embeds.new_full((len(embeds), 1, 1, len(slots)), torch.finfo(embeds.dtype).min)
+        added = embeds.new_full((len(embeds), 1, 1, len(slots)), lowest(embeds.dtype))
         added[..., : start + 1] = 0.0 if mask is None else mask
         return {
-            kind: added if window is None else added.masked_fill(slots <= start - window, torch.finfo(added.dtype).min)
+            kind: added if window is None else added.masked_fill(slots <= start - window, lowest(added.dtype))
             for kind, window in self.windows.items()
         }
 

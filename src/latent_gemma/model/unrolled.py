@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from transformers.activations import GELUTanh
 
 from latent_gemma.model.anatomy import Anatomy, Rotation, rotations
+from latent_gemma.model.attention import lowest
 from latent_gemma.model.cache import KeyValue
 from latent_gemma.model.layer_vjp import Kept, UnrolledLayer
 from latent_gemma.model.step import Step
@@ -156,7 +157,7 @@ class Unrolled:
             if window is not None and end > window:
                 added = embeds.new_zeros(1, 1, 1, end) if mask is None else mask
                 unseen = torch.arange(end, device=embeds.device) < end - window
-                masks[window] = added.masked_fill(unseen, torch.finfo(embeds.dtype).min)
+                masks[window] = added.masked_fill(unseen, lowest(embeds.dtype))
         return masks
 
     def pieces(self) -> list[KeyValue]:

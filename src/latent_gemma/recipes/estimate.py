@@ -158,6 +158,8 @@ def _devices(config: Estimate, step: Step, need: Needs) -> Table:
         link = (device.link if config.gpus <= MACHINE else min(device.link, NETWORK)) * 1e9
         ddp, fsdp = ddp_seconds(step, config.gpus, link), fsdp_seconds(step, config.gpus, link)
         whole = need.total / GIB + OVERHEAD_GIB <= device.memory_gib
+        if several and not whole:
+            seconds = step_seconds(step, assumed_rates(device), sharded=True)
         shared = needs(step, config.gpus).total / GIB + OVERHEAD_GIB <= device.memory_gib
         hours = (seconds + (ddp if whole else fsdp)) * steps / 3600
         cells = [device.name, "yes" if whole else "sharded" if shared else "no", f"{seconds:.2f}"]

@@ -174,6 +174,8 @@ def needs(step: Step, shards: int = 1) -> Needs:
         layer_copies /= sizes.layers
     elif not full:
         layer_copies = 0.0
+    elif step.k > 1:  # single positions have copies of their own
+        layer_copies *= 2
     # a layer in backward: what is recomputed of it, and the gradients of its widest tensors
     longest = max(calls)
     busy = longest.positions * 3.0 * max(width * sizes.intermediate, 4 * sizes.heads * longest.keys)

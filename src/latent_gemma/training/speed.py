@@ -24,6 +24,20 @@ OPERATIONS: dict[tuple[Precision, bool], tuple[int, int]] = {
     ("bfloat16", False): (80, 133),
     ("bfloat16", True): (124, 176),
 }
+#: Those of a layer for a position that goes through alone (`model/unrolled.py`), and what the first of them adds:
+#: gradients that all of them give together, and their keys for the calls behind.
+ALONE: dict[tuple[Precision, bool], tuple[int, int]] = {
+    ("float32", False): (46, 55),
+    ("float32", True): (60, 69),
+    ("bfloat16", False): (52, 65),
+    ("bfloat16", True): (66, 79),
+}
+FIRST: dict[tuple[Precision, bool], tuple[int, int]] = {
+    ("float32", False): (10, 66),
+    ("float32", True): (17, 77),
+    ("bfloat16", False): (19, 75),
+    ("bfloat16", True): (33, 93),
+}
 #: Checkpointing hooks every tensor that is kept, in Python: operations of a step take so many times the host's time,
 #: those of the second forward included. Measured on a model too small for anything else to matter (2.2 with adapters,
 #: 2.7 without).
@@ -84,17 +98,41 @@ def _phase(rates: Rates, flop: float, weights: float, moved: float, operations: 
     return max(work, started) if rates.overlaps else work + started
 
 
-def call_seconds(step: Step, index: int, rates: Rates) -> float:
+def goes_alone(step: Step, index: int) -> bool:
+    """Whether a call is that of a single position, between the first call and the last."""
+    return 0 < index < len(step.calls()) - 1
+
+
+def layer_operations(step: Step, index: int, sharded: bool = False) -> tuple[float, float]:
+    """Operations that a layer starts in one call, forward and backward, in units of the host's time for a plain one.
+
+    Args:
+        step: the step.
+        index: of the call.
+        sharded: whether weights are shared out over GPUs, which leaves single positions to the stock layers.
+    """
+    kind = (step.precision, step.rank > 0)
+    if sharded or not goes_alone(step, index):
+        forward, backward = OPERATIONS[kind]
+        return (HOOKED * forward, HOOKED * backward) if step.checkpointing else (forward, backward)
+    forward, backward = ALONE[kind]
+    more = FIRST[kind] if index == 1 else (0, 0)
+    return forward + more[0], backward + more[1] + (forward if step.checkpointing else 0)
+
+
+def call_seconds(step: Step, index: int, rates: Rates, sharded: bool = False) -> float:
     """Seconds of one decoder call, forward and backward.
 
     Args:
         step: the step.
         index: of the call.
         rates: of the device.
+        sharded: see `layer_operations`.
 
     Returns:
         Seconds. Each pass takes its matrix products, the reading of its weights (for few positions that is all), and
-        what its other operations move; all calls but one add their gradients of trained weights to those of the others.
+        what its other operations move. All calls but one add their gradients of trained weights, and of the prompt's
+        keys and values, to those of the others; single positions do so together, once.
     """
     sizes, full, width, calls = step.sizes, step.rank == 0, step.width, step.calls()
     call, kind = calls[index], (step.precision, not full)
@@ -102,34 +140,35 @@ def call_seconds(step: Step, index: int, rates: Rates) -> float:
     read = float(width * sizes.projections)
     # copies of weights that train, in the first call
     copied = 0.0 if index else FORWARD[kind].weights * sizes.projections
+    written = 1 if full else 0
     added = (3 * width * sizes.projections if index else BACKWARD[kind].weights * sizes.projections) if full else 0.0
-    # a later call gives the first one's keys and values their gradient, and adds it to what others gave
     past = 6.0 * step.width * sizes.layers * step.batch_size * (step.prompt + 1) * sizes.keys if index else 0.0
+    if goes_alone(step, index) and not sharded and index > 1:
+        written, added, past = 0, 0.0, 0.0
     again = 2 if step.checkpointing else 1
-    forward_ops, backward_ops = (
-        (HOOKED if step.checkpointing else 1) * sizes.layers * operations for operations in OPERATIONS[kind]
-    )
+    forward_ops, backward_ops = (sizes.layers * part for part in layer_operations(step, index, sharded))
     forward = _phase(
         rates, again * flop, again * (read + copied), again * traffic(step, call, FORWARD), forward_ops
     )  # fmt: skip
     backward = _phase(
-        rates, backward_flop, read * (2 if full else 1) + added, traffic(step, call, BACKWARD) + past, backward_ops,
+        rates, backward_flop, read * (1 + written) + added, traffic(step, call, BACKWARD) + past, backward_ops,
     )  # fmt: skip
     return forward + backward
 
 
-def step_seconds(step: Step, rates: Rates) -> float:
+def step_seconds(step: Step, rates: Rates, sharded: bool = False) -> float:
     """Seconds of a whole optimiser step: its calls, the head, the embedding's gradient, AdamW.
 
     Args:
         step: the step.
         rates: of the device.
+        sharded: see `layer_operations`.
 
     Returns:
         Seconds.
     """
     sizes, full, half = step.sizes, step.rank == 0, step.precision == "bfloat16"
-    calls = sum(call_seconds(step, index, rates) for index in range(len(step.calls())))
+    calls = sum(call_seconds(step, index, rates, sharded) for index in range(len(step.calls())))
     entry, products = step.read * sizes.vocab, 3 if full else 2
     # softcap, log-softmax and their gradients
     moved = entry * (62.0 if half else 76.0)
@@ -140,11 +179,6 @@ def step_seconds(step: Step, rates: Rates) -> float:
     # the look-up's gradient is written whole and added to the head's
     embedding = (16.0 + (6 if half else 0)) * sizes.embedding if full else 0.0
     return calls + head + (embedding + OPTIMISER * step.trained) / rates.stream
-
-
-def latent_step_seconds(step: Step, rates: Rates) -> float:
-    """Seconds of one latent step in training; 0 where there is none between the first call and the last."""
-    return call_seconds(step, 1, rates) if step.k > 1 else 0.0
 
 
 def latent_floor_seconds(step: Step, bandwidth: float) -> float:
