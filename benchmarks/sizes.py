@@ -26,6 +26,7 @@ from latent_gemma.model import LatentConfig, LatentReasoningGemmaForCausalLM
 from latent_gemma.model.config import as_latent_config
 from latent_gemma.model.sizes import GEMMA2_2B, Sizes
 from latent_gemma.training.footprint import GIB, Step, needs
+from latent_gemma.training.frozen import hold_in_bfloat16
 from latent_gemma.training.lora import with_lora
 from latent_gemma.training.losses import latent_loss
 from latent_gemma.training.settings import LoraSettings
@@ -63,6 +64,8 @@ def take(step: Step, dimensions: dict[str, int], stock_logits: bool = False) -> 
     """A training step, ready to be taken again and again."""
     model = build(dimensions)
     trained = with_lora(model, LoraSettings(rank=step.rank)) if step.rank else model
+    if step.precision == "bfloat16":
+        hold_in_bfloat16(model)
     if step.checkpointing:
         model.activation_checkpointing_enable()
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]

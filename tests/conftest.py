@@ -7,6 +7,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import pytest
 import torch
+from torch import nn
 from transformers.utils import logging
 
 from latent_gemma.model import LatentConfig
@@ -54,3 +55,15 @@ def prompts():
         return torch.cat([question, tail, after], dim=1)
 
     return build
+
+
+@pytest.fixture
+def true_double(monkeypatch):
+    """Keep float64 where the stock code drops to float32 (RMSNorm, softmax, rotary angles)."""
+    to_float, softmax = torch.Tensor.float, nn.functional.softmax
+    monkeypatch.setattr(torch.Tensor, "float", lambda x: x if x.dtype == torch.float64 else to_float(x))
+    monkeypatch.setattr(
+        nn.functional,
+        "softmax",
+        lambda x, dim, dtype=None: softmax(x, dim=dim, dtype=x.dtype if x.dtype == torch.float64 else dtype),
+    )

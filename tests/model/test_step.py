@@ -73,10 +73,11 @@ def test_what_listens_to_a_layer_hears_every_position(make_model, prompts):
     assert not Step.fits(model.model.to("meta"))
 
 
-def test_gradients_take_the_stock_layers(make_model, prompts, monkeypatch):
+@pytest.mark.parametrize("use_cache", [False, True])
+def test_gradients_take_other_ways(make_model, prompts, monkeypatch, use_cache):
     monkeypatch.setattr(Step, "__call__", lambda *args: pytest.fail("a step with gradients"))
     model = make_model()
-    model(prompts(thoughts=4)).logits.sum().backward()
+    model(prompts(thoughts=4), use_cache=use_cache).logits.sum().backward()
     assert model.model.layers[0].mlp.up_proj.weight.grad.abs().max() > 0
 
 

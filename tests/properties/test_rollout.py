@@ -26,18 +26,6 @@ def plain_copy(model, family):
     return base
 
 
-@pytest.fixture
-def true_double(monkeypatch):
-    """Keep float64 where the stock code drops to float32 (RMSNorm, softmax, rotary angles)."""
-    to_float, softmax = torch.Tensor.float, nn.functional.softmax
-    monkeypatch.setattr(torch.Tensor, "float", lambda x: x if x.dtype == torch.float64 else to_float(x))
-    monkeypatch.setattr(
-        nn.functional,
-        "softmax",
-        lambda x, dim, dtype=None: softmax(x, dim=dim, dtype=x.dtype if x.dtype == torch.float64 else dtype),
-    )
-
-
 def randomise_latent_part(model, std=0.05):
     """Move the latent part away from its identity start, so that a property is not true by being zero."""
     generator = torch.Generator().manual_seed(7)
@@ -243,7 +231,7 @@ def test_gradients_equal_a_plain_unrolled_reference(
 
 @every_recurrence
 @pytest.mark.parametrize("adapter", ["lora", "full"])
-def test_checkpointing_recomputes_each_phase_in_its_own_forward(recurrence, adapter, make_model, prompts):
+def test_checkpointing_recomputes_each_phase_in_its_own_forward(recurrence, adapter, make_model, prompts, true_double):
     # With an adapter on thoughts only, recomputing under the wrong phase changes the gradient.
     model = randomise_latent_part(
         make_model(recurrence=recurrence, adapter=adapter, bridge="mlp", trains="thoughts").double()

@@ -2,14 +2,16 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, RunError
-from latent_gemma.model.gemma import is_latent_parameter
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM, is_latent_parameter
 from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.checkpoints import last_checkpoint
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, WrittenCurriculum
@@ -66,12 +68,14 @@ def test_loss_falls(make_model, tokenizer, tmp_path):
 
 @pytest.mark.parametrize("recurrence", ["append", "sequence"])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_frozen_phases_stay_bit_for_bit(recurrence, checkpointing, make_model, tokenizer, tmp_path):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_frozen_phases_stay_bit_for_bit(recurrence, checkpointing, precision, make_model, tokenizer, tmp_path):
     model = make_model(trains="thoughts", adapter="lora", bridge="mlp", recurrence=recurrence, **LATENT)
     before = weights(model)
-    settings = TrainSettings(steps=3, batch_size=4, lr=1e-2, checkpointing=checkpointing)
+    settings = TrainSettings(steps=3, batch_size=4, lr=1e-2, precision=precision, checkpointing=checkpointing)
     fit(model, tokenizer, CHAINS, AnnealCurriculum(), settings, tmp_path, "test")
     for name, value in model.named_parameters():
+        assert value.dtype == torch.float32
         moved = not torch.equal(before[name], value)
         assert moved == is_latent_parameter(name), name
 
@@ -88,25 +92,64 @@ def test_lora_is_merged_into_plain_weights(make_model, tokenizer, tmp_path):
     assert torch.equal(after["model.embed_tokens.weight"], before["model.embed_tokens.weight"])
 
 
-def test_a_stopped_run_resumes_as_if_never_stopped(make_model, tokenizer, tmp_path, monkeypatch):
+def test_an_adapter_trained_in_bfloat16_is_merged_in_float32(make_model, tokenizer, tmp_path, monkeypatch):
+    model, seen = make_model(**LATENT), []
+    before, enter = weights(model), CurriculumTrainer.enter_stage
+    matrix = model.model.layers[0].mlp.up_proj.weight
+    monkeypatch.setattr(CurriculumTrainer, "enter_stage", lambda self: seen.append(matrix.dtype) or enter(self))
+    lora = LoraSettings(rank=2, alpha=8)
+    settings = replace(FAST, precision="bfloat16")
+    result = fit(model, tokenizer, CHAINS, AnnealCurriculum(), settings, tmp_path, "test", lora=lora)
+    assert seen == [torch.bfloat16] * 6  # while it trained
+    adapter, merged = load_file(tmp_path / "adapter" / "adapter_model.safetensors"), 0
+    for name, value in result.model.named_parameters():
+        expected, place = before[name], f"base_model.model.{name.removesuffix('.weight')}"
+        if f"{place}.lora_A.weight" in adapter:
+            merged += 1
+            expected = expected + adapter[f"{place}.lora_B.weight"] @ adapter[f"{place}.lora_A.weight"] * 4
+        assert value.dtype == torch.float32
+        assert torch.equal(value, expected), name
+    assert merged == 14
+
+
+#: Everything trains, or something beside frozen weights that are held in bfloat16.
+RESUMED = {
+    "all": ("float32", None, {"bridge": "linear"}),
+    "lora": ("bfloat16", LoraSettings(rank=2, dropout=0.1), {"bridge": "linear"}),
+    "thoughts": ("bfloat16", None, {"trains": "thoughts", "adapter": "lora", "bridge": "linear"}),
+}
+
+
+@pytest.mark.parametrize(("precision", "lora", "latent"), RESUMED.values(), ids=RESUMED)
+def test_a_stopped_run_resumes_as_if_never_stopped(
+    precision, lora, latent, make_model, tokenizer, tmp_path, monkeypatch
+):
     curriculum = AnnealCurriculum(grow_until=0.5, p_shape="gated", gate_loss=100.0)
-    whole = fit(make_model(bridge="linear", **LATENT), tokenizer, CHAINS, curriculum, FAST, tmp_path / "whole", "test")
+
+    def run(folder, model, resume=False):
+        settings = replace(FAST, precision=precision)
+        return fit(model, tokenizer, CHAINS, curriculum, settings, tmp_path / folder, "test", lora, resume)
+
+    whole = run("whole", make_model(**latent, **LATENT))
 
     with monkeypatch.context() as patch:
         patch.setattr(
             CleanStop, "on_step_begin",
             lambda self, args, state, control, **kw: setattr(self, "asked", state.global_step >= 2), raising=False,
         )  # fmt: skip
-        model = make_model(bridge="linear", **LATENT)
-        stopped = fit(model, tokenizer, CHAINS, curriculum, FAST, tmp_path / "cut", "test")
+        stopped = run("cut", make_model(**latent, **LATENT))
     assert not stopped.finished
     assert stopped.steps == 3
-    assert last_checkpoint(tmp_path / "cut")[0].name == "checkpoint-3"
+    checkpoint, _ = last_checkpoint(tmp_path / "cut")
+    assert checkpoint.name == "checkpoint-3"
 
-    again = make_model(bridge="linear", **LATENT)
-    with torch.no_grad():
-        again.model.embed_tokens.weight.zero_()  # what it goes on from must be the checkpoint
-    resumed = fit(again, tokenizer, CHAINS, curriculum, FAST, tmp_path / "cut", "test", resume=True)
+    again = make_model(**latent, **LATENT)
+    if lora is None:
+        kept = LatentReasoningGemmaForCausalLM.from_pretrained(checkpoint)
+        assert {value.dtype for value in kept.parameters()} == {torch.float32}
+        with torch.no_grad():
+            again.model.embed_tokens.weight.zero_()  # what it goes on from must be the checkpoint
+    resumed = run("cut", again, resume=True)
     assert resumed.finished
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name

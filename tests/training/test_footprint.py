@@ -11,6 +11,7 @@ from latent_gemma.model.sizes import Sizes, sizes_of
 from latent_gemma.model.tiny import build_tiny
 from latent_gemma.training.batches import IGNORE
 from latent_gemma.training.footprint import Step, needs, saved_bytes
+from latent_gemma.training.frozen import hold_in_bfloat16
 from latent_gemma.training.lora import with_lora
 from latent_gemma.training.losses import latent_loss
 from latent_gemma.training.settings import LoraSettings
@@ -34,6 +35,8 @@ def taken(precision, rank, k, checkpointing=False, layers=2):
     model = build_tiny(hidden_size=96, num_heads=4, intermediate_size=320, num_layers=layers).train()
     step = Step(Sizes.of(model.config), rank, k, 24, 5, 3, precision, checkpointing)
     trained = with_lora(model, LoraSettings(rank=rank)) if rank else model
+    if precision == "bfloat16":
+        hold_in_bfloat16(model)
     if checkpointing:
         model.activation_checkpointing_enable()
     latent = model.config.latent
@@ -70,8 +73,7 @@ def test_saved_bytes_are_those_autograd_keeps(precision, rank, k, checkpointing)
     logits = step.read * step.sizes.vocab * (step.width + 4)
     copies = 2 * step.sizes.embedding if precision == "bfloat16" else 0
     if precision == "bfloat16" and not checkpointing:
-        copies += 2 * (step.sizes.projections * (len(step.calls()) if rank else 1))
-        copies += 2 * rank * step.sizes.lora_width * step.sizes.layers if rank else 0
+        copies += 2 * step.trained if rank else 2 * step.sizes.projections
     predicted = saved_bytes(step, step.calls()) + logits + copies
     if checkpointing and k:  # the cache holds these, not autograd
         positions = sum(call.positions for call in step.calls())
@@ -110,12 +112,12 @@ def test_flop_are_those_counted(rank, k, checkpointing):
     assert step_flop(step) == pytest.approx(counter.get_total_flops(), rel=0.12 if rank else 0.02)
 
 
-GEMMA = Step(sizes_of("google/gemma-2-2b"), 16, 8, 256, 32, 8, "bfloat16", True)
+GEMMA = Step(sizes_of("google/gemma-2-2b"), 16, 8, 256, 32, 32, "bfloat16", True)
 H100 = Rates(6e14, 2.7e12, 2.7e12, 1e-5, overlaps=True)
 
 
 def test_more_of_anything_needs_more():
-    for name, more in (("k", 16), ("prompt", 512), ("answer", 64), ("batch_size", 16)):
+    for name, more in (("k", 16), ("prompt", 512), ("answer", 64), ("batch_size", 64)):
         larger = replace(GEMMA, **{name: more})
         assert needs(larger).total > needs(GEMMA).total
         assert step_seconds(larger, H100) > step_seconds(GEMMA, H100)
@@ -124,6 +126,15 @@ def test_more_of_anything_needs_more():
     assert needs(plain).total > needs(GEMMA).total
     assert step_seconds(plain, H100) < step_seconds(GEMMA, H100)
     assert needs(replace(GEMMA, rank=0)).total > 16 * GEMMA.weights
+
+
+def test_frozen_weights_are_halved_while_a_step_computes_in_bfloat16():
+    shared = GEMMA.sizes.embedding
+    assert needs(GEMMA).weights == 2 * GEMMA.sizes.projections + 4 * shared
+    assert needs(replace(GEMMA, precision="float32")).weights == needs(replace(GEMMA, rank=0)).weights
+    assert needs(GEMMA, shards=8).weights == 4 * GEMMA.weights / 8
+    # a step that takes next to nothing: they were in float32 before, and are behind it
+    assert needs(replace(GEMMA, k=0, batch_size=1)).weights == 4 * GEMMA.weights
 
 
 def test_a_ring_sends_nothing_alone_and_at_most_twice_everything():

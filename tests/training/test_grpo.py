@@ -149,6 +149,45 @@ def test_a_reward_that_can_be_had_goes_up(make_model, tokenizer, tmp_path, lora)
     assert loss.shape == (1, 3, 268)
 
 
+@pytest.mark.parametrize("lora", [NO_LORA, LoraSettings(rank=2)], ids=["all", "lora"])
+def test_in_bfloat16_rollouts_and_reference_compute_as_training_does(
+    make_model, tokenizer, tmp_path, monkeypatch, lora
+):
+    model = make_model(num_thoughts=3)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    generate, score = model.generate, FramedGrpoTrainer._get_per_token_logps_and_entropies
+    written, scored, dtypes = [], [], []
+
+    def generating(*args, **kwargs):
+        found = generate(*args, **kwargs, output_logits=True, return_dict_in_generate=True)
+        dtypes.append(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None)
+        written.append((found.sequences, torch.stack(found.logits, 1).log_softmax(-1)))
+        return found.sequences
+
+    def scoring(trainer, scorer, ids, mask, after, *args, **kwargs):
+        matrices = [x for name, x in scorer.named_parameters() if "up_proj" in name and "lora" not in name]
+        dtypes.append(matrices[0].dtype)
+        scored.append((ids, mask[:, -after:].bool(), score(trainer, scorer, ids, mask, after, *args, **kwargs)))
+        return scored[-1][2]
+
+    monkeypatch.setattr(model, "generate", generating)
+    monkeypatch.setattr(FramedGrpoTrainer, "_get_per_token_logps_and_entropies", scoring)
+    settings = replace(FAST, precision="bfloat16")
+    result = fit_grpo(model, tokenizer, CHAINS, [even], "latent", settings, GROUPS, tmp_path, lora)
+    # rollouts, reference, training: only all weights that train are not held in bfloat16, and autocast casts those
+    held = torch.bfloat16 if lora.rank else torch.float32
+    assert dtypes == [torch.bfloat16, torch.bfloat16, held] * 4
+    (ids, sampled), (same, real, (reference, *_)) = written[0], scored[0]
+    assert torch.equal(ids[:, -real.shape[1] :][real], same[:, -real.shape[1] :][real])
+    chosen = sampled.gather(-1, ids[:, -real.shape[1] :, None])[..., 0]
+    torch.testing.assert_close(chosen[real], reference[real], rtol=0.0, atol=0.03)
+    assert next(entry["kl"] for entry in result.metrics if "kl" in entry) == pytest.approx(0.0, abs=1e-4)
+    after = result.model.state_dict()
+    assert {value.dtype for value in after.values()} == {torch.float32}
+    moved = {name for name in after if not torch.equal(after[name], before[name])}
+    assert len(moved) == (14 if lora.rank else len(after))
+
+
 def test_flat_rewards_are_said_to_be_flat(make_model, tokenizer, tmp_path, capsys):
     settings = TrainSettings(steps=6, batch_size=4, lr=1e-3, warmup=0.0, log_every=1)
     model = make_model(num_thoughts=0, words_format="tags")

@@ -1,5 +1,6 @@
 """What a rollout keeps between its calls: a cache that grows in place, one that checkpointing can replay, a note."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +116,12 @@ def growing_cache(config: PreTrainedConfig, capacity: int, whole: bool = False) 
     return cache
 
 
+def _joined(pieces: list[KeyValue]) -> KeyValue:
+    """Pieces of keys and values as one; a single piece is not copied."""
+    keys, values = zip(*pieces, strict=True)
+    return (keys[0], values[0]) if len(pieces) == 1 else (torch.cat(keys, dim=-2), torch.cat(values, dim=-2))
+
+
 class SegmentCache(Cache):
     """What one decoder call of a rollout sees of the calls before it.
 
@@ -125,11 +132,12 @@ class SegmentCache(Cache):
     Args:
         past: per layer, the pieces of the calls before, each (key, value) of shape [B, heads, T_piece, head_dim].
         chunked: hand keys out in pieces, as `latent_eager` takes them; else joined.
+        unrolled: what takes the single positions behind the past, if it has begun.
     """
 
-    def __init__(self, past: list[list[KeyValue]], chunked: bool) -> None:
+    def __init__(self, past: list[list[KeyValue]], chunked: bool, unrolled: Any = None) -> None:
         super().__init__(layers=[])
-        self.past, self.chunked = past, chunked
+        self.past, self.chunked, self.unrolled = past, chunked, unrolled
         self.new: list[KeyValue | None] = [None] * len(past)
 
     @classmethod
@@ -139,8 +147,28 @@ class SegmentCache(Cache):
 
     def following(self) -> "SegmentCache":
         """The cache of the call after this one."""
+        if self.unrolled is not None:
+            return SegmentCache(self.past, self.chunked, self.unrolled)
         past = [[*past, new] for past, new in zip(self.past, self.new, strict=True) if new is not None]
         return SegmentCache(past, self.chunked)
+
+    def unroll(self, make: Callable[[list[KeyValue]], Any]) -> Any:
+        """What takes single positions; the pieces of the past are joined for it.
+
+        Args:
+            make: makes it from keys and values of every layer.
+        """
+        if self.unrolled is None:
+            joined = [_joined(pieces) for pieces in self.past]
+            self.past = [[piece] for piece in joined]
+            self.unrolled = make(joined)
+        return self.unrolled
+
+    def settle(self) -> None:
+        """Make pieces of the past of the positions that were taken singly."""
+        if self.unrolled is not None:
+            self.past = [[*past, piece] for past, piece in zip(self.past, self.unrolled.pieces(), strict=True)]
+            self.unrolled = None
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: object, **kwargs: object
@@ -168,6 +196,7 @@ class SegmentCache(Cache):
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Positions before this call."""
+        assert self.unrolled is None
         return sum(k.shape[-2] for k, _ in self.past[layer_idx])
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:

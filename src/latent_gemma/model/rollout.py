@@ -32,6 +32,7 @@ from latent_gemma.model.masks import biased_masks, one_position_mask
 from latent_gemma.model.static import StaticStep, new_cache, stepper
 from latent_gemma.model.step import Step
 from latent_gemma.model.thinking import Thinking
+from latent_gemma.model.unrolled import Unrolled
 
 Project = Callable[[Tensor], Tensor]
 
@@ -94,7 +95,9 @@ class Rollout:
                 "drop output_attentions",
             )
         self.decoder, self.thought, self.padding = decoder, thought, attention_mask
-        self.position_ids, self.project, self.kwargs = position_ids, project or decoder.tied_projection, kwargs
+        self.position_ids, self.project = position_ids, project or decoder.tied_projection
+        # PEFT hands on all it could be told
+        self.kwargs = {name: value for name, value in kwargs.items() if value is not None}
         self.latent: LatentConfig = decoder.config.latent
         if self.latent.embed_rms is None:
             decoder.calibrate()
@@ -122,6 +125,7 @@ class Rollout:
         else:
             self.cache = SegmentCache.empty(decoder.config)
         self._step: Step | StaticStep | None = None
+        self._unrolls: bool | None = None
         # Only now may the host look at the data: one transfer for the columns and for what is wrong with them.
         columns = thought.any(0)
         misplaced = torch.zeros_like(columns)
@@ -165,6 +169,8 @@ class Rollout:
         b = a + embeds.shape[1]
         if b == a + 1 and (step := self._stepper(cache)) is not None:
             return self._one_position(step, embeds, a, cache, thinks, bias)
+        if isinstance(cache, SegmentCache):
+            cache.settle()
         if bias is not None:
             mask: Any = biased_masks(
                 self.decoder.config,
@@ -195,16 +201,25 @@ class Rollout:
         hidden: Any = output.last_hidden_state
         return hidden
 
-    def _stepper(self, cache: Cache | None) -> Step | StaticStep | None:
+    def _stepper(self, cache: Cache | None) -> Any:
         """What takes positions that go through alone, where the call has to give no more than hidden states."""
-        if torch.is_grad_enabled() or self.kwargs or type(cache) is not DynamicCache:
+        if self.kwargs:
+            return None
+        if isinstance(cache, SegmentCache):
+            if self._unrolls is None:
+                self._unrolls = Unrolled.fits(self.decoder)
+            begun = cache.unrolled is not None or any(cache.past)
+            if not (self._unrolls and begun):
+                return None
+            return cache.unroll(lambda past: Unrolled(self.decoder, past, len(self.columns), self.replays))
+        if torch.is_grad_enabled() or type(cache) is not DynamicCache:
             return None
         if self._step is None:
             self._step = stepper(self.decoder, thinks=True)
         return self._step
 
     def _one_position(
-        self, step: Step | StaticStep, embeds: Tensor, a: int, cache: Any, thinks: Tensor | None, bias: _Bias | None
+        self, step: Any, embeds: Tensor, a: int, cache: Any, thinks: Tensor | None, bias: _Bias | None
     ) -> Tensor:
         """A call over column a alone, as `call`."""
         end = self.start + a + 1
@@ -218,8 +233,11 @@ class Rollout:
             positions = torch.full((1, 1), end - 1, device=embeds.device)
         else:
             positions = self.position_ids[:, a : a + 1]
-        with thought_phase(thinks):
-            hidden = step(embeds, positions, cache, mask)
+        if isinstance(step, Unrolled):
+            hidden = step(embeds, positions, mask, thinks)
+        else:
+            with thought_phase(thinks):
+                hidden = step(embeds, positions, cache, mask)
         self.outputs.append(BaseModelOutputWithPast(last_hidden_state=hidden))
         return hidden
 

@@ -18,9 +18,10 @@ from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import Cache
 
 from latent_gemma.errors import ConfigError
+from latent_gemma.model.anatomy import Rotation, rotations
 from latent_gemma.model.cache import GrowingLayer, KeyValue, growing_cache
 from latent_gemma.model.packing import Packing, laid_out, state_of
-from latent_gemma.model.step import Layer, Rotation, Step
+from latent_gemma.model.step import Layer, Step
 
 #: Slots of a cache come in multiples of this, so that prompts of like length share a compiled step.
 SLOTS = 64
@@ -75,9 +76,9 @@ class StaticStep:
         buffers = [pair for pair in kept if pair is not None]
         if len(buffers) < len(layers):  # a cache of another making, or one that has to grow
             return self.step(embeds, position_ids, cache, mask)
-        rotations = self.step.rotations(embeds, position_ids)
+        turns = rotations(self.step.decoder, embeds, position_ids)
         slot = torch.tensor([start], device=embeds.device)
-        hidden = self._run(embeds[:, 0], rotations, self._masks(mask, embeds, start, buffers[0]), slot, buffers)
+        hidden = self._run(embeds[:, 0], turns, self._masks(mask, embeds, start, buffers[0]), slot, buffers)
         for layer, pair in zip(layers, buffers, strict=True):
             layer.show(pair, start + 1)
         return hidden[:, None]

@@ -2,25 +2,20 @@
 
 A single position is a few megabytes of weights to read and, in the stock layers, more than a hundred small operations a
 layer: launching them takes longer than the arithmetic. Here a layer takes about forty. Adapters on thoughts act as in
-the stock layers, which stay in charge of everything else: prompts, gradients, hooks, weights that are not whole.
+the stock layers, which stay in charge of everything else: prompts, hooks, weights that are not whole. Positions with
+gradients go through `latent_gemma.model.unrolled`.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
-from transformers.models.gemma.modeling_gemma import GemmaDecoderLayer
-from transformers.models.gemma2.modeling_gemma2 import Gemma2DecoderLayer
-from transformers.models.gemma3.modeling_gemma3 import Gemma3DecoderLayer
 
 from latent_gemma.model.adapters import ThoughtLinear
+from latent_gemma.model.anatomy import STOCK_LAYERS, Anatomy, Norm, Rotation, norm_of, rotations
 from latent_gemma.model.packing import Product, product
-
-STOCK_LAYERS = (GemmaDecoderLayer, Gemma2DecoderLayer, Gemma3DecoderLayer)
-Rotation = tuple[Tensor, Tensor]
 
 
 def _project(module: Any, thinks: bool) -> Product:
@@ -32,34 +27,6 @@ def _project(module: Any, thinks: bool) -> Product:
     if not (adapted and thinks):
         return base
     return lambda x: module.add_update(base(x)[:, None], x[:, None])[:, 0]
-
-
-class _Norm:
-    """x / RMS(x) * (1 + w), in float32 as Gemma has it.
-
-    Args:
-        module: a Gemma RMSNorm.
-    """
-
-    def __init__(self, module: Any) -> None:
-        weight = module.weight.detach().float()
-        root = math.sqrt(weight.numel())
-        # |x| / hypot(|x|, sqrt(D eps)) is sqrt(mean(x^2) / (mean(x^2) + eps)): two operations instead of five
-        self.scale, self.floor = (1.0 + weight) * root, weight.new_tensor(root * math.sqrt(module.eps))
-
-    def unit(self, x: Tensor) -> Tensor:
-        """x / RMS(x) / sqrt(D), float32."""
-        x = x.float()
-        return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), self.floor)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return (self.unit(x) * self.scale).to(x.dtype)
-
-    def add_to(self, residual: Tensor, x: Tensor) -> Tensor:
-        """residual + norm(x)."""
-        if residual.dtype == torch.float32:
-            return torch.addcmul(residual, self.unit(x), self.scale)
-        return residual + self(x)
 
 
 class Memory(Protocol):
@@ -99,28 +66,16 @@ class Layer:
     """
 
     def __init__(self, layer: Any, index: int, thinks: bool) -> None:
-        attention, mlp = layer.self_attn, layer.mlp
-        self.index, self.act, self.head_dim = index, mlp.act_fn, attention.head_dim
-        self.scaling, self.groups = attention.scaling, attention.num_key_value_groups
-        # Gemma 3 carries the attribute and does not use it
-        self.softcap = attention.attn_logit_softcapping if isinstance(layer, Gemma2DecoderLayer) else None
-        self.layer_type = getattr(attention, "layer_type", None)
-        self.window = getattr(attention, "sliding_window", None)
-        self.q, self.k, self.v, self.o = (
-            _project(module, thinks)
-            for module in (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
+        anatomy = Anatomy.of(layer)
+        self.index, self.act, self.head_dim, self.groups = index, anatomy.act, anatomy.head_dim, anatomy.groups
+        self.scaling, self.softcap = anatomy.scaling, anatomy.softcap
+        self.layer_type, self.window = anatomy.layer_type, anatomy.window
+        self.q, self.k, self.v, self.o, self.gate, self.up, self.down = (
+            _project(module, thinks) for module in anatomy.projections
         )
-        self.gate, self.up, self.down = (
-            _project(module, thinks) for module in (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
-        )
-        self.norm_in = _Norm(layer.input_layernorm)
-        self.norm_q = _Norm(attention.q_norm) if hasattr(attention, "q_norm") else None
-        self.norm_k = _Norm(attention.k_norm) if hasattr(attention, "k_norm") else None
-        # Gemma 1 normalises only what goes into attention and feed-forward, the others what comes out as well
-        sandwich = hasattr(layer, "pre_feedforward_layernorm")
-        self.norm_attention = _Norm(layer.post_attention_layernorm) if sandwich else None
-        self.norm_mid = _Norm(layer.pre_feedforward_layernorm if sandwich else layer.post_attention_layernorm)
-        self.norm_out = _Norm(layer.post_feedforward_layernorm) if sandwich else None
+        before, query, key, behind, middle, last = anatomy.norms
+        self.norm_in, self.norm_mid = Norm(before), Norm(middle)
+        self.norm_q, self.norm_k, self.norm_attention, self.norm_out = map(norm_of, (query, key, behind, last))
 
     def __call__(self, x: Tensor, rotation: Rotation, memory: "Memory") -> Tensor:
         """Hidden states [B, D] after this layer."""
@@ -129,8 +84,8 @@ class Layer:
         return self._add(self.norm_out, x, self.down(self.act(self.gate(inner)) * self.up(inner)))
 
     @staticmethod
-    def _add(norm: _Norm | None, residual: Tensor, x: Tensor) -> Tensor:
-        return residual + x if norm is None else norm.add_to(residual, x)
+    def _add(norm: Norm | None, residual: Tensor, x: Tensor) -> Tensor:
+        return residual + x if norm is None else norm.add_to(residual, norm.normed(x))
 
     def _attend(self, x: Tensor, rotation: Rotation, memory: "Memory") -> Tensor:
         batch, head_dim = len(x), self.head_dim
@@ -149,7 +104,7 @@ class Layer:
         else:
             scores.mul_(self.scaling / self.softcap).tanh_().mul_(self.softcap)
         if mask is not None:
-            scores += mask
+            scores = scores + mask  # under autocast in float32: in bfloat16 the lowest number is minus infinity
         weights = scores.softmax(-1, dtype=torch.float32).to(x.dtype)
         return torch.matmul(weights, values).view(batch, -1)
 
@@ -165,8 +120,7 @@ class Step:
     def __init__(self, decoder: Any, thinks: bool) -> None:
         self.decoder = decoder
         self.layers = [Layer(layer, index, thinks) for index, layer in enumerate(decoder.layers)]
-        self.norm = _Norm(decoder.norm)
-        self.layer_types = {layer.layer_type for layer in self.layers}
+        self.norm = Norm(decoder.norm)
 
     @staticmethod
     def fits(decoder: Any) -> bool:
@@ -195,21 +149,10 @@ class Step:
         Returns:
             Final hidden states [B, 1, D].
         """
-        return self.run(embeds[:, 0], self.rotations(embeds, position_ids), _Cached(cache, mask))[:, None]
+        return self.run(embeds[:, 0], rotations(self.decoder, embeds, position_ids), _Cached(cache, mask))[:, None]
 
     def run(self, x: Tensor, rotations: dict[str | None, Rotation], memory: Memory) -> Tensor:
         """Final hidden states [B, D] of inputs [B, D]."""
         for layer in self.layers:
             x = layer(x, rotations[layer.layer_type], memory)
         return self.norm(x)
-
-    def rotations(self, embeds: Tensor, position_ids: Tensor) -> dict[str | None, Rotation]:
-        """cos and sin [B, 1, head_dim] of each layer type, the sine's first half negated: x cos + roll(x) sin."""
-        rotary = self.decoder.rotary_emb
-        # only Gemma 3 turns its local and global layers at different rates
-        if hasattr(rotary, "layer_types"):
-            found = {kind: rotary(embeds, position_ids, kind) for kind in self.layer_types}
-        else:
-            found = dict.fromkeys(self.layer_types, rotary(embeds, position_ids))
-        half = next(iter(found.values()))[0].shape[-1] // 2
-        return {kind: (cos, torch.cat([-sin[..., :half], sin[..., half:]], -1)) for kind, (cos, sin) in found.items()}

@@ -62,7 +62,7 @@ class Estimate:
         batch_size: examples at once and GPU.
         rows: training examples.
         epochs: passes over them.
-        precision: of the computation; weights stay in float32 in either.
+        precision: of the computation; in "bfloat16", frozen weights are held in it, those that train in float32.
         checkpointing: recompute activations in backward.
         gpus: that share the batches, 8 in a machine.
         price: of a GPU for an hour, in any currency; 0 leaves the cost out.
@@ -130,7 +130,7 @@ def run_estimate(config: Estimate) -> Needs:
 def _memory(config: Estimate, step: Step, need: Needs) -> Table:
     table = Table(title=f"{config.model}: memory, {need.when}", title_justify="left", box=None, show_header=False)
     for name, value in (
-        (f"weights, float32 ({step.weights / 1e6:,.0f} M values)", need.weights),
+        (f"weights ({step.weights / 1e6:,.0f} M values)", need.weights),
         ("Adam moments", need.moments),
         ("gradients", need.gradients),
         ("copies of weights in bfloat16", need.copies),
@@ -158,7 +158,7 @@ def _devices(config: Estimate, step: Step, need: Needs) -> Table:
         link = (device.link if config.gpus <= MACHINE else min(device.link, NETWORK)) * 1e9
         ddp, fsdp = ddp_seconds(step, config.gpus, link), fsdp_seconds(step, config.gpus, link)
         whole = need.total / GIB + OVERHEAD_GIB <= device.memory_gib
-        shared = need.shared(config.gpus) / GIB + OVERHEAD_GIB <= device.memory_gib
+        shared = needs(step, config.gpus).total / GIB + OVERHEAD_GIB <= device.memory_gib
         hours = (seconds + (ddp if whole else fsdp)) * steps / 3600
         cells = [device.name, "yes" if whole else "sharded" if shared else "no", f"{seconds:.2f}"]
         cells.append(f"{step_flop(step) / seconds / device.tflops / 1e12:.0%}")

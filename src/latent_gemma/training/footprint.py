@@ -30,14 +30,13 @@ class PerLayer(NamedTuple):
 #: input and normalised), 4 of the queries' width (queries, repeated keys and values, output), 4 of the intermediate
 #: width (both projections, the activation, the product), and the scores behind softcap and softmax. Under an adapter
 #: the weights of norms do not train, so their inputs are not kept (6 of hidden width). bfloat16 keeps the residual
-#: stream and the norms in float32, and a copy of a norm's output for each projection that reads it. It keeps the
-#: weights' copies, too: of trained ones one, which all calls share; of frozen ones one for each call, since autocast
-#: remembers only copies of weights that train.
+#: stream and the norms in float32, and a copy of a norm's output for each projection that reads it. It keeps a copy of
+#: trained weights, too, which all calls share; frozen ones are held in bfloat16 (`training/frozen.py`).
 SAVED: dict[tuple[Precision, bool], PerLayer] = {
     ("float32", False): PerLayer(40, 16, 0, 16, 8, 0, 0),
     ("float32", True): PerLayer(24, 16, 0, 16, 8, 28, 0),
     ("bfloat16", False): PerLayer(42, 8, 0, 8, 8, 0, 2),
-    ("bfloat16", True): PerLayer(26, 8, 0, 8, 8, 14, 2),
+    ("bfloat16", True): PerLayer(26, 8, 0, 8, 8, 14, 0),
 }
 
 
@@ -59,7 +58,7 @@ class Step:
         prompt: tokens before the thoughts, without their markers.
         answer: tokens after them, which the loss reads.
         batch_size: B.
-        precision: of the computation; weights are float32 in either.
+        precision: of the computation; in "bfloat16", frozen projections are held in it, other weights in float32.
         checkpointing: recompute activations in backward.
     """
 
@@ -86,6 +85,11 @@ class Step:
     def trained(self) -> int:
         """Values that train."""
         return self.rank * self.sizes.lora_width * self.sizes.layers if self.rank else self.weights
+
+    def weight_bytes(self, sharded: bool = False) -> float:
+        """Memory of all matrices; sharded ones stay in float32."""
+        halved = self.precision == "bfloat16" and self.rank > 0 and not sharded
+        return 4.0 * self.weights - (2.0 * self.sizes.projections if halved else 0.0)
 
     @property
     def read(self) -> int:
@@ -150,16 +154,13 @@ class Needs:
         """All of it."""
         return self.weights + self.moments + self.gradients + self.copies + self.activations + self.logits
 
-    def shared(self, gpus: int) -> float:
-        """What one of several GPUs holds where FSDP2 shares weights, moments and gradients out."""
-        return (self.weights + self.moments + self.gradients) / gpus + self.copies + self.activations + self.logits
 
-
-def needs(step: Step) -> Needs:
+def needs(step: Step, shards: int = 1) -> Needs:
     """The worst moment of a training step with AdamW, behind the first one (which makes the moments).
 
     Args:
         step: the step.
+        shards: GPUs among which FSDP2 shares out weights, moments and gradients; 1 for none of it.
 
     Returns:
         What is alive then.
@@ -167,11 +168,12 @@ def needs(step: Step) -> Needs:
     sizes, calls, width = step.sizes, step.calls(), step.width
     full, half = step.rank == 0, step.precision == "bfloat16"
     entry = step.read * sizes.vocab
-    # autocast's copies: of trained weights one for the step, of frozen ones one a call (one layer's in recomputation)
-    head_copy = 2.0 * sizes.embedding if half else 0.0
-    layer_copies = 2.0 * sizes.projections if half else 0.0
-    if half and not full:
-        layer_copies *= 1 / sizes.layers if step.checkpointing else len(calls)
+    # autocast's copies of weights that train, one for the step; shards are gathered in bfloat16, one layer at a time
+    head_copy, layer_copies = (2.0 * sizes.embedding, 2.0 * sizes.projections) if half else (0.0, 0.0)
+    if shards > 1:
+        layer_copies /= sizes.layers
+    elif not full:
+        layer_copies = 0.0
     # a layer in backward: what is recomputed of it, and the gradients of its widest tensors
     longest = max(calls)
     busy = longest.positions * 3.0 * max(width * sizes.intermediate, 4 * sizes.heads * longest.keys)
@@ -185,11 +187,12 @@ def needs(step: Step) -> Needs:
         "in the last layer's backward": (
             width * sizes.embedding if full else 0.0, layer_copies, saved_bytes(step, calls) + busy, 0.0
         ),
-        "in the prompt's backward": (
-            waiting, layer_copies if full else layer_copies / len(calls), saved_bytes(step, calls[:1]) + busy, 0.0
-        ),
+        "in the prompt's backward": (waiting, layer_copies, saved_bytes(step, calls[:1]) + busy, 0.0),
         # look-up and head each have a gradient as large as the embedding
         "behind backward": ((4.0 * step.trained + 4 * sizes.embedding) if full else 4.0 * step.trained, 0.0, 0.0, 0.0),
     }  # fmt: skip
-    found = [Needs(when, 4.0 * step.weights, 8.0 * step.trained, *parts) for when, parts in at.items()]
+    weights, moments = step.weight_bytes(sharded=shards > 1) / shards, 8.0 * step.trained / shards
+    found = [Needs(when, weights, moments, gradients / shards, *others) for when, (gradients, *others) in at.items()]
+    # where frozen weights are float32 again, the optimiser still has its moments
+    found.append(Needs("at the end, in float32", 4.0 * step.weights / shards, moments, 0.0, 0.0, 0.0, 0.0))
     return max(found, key=lambda moment: moment.total)

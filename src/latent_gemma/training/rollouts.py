@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models import prepare_fsdp
 from trl.trainer.utils import RepeatSampler, add_fused_lm_head, disable_dropout_in_model
 
+from latent_gemma.training.frozen import hold_in_bfloat16
 from latent_gemma.training.guarding import FiniteSteps
 from latent_gemma.training.rewarding import RewardBook, Sample
 
@@ -54,6 +56,8 @@ class FramedGrpoTrainer(FiniteSteps, GRPOTrainer):
             args.beta = 0.0
         super().__init__(model=model, args=args, reward_funcs=book.functions(), **kwargs)
         if reference is not None:
+            if args.bf16 and not self.is_sharded:
+                hold_in_bfloat16(reference)  # only read, and under autocast
             disable_dropout_in_model(reference)
             add_fused_lm_head(reference, temperature=self.temperature)
             self.beta = args.beta = beta
@@ -71,6 +75,12 @@ class FramedGrpoTrainer(FiniteSteps, GRPOTrainer):
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         book = self.book
         return [book.frame.prompt(prompt, book.mode, self.num_thoughts) for prompt in prompts], None, {}
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        # TRL samples from a model with an adapter outside autocast, which wraps the outermost forward alone: in another
+        # precision than that of training, and not at all on frozen weights in bfloat16.
+        with nullcontext() if self.use_vllm else self.accelerator.autocast():
+            return super()._generate_single_turn(*args, **kwargs)
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
         theirs: Any = super()._get_train_sampler(dataset)

@@ -4,6 +4,7 @@ import errno
 import os
 import time
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from latent_gemma.errors import RunError
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.training.callbacks import TrainsSomething, read_metrics
 from latent_gemma.training.checkpoints import last_checkpoint
+from latent_gemma.training.frozen import frozen_in_bfloat16
 from latent_gemma.training.lora import merge
 from latent_gemma.training.memory import is_out_of_memory, out_of_memory
 from latent_gemma.training.saving import RestoreProgress
@@ -113,6 +115,10 @@ def checkpoint_to_resume(run: Path) -> Path:
 def run_trainer(trainer: Any, model: Any, trained: Any, run: Path, checkpoint: Path | None) -> FitResult:
     """Train to the end, or to where a callback stops it.
 
+    In bfloat16, frozen matrices are held in bfloat16 meanwhile. Not where they are sharded: FSDP2 gathers them in
+    bfloat16 as it is, and a shard is not a weight that could be put back. Nor where vLLM writes the rollouts: for it,
+    TRL merges the adapter into the frozen weights and takes it out again, which bfloat16 would not survive.
+
     Args:
         trainer: the trainer.
         model: the model itself.
@@ -131,12 +137,14 @@ def run_trainer(trainer: Any, model: Any, trained: Any, run: Path, checkpoint: P
     trainer.add_callback(TrainsSomething(trainer))
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
+    halves = trainer.args.bf16 and not trainer.is_sharded and not getattr(trainer.args, "use_vllm", False)
     started = time.monotonic()
     with warnings.catch_warnings():
         # On resume the scheduler is restored ahead of the first optimiser step, which torch takes for a wrong order.
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         try:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            with frozen_in_bfloat16(model) if halves else nullcontext():
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except OSError as error:
             if error.errno not in FULL:
                 raise

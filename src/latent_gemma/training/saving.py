@@ -140,12 +140,13 @@ class WholeCheckpoints(Trainer):
         # a pickle that nothing here reads
         (Path(str(output_dir or self.args.output_dir)) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
 
-    def _is_sharded(self) -> bool:
-        # Optimisers in pieces are written and read by the library that cut them.
+    @property
+    def is_sharded(self) -> bool:
+        """Whether a library cuts weights and optimiser in pieces; it then writes and reads them, too."""
         return self.is_deepspeed_enabled or self.is_fsdp_enabled
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if self._is_sharded():
+        if self.is_sharded:
             super()._save_optimizer_and_scheduler(output_dir)
         elif self.args.should_save:
             assert self.optimizer is not None
@@ -156,7 +157,7 @@ class WholeCheckpoints(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
             return
-        if self._is_sharded():
+        if self.is_sharded:
             super()._load_optimizer_and_scheduler(checkpoint)
         else:
             assert self.optimizer is not None

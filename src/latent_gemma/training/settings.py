@@ -24,7 +24,8 @@ class TrainSettings:
         warmup: share of the steps in which the learning rate rises.
         weight_decay: of AdamW.
         clip: largest gradient norm.
-        precision: "float32", or "bfloat16" mixed precision (weights, bridge and accumulation stay in float32).
+        precision: "float32", or "bfloat16" mixed precision: what trains, the bridge and accumulation stay in float32;
+            frozen weights are held in bfloat16 while training lasts, and end as they began.
         checkpointing: recompute activations in backward: less memory, about a third more time.
         log_every: steps between entries of metrics.jsonl.
         save_every: steps between checkpoints; 0 saves only when the run is stopped.

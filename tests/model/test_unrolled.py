@@ -1,0 +1,209 @@
+"""Single positions with gradients: results and gradients are the stock layers', also where little of it is plain."""
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+
+from latent_gemma.model import ThoughtRecord
+from latent_gemma.model.unrolled import Unrolled
+from tests.conftest import FAMILIES, THOUGHT
+
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def weighted(model, std=0.1):
+    """The model with weights that no norm, adapter or bridge starts with."""
+    generator = torch.Generator().manual_seed(3)
+    for parameter in model.model.layers.parameters():
+        parameter.data += std * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+    return model
+
+
+def with_peft(model, **settings):
+    """The model under LoRA on all projections, B not zero, its own weights frozen."""
+    adapted = get_peft_model(model, LoraConfig(r=3, lora_alpha=5, target_modules=TARGETS, **settings))
+    for name, parameter in adapted.named_parameters():
+        parameter.data = parameter.data.to(model.dtype)
+        if "lora_B" in name:
+            nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(len(name)))
+    return adapted
+
+
+@pytest.fixture
+def ragged(prompts):
+    """A batch with padding, a row that thinks less, and one whose thoughts have a word between them."""
+    ids = prompts(batch=4, thoughts=5, answer=3)
+    ids[0, :4] = 0
+    ids[1, 7] = 30
+    ids[2, 9] = 31
+    mask = (ids != 0).long()
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": (mask.cumsum(-1) - 1).clamp(min=0)}
+
+
+@pytest.fixture
+def both_ways(monkeypatch):
+    """Loss, gradients and the gradients' norms at the thoughts: by hand, and through the stock layers."""
+
+    def once(model, batch):
+        model.zero_grad()
+        record = ThoughtRecord()
+        latent = model.get_base_model() if hasattr(model, "get_base_model") else model
+        with latent.thinking(record=record):
+            logits = model(**batch, use_cache=False).logits
+        target = batch["input_ids"][:, 1:].clone()
+        target[batch["input_ids"][:, 1:] == THOUGHT] = -100
+        loss = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).double(), target.flatten())
+        loss.backward()
+        found = {name: part.grad.clone() for name, part in model.named_parameters() if part.grad is not None}
+        return found | {f"step {step}": norm for step, norm in record.grad_norms.items()} | {"loss": loss.detach()}
+
+    def run(model, batch):
+        taken, call = [], Unrolled.__call__
+        with monkeypatch.context() as patch:
+            patch.setattr(Unrolled, "__call__", lambda *args: taken.append(1) or call(*args))
+            own = once(model, batch)
+            count = len(taken)
+            patch.setattr(Unrolled, "fits", lambda decoder: False)
+            stock = once(model, batch)
+            assert len(taken) == count
+        return own, stock, count
+
+    return run
+
+
+def assert_same(own, stock, tolerance=1e-9):
+    assert own.keys() == stock.keys()
+    for name, value in stock.items():
+        torch.testing.assert_close(
+            own[name], value, rtol=tolerance, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "latent",
+    [{}, {"adapter": "lora", "p": 0.4}, {"adapter": "full", "question_visibility": 0.3}, {"question_visibility": 0.0}],
+    ids=lambda latent: "-".join(latent) or "plain",
+)
+@pytest.mark.parametrize("window", [5, 4096])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_are_those_of_the_stock_layers(
+    make_model, ragged, both_ways, true_double, family, latent, window, checkpointing
+):
+    # all six layer types of a Gemma 3 period and one more
+    layers = 7 if family == "gemma3" else 2
+    model = make_model(family, sliding_window=window, num_layers=layers, bridge="mlp", dtype=torch.float64, **latent)
+    model = weighted(model).train()
+    if checkpointing:
+        model.activation_checkpointing_enable()
+    own, stock, count = both_ways(model, ragged)
+    assert count == 4  # the last thought goes with the answer
+    assert_same(own, stock)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("adapter", ["none", "lora", "full"])
+def test_gradients_of_lora_are_those_of_the_stock_layers(
+    make_model, ragged, both_ways, true_double, adapter, checkpointing
+):
+    model = with_peft(weighted(make_model(adapter=adapter, dtype=torch.float64))).train()
+    if checkpointing:
+        model.get_base_model().activation_checkpointing_enable()
+    own, stock, count = both_ways(model, ragged)
+    assert count == 4
+    assert {name.split(".")[-3] for name in stock if "lora" in name} == {"lora_A", "lora_B"}
+    assert not any("base_layer" in name for name in stock)
+    assert_same(own, stock)
+    with model.disable_adapter():
+        own, stock, _ = both_ways(model.requires_grad_(True), ragged)
+    assert_same(own, stock)
+
+
+def test_frozen_phases_train_nothing_else(make_model, ragged, both_ways, true_double):
+    model = weighted(make_model(adapter="lora", bridge="mlp", trains="thoughts", p=0.3, dtype=torch.float64)).train()
+    model.freeze_phases()
+    own, stock, count = both_ways(model, ragged)
+    assert count == 4
+    assert_same(own, stock)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_truncated_backpropagation_reaches_the_same_steps(make_model, ragged, both_ways, true_double, steps):
+    model = weighted(make_model(backprop_steps=steps, bridge="linear", dtype=torch.float64))
+    own, stock, count = both_ways(model, ragged)
+    assert count == 4
+    assert f"step {4 - steps}" not in stock
+    assert_same(own, stock)
+
+
+def test_words_between_thoughts_begin_a_new_run_of_positions(make_model, both_ways, true_double):
+    model = weighted(make_model(dtype=torch.float64))
+    ids = torch.tensor([[20, 21, 8, 8, 8, 30, 31, 8, 8, 40], [22, 23, 8, 8, 8, 32, 33, 34, 8, 41]])
+    own, stock, count = both_ways(model, {"input_ids": ids})
+    assert count == 3
+    assert_same(own, stock)
+
+
+def test_a_backward_that_stopped_half_way_leaves_nothing_behind(make_model, ragged, true_double):
+    model = weighted(make_model(dtype=torch.float64))
+    record = ThoughtRecord()
+    with model.thinking(record=record):
+        loss = model(**ragged, use_cache=False).logits.square().mean()
+    first = torch.autograd.grad(loss, record.inputs[1], retain_graph=True)[0]
+    loss.backward(retain_graph=True)
+    once = {name: part.grad.clone() for name, part in model.named_parameters() if part.grad is not None}
+    assert first.abs().max() > 0
+    assert torch.equal(torch.autograd.grad(loss, record.inputs[1], retain_graph=True)[0], first)
+    model.zero_grad()
+    loss.backward()
+    for name, value in once.items():
+        assert torch.equal(dict(model.named_parameters())[name].grad, value), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("lora", [False, True])
+def test_autocast_loses_no_more_than_it_does_in_the_stock_layers(make_model, ragged, both_ways, family, lora):
+    def error(found, exact):
+        names = [name for name in exact if "." in name]
+        return sum((found[n] - exact[n]).norm() ** 2 for n in names) / sum(exact[n].norm() ** 2 for n in names)
+
+    ratios = []
+    for seed in range(5):  # of one model it is more or less by chance
+        model = weighted(make_model(family, adapter="lora", seed=seed), std=0.03)
+        model = with_peft(model) if lora else model
+        exact, _, _ = both_ways(model, ragged)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            own, stock, count = both_ways(model, ragged)
+        assert count == 4
+        assert own.keys() == stock.keys() == exact.keys()
+        assert all(own[name].dtype == torch.float32 for name in own if "." in name)
+        ratios.append(error(own, exact) / error(stock, exact))
+    assert 0 < torch.tensor(ratios).log().mean().exp() < 1.5
+
+
+def test_what_is_not_plain_takes_the_stock_layers(make_model):
+    model = make_model().train()
+    assert Unrolled.fits(model.model)
+    for place in (model.model.layers[0], model.model.layers[1].mlp.up_proj):
+        handle = place.register_forward_hook(lambda *_: None)
+        assert not Unrolled.fits(model.model)
+        handle.remove()
+    model.config.attention_dropout = 0.1
+    assert not Unrolled.fits(model.model)
+    assert Unrolled.fits(model.eval().model)
+    model.model.layers[1].mlp.act_fn = nn.GELU()
+    assert not Unrolled.fits(model.model)
+
+
+@pytest.mark.filterwarnings("ignore:`lora_bias=True`")
+@pytest.mark.parametrize("settings", [{"lora_dropout": 0.1}, {"use_dora": True}, {"lora_bias": True}])
+def test_lora_that_is_not_plain_takes_the_stock_layers(make_model, settings):
+    assert Unrolled.fits(with_peft(make_model()).get_base_model().model)
+    assert not Unrolled.fits(with_peft(make_model(), **settings).get_base_model().model)
+
+
+def test_hidden_states_of_all_layers_come_from_the_stock_layers(make_model, prompts, monkeypatch):
+    monkeypatch.setattr(Unrolled, "__call__", lambda *args: pytest.fail("gives no hidden states of layers"))
+    output = make_model()(prompts(), use_cache=False, output_hidden_states=True)
+    assert len(output.hidden_states) == 3
