@@ -18,7 +18,8 @@ class TrainSettings:
         batch_size: examples per step and device.
         accumulate: batches per optimiser step.
         group_by_length: fill each step with examples of like length, which spares padding; the mean over a step's
-            tokens then gives a token of a short example more weight. Text stages pack what they can without it.
+            tokens then gives a token of a short example more weight, and on arithmetic the same number of steps taught
+            less. Text stages pack what they can without it.
         lr: peak learning rate.
         warmup: share of the steps in which the learning rate rises.
         weight_decay: of AdamW.
