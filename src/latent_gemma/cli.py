@@ -59,12 +59,26 @@ SUMMARIES = {
 }
 
 
-def _usage() -> str:
-    width = max(map(len, VERBS))
-    lines = [f"  {verb:<{width}}  {SUMMARIES[verb]}" for verb in VERBS]
+#: Asking for help.
+HELP = ("-h", "--help", "help")
+
+
+def _usage(group: str = "") -> str:
+    """The verbs, or those of a group."""
+    shown = [verb for verb in VERBS if verb.startswith(group)]
+    width = max(map(len, shown))
+    lines = [f"  {verb:<{width}}  {SUMMARIES[verb]}" for verb in shown]
     return "\n".join(
-        ["usage: latent-gemma VERB [options]", "", *lines, "", "latent-gemma VERB --help shows its options"]
+        [f"usage: latent-gemma {group}VERB [options]", "", *lines, "", "latent-gemma VERB --help shows its options"]
     )
+
+
+def _asks_for_usage(args: Sequence[str]) -> str | None:
+    """The group whose verbs are asked for, "" for all; None where it is something else."""
+    if not args or args[0] in HELP:
+        return ""
+    group = args[0] + " "
+    return group if args[1:2] and args[1] in HELP and any(verb.startswith(group) for verb in VERBS) else None
 
 
 def _split(args: Sequence[str]) -> tuple[str, list[str]]:
@@ -152,8 +166,9 @@ def main(args: Sequence[str] | None = None) -> int:
         0 when it worked, 2 when what was asked for cannot be done, 130 after Ctrl-C, 141 when the output was closed.
     """
     args = list(sys.argv[1:] if args is None else args)
-    if not args or args[0] in ("-h", "--help", "help"):
-        print(_usage())
+    group = _asks_for_usage(args)
+    if group is not None:
+        print(_usage(group))
         return 0
     # Progress is shown by the recipes; bars of the libraries for every file they touch would drown it.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

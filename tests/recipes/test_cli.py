@@ -235,6 +235,13 @@ def test_every_verb_shows_its_options(capsys):
     assert all(f"  {verb} " in shown for verb in VERBS)
 
 
+def test_a_group_shows_its_verbs(capsys):
+    assert run("train", "--help") == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: latent-gemma train VERB")
+    assert [verb for verb in VERBS if f"  {verb} " in shown] == [verb for verb in VERBS if verb.startswith("train ")]
+
+
 @pytest.fixture
 def bad(tmp_path):
     """Paths of things that cannot be used."""
