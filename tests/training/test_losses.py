@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from latent_gemma.training.batches import IGNORE
+from latent_gemma.training.feeding import with_places
 from latent_gemma.training.losses import latent_loss
+from tests.conftest import FAMILIES, THOUGHT
 
 
 def batch_of(ids, labelled, anchored):
@@ -44,3 +47,40 @@ def test_logits_are_computed_only_where_a_loss_reads_them(make_model, prompts):
 def test_all_labels_masked_gives_zero_not_nan(make_model, prompts):
     losses = latent_loss(make_model(), batch_of(prompts(), 0, 0), 0.0)
     assert losses.total.item() == 0.0
+
+
+def asks_for_no_value(model, batch):
+    """Take a step on tensors that have shapes and no values: what the host would wait for raises an error."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = {name: mode.from_tensor(x) if isinstance(x, torch.Tensor) else x for name, x in batch.items()}
+        with model.thinking(columns=fake.pop("columns", None)):
+            loss = latent_loss(model, fake, 0.5).total
+        weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return [x for x in torch.autograd.grad(loss, weights, allow_unused=True) if x is not None]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("thoughts", [0, 1, 4])
+def test_the_host_waits_for_nothing_in_a_step(family, checkpointing, thoughts, make_model, prompts):
+    model = make_model(family, adapter="lora", bridge="mlp", p=0.3, question_visibility=0.5).train()
+    if checkpointing:
+        model.activation_checkpointing_enable()
+    batch = with_places(batch_of(prompts(thoughts=thoughts, answer=3), 3, 1), THOUGHT, 0.5)
+    assert batch["columns"] == tuple(range(7, 7 + thoughts))
+    assert len(asks_for_no_value(model, batch)) >= 20
+    del batch["columns"]
+    with pytest.raises(DataDependentOutputException):
+        asks_for_no_value(model, batch)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.7])
+def test_places_change_nothing(weight, make_model, prompts):
+    model, batch = make_model(), batch_of(prompts(batch=4, answer=3), 3, 1)
+    batch["input_ids"][1, 8] = 30  # a row that thinks less
+    placed = with_places(batch, THOUGHT, weight)
+    with model.thinking(columns=placed.pop("columns")):
+        found = latent_loss(model, placed, weight)
+    expected = latent_loss(model, batch, weight)
+    assert torch.equal(found.total, expected.total)
+    assert torch.equal(found.answer, expected.answer)

@@ -86,7 +86,7 @@ class LatentDecoder(nn.Module):
             As the stock decoder, hidden states of all T positions.
         """
         thought = None if input_ids is None else torch.eq(input_ids, self.config.latent.thought_id)
-        if input_ids is not None and thought is not None and (self.thinking.passes or bool(thought.any())):
+        if input_ids is not None and thought is not None and self._thinks(thought):
             rollout = Rollout(self, thought, attention_mask, position_ids, past_key_values, project, use_cache, kwargs)
             return rollout.run(input_ids)
 
@@ -117,6 +117,10 @@ class LatentDecoder(nn.Module):
             last_hidden: Any = output.last_hidden_state
             cache.latent_state = CacheState(int(cache.get_seq_length()), last_hidden[:, -1], bias)
         return output
+
+    def _thinks(self, thought: Tensor) -> bool:
+        settings = self.thinking
+        return settings.passes > 0 or bool(thought.any() if settings.columns is None else settings.columns)
 
     def decoder_call(self, **kwargs: Any) -> BaseModelOutputWithPast:
         """The stock decoder's forward."""

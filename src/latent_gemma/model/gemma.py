@@ -243,9 +243,24 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         cap = getattr(self.config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
-    def forward(self, *args: Any, **kwargs: Any) -> CausalLMOutputWithPast:
-        """As the stock causal-LM forward; positions that hold the thought id take the hidden state before them."""
-        return super().forward(*args, project=self.project, **kwargs)
+    def forward(self, *args: Any, read: Tensor | None = None, **kwargs: Any) -> CausalLMOutputWithPast:
+        """As the stock causal-LM forward; positions that hold the thought id take the hidden state before them.
+
+        Args:
+            *args: as the stock forward.
+            read: [N] int64, counted through the flattened batch [B * T]: the positions whose logits are given, [N, V].
+                The stock `logits_to_keep` takes a mask for this, for which the host waits for the device.
+            **kwargs: as the stock forward.
+        """
+        if read is None:
+            return super().forward(*args, project=self.project, **kwargs)
+        output = self.model(*args, project=self.project, **kwargs)
+        return CausalLMOutputWithPast(
+            logits=self.project(output.last_hidden_state.flatten(0, 1)[read]),
+            past_key_values=output.past_key_values,
+            hidden_states=output.hidden_states,
+            attentions=output.attentions,
+        )
 
     @property
     def never_generated(self) -> list[int]:

@@ -97,27 +97,29 @@ class Rollout:
             cache = DynamicCache(config=decoder.config)
         else:
             cache = SegmentCache.empty(decoder.config)
-        # Only now may the host look at the data: one transfer for the columns and for what is wrong with them.
-        columns = thought.any(0)
-        misplaced = torch.zeros_like(columns)
-        if attention_mask is not None:
-            seen = attention_mask.bool()
-            before = (
-                seen[:, self.start - 1 : self.start - 1 + thought.shape[1]]
-                if self.start
-                else nn.functional.pad(seen, (1, -1))
-            )
-            misplaced = (thought & ~before).any(0)
-        elif self.start == 0:
-            misplaced[0] = columns[0]
-        self.columns, bad = columns.nonzero().flatten().tolist(), bool(misplaced.any())
+        given = self.settings.columns
+        self.columns: list[int] = self._columns(attention_mask) if given is None else list(given)
         idle = range(self.columns[-1] + 1 if self.columns else 1, thought.shape[1])
         self.columns += idle[: max(0, self.settings.passes - len(self.columns))]
-        if bad:
+        self.calls = Calls(decoder, self.start, attention_mask, position_ids, cache, len(self.columns), replays, kwargs)
+
+    def _columns(self, padding: Tensor | None) -> list[int]:
+        """Columns that hold thoughts; one transfer to the host for them and for what is wrong with them."""
+        thought, start = self.thought, self.start
+        columns = thought.any(0)
+        misplaced = torch.zeros_like(columns)
+        if padding is not None:
+            seen = padding.bool()
+            before = seen[:, start - 1 : start - 1 + thought.shape[1]] if start else nn.functional.pad(seen, (1, -1))
+            misplaced = (thought & ~before).any(0)
+        elif start == 0:
+            misplaced[0] = columns[0]
+        holds, bad = torch.stack([columns, misplaced]).tolist()
+        if any(bad):
             raise ModelError(
                 "a thought stands where nothing comes before it", "begin the prompt with at least one token"
             )
-        self.calls = Calls(decoder, self.start, attention_mask, position_ids, cache, len(self.columns), replays, kwargs)
+        return [column for column, held in enumerate(holds) if held]
 
     def feed_back(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         """Next input for final hidden states [..., D], and the greedy tokens [...] (None while p = 0)."""

@@ -50,6 +50,8 @@ class Thinking:
         record: filled with what was thought.
         passes: make at least this many passes, further ones without a thought: what other processes' batches take,
             where all have to call the decoder equally often.
+        columns: columns in which some row of the batch thinks, in order, where the caller knows them and that something
+            stands before every thought; the host then asks the device for nothing ("append"). None looks.
     """
 
     p: float | None = None
@@ -58,6 +60,7 @@ class Thinking:
     dropout: float = 0.0
     record: ThoughtRecord | None = None
     passes: int = 0
+    columns: tuple[int, ...] | None = None
 
     def perturb(self, latent: Tensor, embed_rms: float) -> Tensor:
         """Add the noise and the dropout asked for to latents of shape [..., D]."""

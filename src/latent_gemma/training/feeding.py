@@ -9,6 +9,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from latent_gemma.training.batches import IGNORE, Row, aligned, pad_rows
+from latent_gemma.training.losses import positions_read, targets_of
 from latent_gemma.training.packed import pack_rows, plan_packs
 
 
@@ -95,3 +96,9 @@ def with_passes(batch: dict[str, Any], passes: int, pad_id: int) -> dict[str, An
     fills = {"input_ids": pad_id, "attention_mask": 0, "labels": IGNORE, "anchors": IGNORE}
     padded = {name: torch.nn.functional.pad(batch[name], (0, missing), value=fill) for name, fill in fills.items()}
     return {**batch, **padded, "passes": passes}
+
+
+def with_places(batch: dict[str, Any], thought_id: int, anchor_weight: float) -> dict[str, Any]:
+    """A batch with what the host would have to ask the device for: columns with thoughts, positions the loss reads."""
+    columns = (batch["input_ids"] == thought_id).any(0).nonzero()[:, 0]
+    return {**batch, "columns": tuple(columns.tolist()), "read": positions_read(targets_of(batch, anchor_weight)[0])}

@@ -25,6 +25,11 @@ def targets_of(batch: dict[str, Tensor], anchor_weight: float) -> tuple[Tensor, 
     return wanted, labels != IGNORE
 
 
+def positions_read(wanted: Tensor) -> Tensor:
+    """Where a loss reads logits, [N] counted through the flattened batch [B * T], for targets [B, T - 1]."""
+    return torch.nn.functional.pad(wanted != IGNORE, (0, 1)).flatten().nonzero()[:, 0]
+
+
 def latent_loss(
     model: Any, batch: dict[str, Tensor], anchor_weight: float, counts: tuple[Tensor, Tensor] | None = None
 ) -> Losses:
@@ -32,7 +37,8 @@ def latent_loss(
 
     Args:
         model: the causal-LM model, or a wrapper of it.
-        batch: `input_ids`, `attention_mask`, `labels`, `anchors`, [B, T] each; of packed rows `position_ids` too.
+        batch: `input_ids`, `attention_mask`, `labels`, `anchors`, [B, T] each; of packed rows `position_ids` too. With
+            `read` (see `positions_read`) the host does not wait for the device.
         anchor_weight: weight of the anchor loss.
         counts: answer and anchor tokens to divide the sums by, 0-d, where the batch is a part of a larger one; None
             takes the batch's own.
@@ -41,14 +47,13 @@ def latent_loss(
         The losses. Logits are computed only at positions a loss reads: with 256k tokens they cost more than the rest.
     """
     wanted, answers = targets_of(batch, anchor_weight)
-    read = torch.nn.functional.pad(wanted != IGNORE, (0, 1))
+    read = batch["read"] if "read" in batch else positions_read(wanted)
     # The positions tell packed examples apart, and only where there is no mask.
     seen = {name: batch[name] for name in ("position_ids" if "position_ids" in batch else "attention_mask",)}
-    logits = model(input_ids=batch["input_ids"], use_cache=False, logits_to_keep=read, **seen).logits
+    logits = model(input_ids=batch["input_ids"], use_cache=False, read=read, **seen).logits
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    targets = wanted[read[:, :-1]]
+    targets, is_answer = (torch.nn.functional.pad(part, (0, 1)).flatten()[read] for part in (wanted, answers))
     losses = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-    is_answer = answers[read[:, :-1]]
     answer_count, anchor_count = counts or (is_answer.sum(), (~is_answer).sum())
     answer = (losses * is_answer).sum() / answer_count.clamp(min=1)
     anchor = (losses * ~is_answer).sum() / anchor_count.clamp(min=1)

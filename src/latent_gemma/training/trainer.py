@@ -17,7 +17,15 @@ from latent_gemma.model.prompt import Frame
 from latent_gemma.model.thinking import ThoughtRecord
 from latent_gemma.training.batches import IGNORE, Encoded, Row, build_row
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Curriculum, Stage
-from latent_gemma.training.feeding import GroupedOrder, Rows, collate_rows, grouped_by_length, lay_out, with_passes
+from latent_gemma.training.feeding import (
+    GroupedOrder,
+    Rows,
+    collate_rows,
+    grouped_by_length,
+    lay_out,
+    with_passes,
+    with_places,
+)
 from latent_gemma.training.guarding import FiniteSteps
 from latent_gemma.training.losses import latent_loss, targets_of
 
@@ -151,6 +159,7 @@ class CurriculumTrainer(FiniteSteps):
             batches = [
                 with_passes(batch, count, self.frame.pad_id) for batch, count in zip(batches, most, strict=False)
             ]
+        batches = [with_places(batch, self.frame.latent.thought_id, weight) for batch in batches]
         self.last_losses = {}
         return batches, totals[:2].to(device, non_blocking=True)
 
@@ -161,7 +170,8 @@ class CurriculumTrainer(FiniteSteps):
         batch = dict(inputs)
         self.note_batch(batch)
         self.record = ThoughtRecord()
-        with self.latent_model.thinking(record=self.record, passes=batch.pop("passes", 0)):
+        places = {name: batch.pop(name) for name in ("passes", "columns") if name in batch}
+        with self.latent_model.thinking(record=self.record, **places):
             losses = latent_loss(model, batch, self.stage.anchor_weight, tuple(num_items_in_batch))
         for name, loss in (("answer_loss", losses.answer), ("anchor_loss", losses.anchor)):
             self.last_losses[name] = self.last_losses.get(name, 0.0) + loss
