@@ -273,11 +273,17 @@ class Rollout:
         """Roll out; see the module's docstring."""
         self.outputs: list[BaseModelOutputWithPast] = []
         around: AbstractContextManager = self._layers_replay() if self.replays else nullcontext()
-        with around:
-            if self.latent.recurrence == "append":
-                hidden, all_hidden = self._append(input_ids)
-            else:
-                hidden, all_hidden = self._sequence(input_ids)
+        try:
+            with around:
+                if self.latent.recurrence == "append":
+                    hidden, all_hidden = self._append(input_ids)
+                else:
+                    hidden, all_hidden = self._sequence(input_ids)
+        finally:  # checkpointing keeps this object to run calls again: what keeps the graph would never be freed
+            self.outputs = []
+            if isinstance(self.cache, SegmentCache):
+                self.cache.close()
+                self.cache = None
         if self.returns_cache:
             bias = self._bias()
             self.cache.latent_state = CacheState(
