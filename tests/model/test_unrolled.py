@@ -1,13 +1,19 @@
 """Single positions with gradients: results and gradients are the stock layers', also where little of it is plain."""
 
+import gc
+import weakref
+
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LNTuningConfig, LoraConfig, get_peft_model
 from torch import nn
 
 from latent_gemma.model import ThoughtRecord
+from latent_gemma.model.cache import SegmentCache
+from latent_gemma.model.layer_vjp import UnrolledLayer
 from latent_gemma.model.unrolled import Unrolled
-from tests.conftest import FAMILIES, THOUGHT
+from latent_gemma.model.vjp import Book
+from tests.conftest import FAMILIES, RECURRENCES, THOUGHT
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -138,6 +144,66 @@ def test_truncated_backpropagation_reaches_the_same_steps(make_model, ragged, bo
     assert_same(own, stock)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_truncation_before_words_between_thoughts_reaches_the_prompt(make_model, both_ways, true_double, steps):
+    model = weighted(make_model(backprop_steps=steps, bridge="linear", dtype=torch.float64))
+    ids = torch.tensor([[20, 21, 8, 30, 31, 8, 8, 8, 40], [22, 23, 8, 32, 33, 8, 8, 8, 41]])
+    own, stock, count = both_ways(model, {"input_ids": ids})
+    assert count == 2
+    assert_same(own, stock)
+
+
+@pytest.mark.parametrize("steps", [None, 1])
+def test_a_prompt_may_end_in_a_thought(make_model, both_ways, true_double, steps):
+    model = weighted(make_model(backprop_steps=steps, bridge="linear", dtype=torch.float64))
+    ids = torch.tensor([[20, 21, 8, 8, 8, 8], [22, 23, 34, 8, 8, 8]])
+    own, stock, count = both_ways(model, {"input_ids": ids})
+    assert count == 4
+    assert_same(own, stock)
+
+
+def test_rows_may_think_never_or_begin_behind_the_thoughts(make_model, prompts, both_ways, true_double):
+    # the window is as long as what some positions see, and shorter by one for the next
+    model = weighted(make_model(adapter="lora", sliding_window=9, dtype=torch.float64))
+    ids = prompts(batch=3, thoughts=5, answer=4)
+    ids[0, :12], ids[1, 7:] = 0, torch.arange(20, 20 + ids.shape[1] - 7)
+    own, stock, count = both_ways(model, {"input_ids": ids, "attention_mask": (ids != 0).long()})
+    assert count == 4
+    assert_same(own, stock)
+
+
+@pytest.mark.parametrize("part", ["layers.1", "layers.0.self_attn.k_proj", "post_feedforward", "bridge", "thought_a"])
+def test_any_part_may_train_alone(make_model, ragged, both_ways, true_double, part):
+    model = weighted(make_model("gemma3", adapter="lora", bridge="mlp", num_layers=3, dtype=torch.float64)).train()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(part in name)
+    own, stock, count = both_ways(model, ragged)
+    assert count == 4
+    assert all(part in name for name in own if "." in name)
+    assert_same(own, stock)
+
+
+def test_weights_may_be_tied(make_model, ragged, both_ways, true_double):
+    model = weighted(make_model(dtype=torch.float64))
+    first, second = model.model.layers
+    first.mlp.up_proj.weight = second.mlp.up_proj.weight = first.mlp.gate_proj.weight
+    second.self_attn.v_proj.weight = second.self_attn.k_proj.weight
+    assert_same(*both_ways(model, ragged)[:2])
+
+
+def test_several_adapters_act_on_some_projections(make_model, ragged, both_ways, true_double):
+    model = weighted(make_model(adapter="lora", dtype=torch.float64))
+    adapted = get_peft_model(model, LoraConfig(r=3, lora_alpha=5, target_modules=["q_proj", "v_proj", "down_proj"]))
+    adapted.add_adapter("more", LoraConfig(r=2, lora_alpha=7, target_modules=["v_proj", "o_proj"]))
+    for active in (["default", "more"], ["more"]):
+        adapted.base_model.set_adapter(active)
+        weighted(adapted.get_base_model().double())
+        own, stock, count = both_ways(adapted, ragged)
+        assert count == 4
+        assert {name.split(".")[-2] for name in own if "lora_" in name} == set(active)
+        assert_same(own, stock)
+
+
 def test_words_between_thoughts_begin_a_new_run_of_positions(make_model, both_ways, true_double):
     model = weighted(make_model(dtype=torch.float64))
     ids = torch.tensor([[20, 21, 8, 8, 8, 30, 31, 8, 8, 40], [22, 23, 8, 8, 8, 32, 33, 34, 8, 41]])
@@ -148,18 +214,20 @@ def test_words_between_thoughts_begin_a_new_run_of_positions(make_model, both_wa
 
 def test_a_backward_that_stopped_half_way_leaves_nothing_behind(make_model, ragged, true_double):
     model = weighted(make_model(dtype=torch.float64))
+    model(**ragged, use_cache=False).logits.square().mean().backward()
+    once = {name: part.grad.clone() for name, part in model.named_parameters() if part.grad is not None}
     record = ThoughtRecord()
     with model.thinking(record=record):
         loss = model(**ragged, use_cache=False).logits.square().mean()
     first = torch.autograd.grad(loss, record.inputs[1], retain_graph=True)[0]
-    loss.backward(retain_graph=True)
-    once = {name: part.grad.clone() for name, part in model.named_parameters() if part.grad is not None}
     assert first.abs().max() > 0
-    assert torch.equal(torch.autograd.grad(loss, record.inputs[1], retain_graph=True)[0], first)
-    model.zero_grad()
-    loss.backward()
-    for name, value in once.items():
-        assert torch.equal(dict(model.named_parameters())[name].grad, value), name
+    for again in (True, False):
+        model.zero_grad()
+        loss.backward(retain_graph=again)
+        for name, value in once.items():
+            assert torch.equal(dict(model.named_parameters())[name].grad, value), name
+        if again:
+            assert torch.equal(torch.autograd.grad(loss, record.inputs[1], retain_graph=True)[0], first)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -197,6 +265,18 @@ def test_what_is_not_plain_takes_the_stock_layers(make_model):
     assert not Unrolled.fits(model.model)
 
 
+def test_projections_with_a_bias_and_other_norms_take_the_stock_layers(make_model):
+    model = make_model()
+    model.model.layers[0].self_attn.q_proj.bias = nn.Parameter(torch.zeros(32))
+    assert not Unrolled.fits(model.model)
+    model = make_model()
+    model.model.layers[1].post_attention_layernorm = nn.LayerNorm(32)
+    assert not Unrolled.fits(model.model)
+    with pytest.warns(UserWarning, match="Unsupported layer type"):
+        adapted = get_peft_model(make_model(), LNTuningConfig(target_modules=["input_layernorm"]))
+    assert not Unrolled.fits(adapted.get_base_model().model)
+
+
 @pytest.mark.filterwarnings("ignore:`lora_bias=True`")
 @pytest.mark.parametrize("settings", [{"lora_dropout": 0.1}, {"use_dora": True}, {"lora_bias": True}])
 def test_lora_that_is_not_plain_takes_the_stock_layers(make_model, settings):
@@ -208,3 +288,43 @@ def test_hidden_states_of_all_layers_come_from_the_stock_layers(make_model, prom
     monkeypatch.setattr(Unrolled, "__call__", lambda *args: pytest.fail("gives no hidden states of layers"))
     output = make_model()(prompts(), use_cache=False, output_hidden_states=True)
     assert len(output.hidden_states) == 3
+
+
+@pytest.mark.parametrize("recurrence", RECURRENCES)
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_rollout_is_freed_with_its_output(make_model, prompts, monkeypatch, recurrence, checkpointing, backward):
+    model = make_model(recurrence=recurrence, adapter="lora", bridge="mlp", p=0.3).train()
+    if checkpointing:
+        model.activation_checkpointing_enable()
+    kept, update, build = [], SegmentCache.update, UnrolledLayer.__init__
+
+    def watched(self, keys, values, *args, **kwargs):
+        kept.extend((weakref.ref(keys), weakref.ref(values)))
+        return update(self, keys, values, *args, **kwargs)
+
+    noted, add = [], Book.add
+
+    def noting(self, tensor, left, right, *args, **kwargs):
+        noted.extend((weakref.ref(left), weakref.ref(right)))
+        add(self, tensor, left, right, *args, **kwargs)
+
+    def built(self, *args):
+        build(self, *args)
+        kept.extend(map(weakref.ref, (self, self.book, self.keys, *self.past)))
+
+    monkeypatch.setattr(SegmentCache, "update", watched)
+    monkeypatch.setattr(UnrolledLayer, "__init__", built)
+    monkeypatch.setattr(Book, "add", noting)
+    gc.disable()  # what refers to itself through autograd's graph is out of the collector's reach
+    try:
+        output = model(prompts(answer=2), use_cache=False)
+        assert any(part() is not None for part in kept)
+        if backward:
+            output.logits.sum().backward()
+        assert bool(noted) == (backward and recurrence == "append")
+        assert not any(part() is not None for part in noted)  # even before the output is dropped
+        del output
+        assert not any(part() is not None for part in kept)
+    finally:
+        gc.enable()

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers.models.gemma.modeling_gemma import GemmaDecoderLayer
-from transformers.models.gemma2.modeling_gemma2 import Gemma2DecoderLayer
-from transformers.models.gemma3.modeling_gemma3 import Gemma3DecoderLayer
+from transformers.models.gemma.modeling_gemma import GemmaDecoderLayer, GemmaRMSNorm
+from transformers.models.gemma2.modeling_gemma2 import Gemma2DecoderLayer, Gemma2RMSNorm
+from transformers.models.gemma3.modeling_gemma3 import Gemma3DecoderLayer, Gemma3RMSNorm
 
 STOCK_LAYERS = (GemmaDecoderLayer, Gemma2DecoderLayer, Gemma3DecoderLayer)
+STOCK_NORMS = (GemmaRMSNorm, Gemma2RMSNorm, Gemma3RMSNorm)
 #: cos and sin [B, 1, head_dim], the sine's first half negated: x cos + roll(x) sin.
 Rotation = tuple[Tensor, Tensor]
 

@@ -150,7 +150,12 @@ class SegmentCache(Cache):
         if self.unrolled is not None:
             return SegmentCache(self.past, self.chunked, self.unrolled)
         past = [[*past, new] for past, new in zip(self.past, self.new, strict=True) if new is not None]
+        self.close()
         return SegmentCache(past, self.chunked)
+
+    def close(self) -> None:
+        """Let go of this call's keys: checkpointing keeps the cache to run the call again, and they would keep that."""
+        self.new = []
 
     def unroll(self, make: Callable[[list[KeyValue]], Any]) -> Any:
         """What takes single positions; the pieces of the past are joined for it.
@@ -159,7 +164,8 @@ class SegmentCache(Cache):
             make: makes it from keys and values of every layer.
         """
         if self.unrolled is None:
-            joined = [_joined(pieces) for pieces in self.past]
+            with torch.enable_grad():  # the first positions may be ones that backpropagation does not reach
+                joined = [_joined(pieces) for pieces in self.past]
             self.past = [[piece] for piece in joined]
             self.unrolled = make(joined)
         return self.unrolled
@@ -181,7 +187,7 @@ class SegmentCache(Cache):
         if self.chunked and not past:
             # projections hand out heads that lie apart, which every later product would copy, and keep for backward
             key_states, value_states = key_states.contiguous(), value_states.contiguous()
-        if self.new[layer_idx] is None:
+        if self.new and self.new[layer_idx] is None:
             self.new[layer_idx] = (key_states, value_states)
         if not past:
             return key_states, value_states

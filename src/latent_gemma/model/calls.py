@@ -154,6 +154,13 @@ class Calls:
             self.cache = self.cache.following()
         return self.cache
 
+    def close(self) -> None:
+        """Let go of what keeps the graph: checkpointing keeps this object to run calls again, which would keep both."""
+        self.outputs = []
+        if isinstance(self.cache, SegmentCache):
+            self.cache.close()
+            self.cache = None
+
     def _padding_up_to(self, b: int) -> Tensor | None:
         return None if self.padding is None else self.padding[:, : self.start + b]
 

@@ -144,10 +144,13 @@ class Rollout:
 
     def run(self, input_ids: Tensor) -> BaseModelOutputWithPast:
         """Roll out; see the module's docstring."""
-        recurrence = append if self.latent.recurrence == "append" else sequence
-        with self.calls.layers_replay():
-            hidden, all_hidden = recurrence(self, input_ids)
-        cache = self.calls.cache
+        recurrence, calls = append if self.latent.recurrence == "append" else sequence, self.calls
+        try:
+            with calls.layers_replay():
+                hidden, all_hidden = recurrence(self, input_ids)
+        finally:
+            calls.close()
+        cache: Any = calls.cache
         if self.returns_cache:
             bias = self.bias()
             cache.latent_state = CacheState(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from latent_gemma.model.adapters import ThoughtLinear
-from latent_gemma.model.anatomy import STOCK_LAYERS, Anatomy, Norm, Rotation, norm_of, rotations
+from latent_gemma.model.anatomy import STOCK_LAYERS, STOCK_NORMS, Anatomy, Norm, Rotation, norm_of, rotations
 from latent_gemma.model.packing import Product, product
 
 
@@ -128,6 +128,9 @@ class Step:
         home = decoder.embed_tokens.weight.device
         if home.type == "meta" or any(type(layer) not in STOCK_LAYERS for layer in decoder.layers):
             return False
+        norms = (norm for layer in decoder.layers for norm in Anatomy.of(layer).norms if norm is not None)
+        if any(type(norm) not in STOCK_NORMS for norm in (decoder.norm, *norms)):
+            return False  # an adapter of PEFT's, say
         # hooks gather sharded or offloaded weights, and some replace `forward` itself
         return all(
             not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))

@@ -38,9 +38,11 @@ def frozen_in_bfloat16(model: Any) -> Iterator[None]:
     Args:
         model: a latent Gemma, with PEFT's adapter on it or without; what trains is settled before.
     """
-    held = [(weight, _beyond_bfloat16(weight.data)) for weight in _frozen_matrices(model)]
-    hold_in_bfloat16(model)
+    held: list[tuple[Tensor, Tensor | None]] = []
     try:
+        for weight in _frozen_matrices(model):
+            held.append((weight, _beyond_bfloat16(weight.data)))
+            weight.data = weight.data.to(torch.bfloat16)
         yield
     finally:
         for weight, original in held:

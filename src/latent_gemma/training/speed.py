@@ -138,8 +138,9 @@ def call_seconds(step: Step, index: int, rates: Rates, sharded: bool = False) ->
     call, kind = calls[index], (step.precision, not full)
     flop, backward_flop = call_flop(step, call)
     read = float(width * sizes.projections)
-    # copies of weights that train, in the first call
-    copied = 0.0 if index else FORWARD[kind].weights * sizes.projections
+    # copies of weights that train, in the first call, and those of single positions, in the first of them
+    copies = index == 0 or (index == 1 and goes_alone(step, index) and not sharded)
+    copied = FORWARD[kind].weights * sizes.projections if copies else 0.0
     written = 1 if full else 0
     added = (3 * width * sizes.projections if index else BACKWARD[kind].weights * sizes.projections) if full else 0.0
     past = 6.0 * step.width * sizes.layers * step.batch_size * (step.prompt + 1) * sizes.keys if index else 0.0
