@@ -29,7 +29,9 @@ def weighted(model, std=0.1):
 def with_peft(model, **settings):
     """The model under LoRA on all projections, B not zero, its own weights frozen."""
     torch.manual_seed(0)  # draws A
-    adapted = get_peft_model(model, LoraConfig(r=3, lora_alpha=5, target_modules=TARGETS, **settings))
+    adapted = get_peft_model(
+        model, LoraConfig(r=3, lora_alpha=5, target_modules=TARGETS, task_type="CAUSAL_LM", **settings)
+    )
     for name, parameter in adapted.named_parameters():
         parameter.data = parameter.data.to(model.dtype)
         if "lora_B" in name:
@@ -282,6 +284,29 @@ def test_projections_with_a_bias_and_other_norms_take_the_stock_layers(make_mode
 def test_lora_that_is_not_plain_takes_the_stock_layers(make_model, settings):
     assert Unrolled.fits(with_peft(make_model()).get_base_model().model)
     assert not Unrolled.fits(with_peft(make_model(), **settings).get_base_model().model)
+
+
+def test_merged_lora_takes_the_stock_layers(make_model):
+    model = with_peft(make_model())
+    model.merge_adapter()
+    assert not Unrolled.fits(model.get_base_model().model)
+    model.unmerge_adapter()
+    assert Unrolled.fits(model.get_base_model().model)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_backward_computes_as_forward_did(make_model, ragged, checkpointing):
+    model = weighted(make_model(adapter="lora")).train()
+    if checkpointing:
+        model.activation_checkpointing_enable()
+    found = []
+    for enabled in (False, True):
+        model.zero_grad()
+        hidden = model.model(**ragged, use_cache=False).last_hidden_state[:, 8:9]  # of a position that goes alone
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            hidden.square().sum().backward()
+        found.append(model.model.layers[0].mlp.down_proj.thought_b.grad.clone())  # which only these positions have
+    torch.testing.assert_close(*found, rtol=0, atol=0)
 
 
 def test_hidden_states_of_all_layers_come_from_the_stock_layers(make_model, prompts, monkeypatch):
