@@ -179,7 +179,7 @@ def step_seconds(step: Step, rates: Rates, sharded: bool = False) -> float:
     )  # fmt: skip
     # the look-up's gradient is written whole and added to the head's
     embedding = (16.0 + (6 if half else 0)) * sizes.embedding if full else 0.0
-    return calls + head + (embedding + OPTIMISER * step.trained) / rates.stream
+    return calls + head + (embedding + OPTIMISER * step.trained) / rates.elementwise
 
 
 def latent_floor_seconds(step: Step, bandwidth: float) -> float:
