@@ -92,7 +92,7 @@ class Norm:
         weight = self.weight.detach().float()
         self.root = math.sqrt(weight.numel())
         # |x| / hypot(|x|, sqrt(D eps)) is sqrt(mean(x^2) / (mean(x^2) + eps)): two operations instead of five
-        self.scale, self.floor = (1.0 + weight) * self.root, weight.new_tensor(self.root * math.sqrt(module.eps))
+        self.scale, self.floor = (1.0 + weight) * self.root, weight.new_full((), self.root * math.sqrt(module.eps))
 
     def normed(self, x: Tensor) -> Normed:
         """Direction and size of `x`, [..., D]."""

@@ -7,6 +7,7 @@ gradients go through `latent_gemma.model.unrolled`.
 """
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import torch
@@ -132,13 +133,13 @@ class Step:
         if any(type(norm) not in STOCK_NORMS for norm in (decoder.norm, *norms)):
             return False  # an adapter of PEFT's, say
         # hooks gather sharded or offloaded weights, and some replace `forward` itself
-        return all(
-            not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
-            and all(
-                type(weight) is nn.Parameter and weight.device == home for weight in module.parameters(recurse=False)
-            )
-            for module in [*decoder.layers.modules(), decoder.norm]
-        )
+        for module in chain(decoder.layers.modules(), (decoder.norm,)):
+            if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+                return False
+            for weight in module._parameters.values():
+                if weight is not None and (type(weight) is not nn.Parameter or weight.device != home):
+                    return False
+        return True
 
     def __call__(self, embeds: Tensor, position_ids: Tensor, cache: Cache, mask: Tensor | None) -> Tensor:
         """One position of each row.
