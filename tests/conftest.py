@@ -19,6 +19,14 @@ RECURRENCES = ("append", "sequence")
 BOT, THOUGHT, EOT = 7, 8, 9
 
 
+def weighted(model, std=0.1):
+    """The model with weights that no norm, adapter or bridge starts with."""
+    generator = torch.Generator().manual_seed(3)
+    for parameter in model.model.layers.parameters():
+        parameter.data += std * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+    return model
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     return build_tokenizer()

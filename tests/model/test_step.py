@@ -6,15 +6,7 @@ from transformers import DynamicCache
 
 from latent_gemma.model.cache import GrowingLayer, growing_cache, select_rows
 from latent_gemma.model.step import Step
-from tests.conftest import FAMILIES
-
-
-def weighted(model):
-    """The model with weights that no norm, adapter or bridge starts with."""
-    generator = torch.Generator().manual_seed(3)
-    for parameter in model.model.layers.parameters():
-        parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)
-    return model
+from tests.conftest import FAMILIES, weighted
 
 
 @torch.no_grad()

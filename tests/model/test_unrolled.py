@@ -13,17 +13,9 @@ from latent_gemma.model.cache import SegmentCache
 from latent_gemma.model.layer_vjp import UnrolledLayer
 from latent_gemma.model.unrolled import Unrolled
 from latent_gemma.model.vjp import Book
-from tests.conftest import FAMILIES, RECURRENCES, THOUGHT
+from tests.conftest import FAMILIES, RECURRENCES, THOUGHT, weighted
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-def weighted(model, std=0.1):
-    """The model with weights that no norm, adapter or bridge starts with."""
-    generator = torch.Generator().manual_seed(3)
-    for parameter in model.model.layers.parameters():
-        parameter.data += std * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-    return model
 
 
 def with_peft(model, **settings):
