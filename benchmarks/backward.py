@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from sizes import DEVICE, RANK, SCALED, TINY, build
+from sizes import DEVICE, RANK, SCALED, TINY, prepared
 from timing import batch_of, settings, timed
 
 from latent_gemma.model.cache import SegmentCache
@@ -25,9 +25,7 @@ from latent_gemma.model.feedback import latent_from_hidden
 from latent_gemma.model.sizes import GEMMA2_2B
 from latent_gemma.model.unrolled import Unrolled
 from latent_gemma.training.batches import IGNORE
-from latent_gemma.training.lora import with_lora
 from latent_gemma.training.losses import latent_loss
-from latent_gemma.training.settings import LoraSettings
 
 WIDTHS = {"small": TINY, "scaled": SCALED, "2b": GEMMA2_2B}
 
@@ -84,8 +82,7 @@ def in_parallel(model: Any, batch: dict[str, torch.Tensor], k: int) -> torch.Ten
 
 def ways(dimensions: dict[str, int], rank: int, args: argparse.Namespace) -> dict[str, Callable[[], torch.Tensor]]:
     """The three ways, each forward and backward from gradients of zero."""
-    model = build(dimensions)
-    trained = with_lora(model, LoraSettings(rank=rank)) if rank else model
+    model, trained = prepared(dimensions, rank, args.precision)
     batch = batch_of(model, args.batch, args.prompt, args.k, args.answer)
 
     def usual() -> torch.Tensor:

@@ -60,12 +60,18 @@ def build(dimensions: dict[str, int]) -> Any:
         return LatentReasoningGemmaForCausalLM(as_latent_config(gemma(dimensions), LatentConfig())).train()
 
 
+def prepared(dimensions: dict[str, int], rank: int, precision: str) -> tuple[Any, Any]:
+    """The model, and what of it trains: itself, or its wrapper with adapters; as `fit` prepares them."""
+    model = build(dimensions)
+    trained = with_lora(model, LoraSettings(rank=rank)) if rank else model
+    if precision == "bfloat16":
+        hold_in_bfloat16(model)
+    return model, trained
+
+
 def take(step: Step, dimensions: dict[str, int], stock_logits: bool = False) -> Callable[[], None]:
     """A training step, ready to be taken again and again."""
-    model = build(dimensions)
-    trained = with_lora(model, LoraSettings(rank=step.rank)) if step.rank else model
-    if step.precision == "bfloat16":
-        hold_in_bfloat16(model)
+    model, trained = prepared(dimensions, step.rank, step.precision)
     if step.checkpointing:
         model.activation_checkpointing_enable()
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]

@@ -6,28 +6,19 @@ from transformers import DynamicCache
 
 from latent_gemma.model.cache import GrowingLayer, growing_cache, select_rows
 from latent_gemma.model.step import Step
-from tests.conftest import FAMILIES, weighted
+from tests.conftest import FAMILIES, every_kind, own_and_stock, weighted
 
 
 @torch.no_grad()
 def both_ways(model, ids, monkeypatch, **settings):
     """Final hidden states by steps, and by the stock layers, with the number of steps taken."""
-    taken, step = [], Step.__call__
-    monkeypatch.setattr(Step, "__call__", lambda *args: taken.append(1) or step(*args))
-    own = model.model(ids, project=model.project, **settings).last_hidden_state
-    count = len(taken)
-    monkeypatch.setattr(Step, "fits", lambda decoder: False)
-    stock = model.model(ids, project=model.project, **settings).last_hidden_state
-    assert len(taken) == count
-    return own, stock, count
+    return own_and_stock(
+        Step, lambda: model.model(ids, project=model.project, **settings).last_hidden_state, monkeypatch
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(
-    "latent",
-    [{}, {"adapter": "lora", "p": 0.4}, {"adapter": "full", "question_visibility": 0.3}, {"question_visibility": 0.0}],
-    ids=lambda latent: "-".join(latent) or "plain",
-)
+@every_kind
 @pytest.mark.parametrize("window", [5, 4096])
 def test_thoughts_are_those_of_the_stock_layers(make_model, prompts, monkeypatch, family, latent, window):
     # without norms behind its layers Gemma 1 amplifies rounding, and all its layers are alike
@@ -47,7 +38,6 @@ def test_thoughts_are_those_of_the_stock_layers(make_model, prompts, monkeypatch
 def test_half_precision_loses_no_more_than_the_stock_layers_do(make_model, prompts, monkeypatch, family):
     ids = prompts(thoughts=4)
     exact, _, _ = both_ways(weighted(make_model(family)), ids, monkeypatch)
-    monkeypatch.undo()
     own, stock, steps = both_ways(weighted(make_model(family)).to(torch.bfloat16), ids, monkeypatch)
     assert steps == 3
     assert own.dtype == torch.bfloat16

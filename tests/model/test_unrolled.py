@@ -13,7 +13,7 @@ from latent_gemma.model.cache import SegmentCache
 from latent_gemma.model.layer_vjp import UnrolledLayer
 from latent_gemma.model.unrolled import Unrolled
 from latent_gemma.model.vjp import Book
-from tests.conftest import FAMILIES, RECURRENCES, THOUGHT, weighted
+from tests.conftest import FAMILIES, RECURRENCES, THOUGHT, every_kind, own_and_stock, weighted
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -59,18 +59,7 @@ def both_ways(monkeypatch):
         found = {name: part.grad.clone() for name, part in model.named_parameters() if part.grad is not None}
         return found | {f"step {step}": norm for step, norm in record.grad_norms.items()} | {"loss": loss.detach()}
 
-    def run(model, batch):
-        taken, call = [], Unrolled.__call__
-        with monkeypatch.context() as patch:
-            patch.setattr(Unrolled, "__call__", lambda *args: taken.append(1) or call(*args))
-            own = once(model, batch)
-            count = len(taken)
-            patch.setattr(Unrolled, "fits", lambda decoder: False)
-            stock = once(model, batch)
-            assert len(taken) == count
-        return own, stock, count
-
-    return run
+    return lambda model, batch: own_and_stock(Unrolled, lambda: once(model, batch), monkeypatch)
 
 
 def assert_same(own, stock, tolerance=1e-9):
@@ -82,11 +71,7 @@ def assert_same(own, stock, tolerance=1e-9):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(
-    "latent",
-    [{}, {"adapter": "lora", "p": 0.4}, {"adapter": "full", "question_visibility": 0.3}, {"question_visibility": 0.0}],
-    ids=lambda latent: "-".join(latent) or "plain",
-)
+@every_kind
 @pytest.mark.parametrize("window", [5, 4096])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_gradients_are_those_of_the_stock_layers(

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 from counting import Counting
+from timing import batch_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from latent_gemma.model.sizes import Sizes, sizes_of
 from latent_gemma.model.tiny import build_tiny
-from latent_gemma.training.batches import IGNORE
 from latent_gemma.training.footprint import Step, needs, saved_bytes
 from latent_gemma.training.frozen import hold_in_bfloat16
 from latent_gemma.training.lora import with_lora
@@ -40,20 +40,27 @@ def taken(precision, rank, k, checkpointing=False, layers=2):
         hold_in_bfloat16(model)
     if checkpointing:
         model.activation_checkpointing_enable()
-    latent = model.config.latent
-    tail = torch.tensor([latent.bot_id, *[latent.thought_id] * k, latent.eot_id])
-    ids = torch.randint(12, 200, (step.batch_size, step.prompt + len(tail) + step.answer))
-    ids[:, step.prompt : step.prompt + len(tail)] = tail
-    labels = ids.clone()
-    labels[:, : -step.answer] = IGNORE
-    blank = torch.full_like(ids, IGNORE)
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels, "anchors": blank}
+    batch = batch_of(model, step.batch_size, step.prompt, k, step.answer)
 
     def loss():
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
             return latent_loss(trained, batch, 0.0).total
 
     return step, model, loss
+
+
+def layer_counts(precision, rank, k, checkpointing=False):
+    """The step of two layers, and what the second one adds: bytes forward and backward, operations likewise."""
+    found = []
+    for layers in (1, 2):
+        step, _, loss = taken(precision, rank, k, checkpointing, layers)
+        forward, backward = Counting(), Counting()
+        with forward:
+            value = loss()
+        with backward:
+            value.backward()
+        found.append([forward.moved, backward.moved, forward.operations, backward.operations])
+    return step, [two - one for one, two in zip(*found, strict=True)]
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -84,16 +91,7 @@ def test_saved_bytes_are_those_autograd_keeps(precision, rank, k, checkpointing)
 
 @pytest.mark.parametrize(("precision", "rank"), VARIANTS)
 def test_a_layer_moves_what_the_tables_say(precision, rank):
-    found = []
-    for layers in (1, 2):
-        step, _, loss = taken(precision, rank, 0, layers=layers)
-        forward, backward = Counting(), Counting()
-        with forward:
-            value = loss()
-        with backward:
-            value.backward()
-        found.append([forward.moved, backward.moved, forward.operations, backward.operations])
-    counted = [two - one for one, two in zip(*found, strict=True)]
+    step, counted = layer_counts(precision, rank, 0)
     step = replace(step, sizes=replace(step.sizes, layers=1, projections=step.sizes.projections // 2))
     (call,), kind = step.calls(), (precision, rank > 0)
     for moved, table in zip(counted, (FORWARD, BACKWARD), strict=False):
@@ -107,16 +105,8 @@ def test_a_layer_moves_what_the_tables_say(precision, rank):
 def test_a_position_alone_starts_the_operations_of_the_table(precision, rank, checkpointing):
     started = {}
     for k in (1, 2, 4, 6):
-        found = []
-        for layers in (1, 2):
-            step, _, loss = taken(precision, rank, k, checkpointing, layers)
-            forward, backward = Counting(), Counting()
-            with forward:
-                value = loss()
-            with backward:
-                value.backward()
-            found.append((forward.operations, backward.operations))
-        started[k] = [two - one for one, two in zip(*found, strict=True)]
+        step, counts = layer_counts(precision, rank, k, checkpointing)
+        started[k] = counts[2:]
     alone = [(more - less) / 2 for less, more in zip(started[4], started[6], strict=True)]
     first = [more - less for less, more in zip(started[1], started[2], strict=True)]
     for counted, index in ((alone, 2), (first, 1)):

@@ -73,14 +73,6 @@ def test_every_token_is_packed_once_and_rows_are_filled(tokenizer, seed):
     assert (batch["labels"] != X).sum() == sum(label != X for row in rows for label in row.labels)
 
 
-@pytest.fixture
-def in_double(monkeypatch):
-    """Norms and softmax, which Gemma computes in float32 whatever its weights are, stay in float64 too."""
-    single, softmax = torch.Tensor.float, torch.nn.functional.softmax
-    monkeypatch.setattr(torch.Tensor, "float", lambda x: x if x.dtype == torch.float64 else single(x))
-    monkeypatch.setattr(torch.nn.functional, "softmax", lambda x, dim, dtype=None: softmax(x, dim=dim, dtype=x.dtype))
-
-
 def gradients(model, batches, counts):
     """The loss of batches that are parts of one step, and its gradients."""
     model.zero_grad()
@@ -97,7 +89,7 @@ def gradients(model, batches, counts):
     ("family", "attention"), [*((family, "eager") for family in FAMILIES), ("gemma", "sdpa"), ("gemma3", "sdpa")]
 )
 def test_loss_and_gradients_are_those_of_the_examples_one_by_one(
-    family, window, attention, make_model, tokenizer, in_double
+    family, window, attention, make_model, tokenizer, true_double
 ):
     model = make_model(family, sliding_window=window, dtype=torch.float64)
     if attention == "sdpa":

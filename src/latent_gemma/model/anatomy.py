@@ -1,6 +1,7 @@
 """What a decoder layer is made of, the same for all families of Gemma."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -119,19 +120,21 @@ def norm_of(module: Any) -> Norm | None:
     return None if module is None else Norm(module)
 
 
-def rotations(decoder: Any, embeds: Tensor, position_ids: Tensor) -> dict[str | None, Rotation]:
+def rotations(
+    rotary: Any, layer_types: Iterable[str | None], embeds: Tensor, position_ids: Tensor
+) -> dict[str | None, Rotation]:
     """How each layer type turns queries and keys.
 
     Args:
-        decoder: a latent decoder.
+        rotary: a decoder's rotary embedding.
+        layer_types: those of its layers.
         embeds: what tells device and dtype.
         position_ids: [B, 1] or [1, 1].
     """
-    rotary, kinds = decoder.rotary_emb, {getattr(layer.self_attn, "layer_type", None) for layer in decoder.layers}
     # only Gemma 3 turns its local and global layers at different rates
     if hasattr(rotary, "layer_types"):
-        found = {kind: rotary(embeds, position_ids, kind) for kind in kinds}
+        found = {kind: rotary(embeds, position_ids, kind) for kind in layer_types}
     else:
-        found = dict.fromkeys(kinds, rotary(embeds, position_ids))
+        found = dict.fromkeys(layer_types, rotary(embeds, position_ids))
     half = next(iter(found.values()))[0].shape[-1] // 2
     return {kind: (cos, torch.cat([-sin[..., :half], sin[..., half:]], -1)) for kind, (cos, sin) in found.items()}

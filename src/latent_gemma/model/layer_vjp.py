@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from latent_gemma.model.anatomy import Anatomy, Norm, Normed, Rotation
+from latent_gemma.model.anatomy import Anatomy, Norm, Normed, Rotation, norm_of
 from latent_gemma.model.cache import KeyValue
 from latent_gemma.model.vjp import Book, Projection, attended, norm_vjp
 
@@ -68,7 +68,7 @@ class UnrolledLayer:
         self.scaling, self.softcap = anatomy.scaling, anatomy.softcap
         self.layer_type, self.window = anatomy.layer_type, anatomy.window
         self.projections = [Projection(module, dtype) for module in anatomy.projections]
-        self.norms = [None if module is None else Norm(module) for module in anatomy.norms]
+        self.norms = [norm_of(module) for module in anatomy.norms]
         self.past = past
         self.past_keys, self.past_values = (part.detach().to(dtype) for part in past)
         batch, heads, self.length, head_dim = past[0].shape

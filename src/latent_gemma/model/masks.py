@@ -52,6 +52,12 @@ def one_position_mask(
     return _biased_mask(seen[:, None], key_bias, biased[:, None], dtype, None)
 
 
+def beyond_window(mask: Tensor, position: int, window: int) -> Tensor:
+    """A mask [B, 1, 1, T_keys] of one position, with the keys hidden that its window does not reach."""
+    keys = torch.arange(mask.shape[-1], device=mask.device)
+    return mask.masked_fill(keys <= position - window, lowest(mask.dtype))
+
+
 def biased_masks(
     config: PreTrainedConfig,
     attention_mask: Tensor | None,

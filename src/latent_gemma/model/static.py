@@ -18,9 +18,10 @@ from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import Cache
 
 from latent_gemma.errors import ConfigError
-from latent_gemma.model.anatomy import Rotation, rotations
+from latent_gemma.model.anatomy import Rotation
 from latent_gemma.model.attention import lowest
 from latent_gemma.model.cache import GrowingLayer, KeyValue, growing_cache
+from latent_gemma.model.masks import beyond_window
 from latent_gemma.model.packing import Packing, laid_out, state_of
 from latent_gemma.model.step import Layer, Step
 
@@ -77,7 +78,7 @@ class StaticStep:
         buffers = [pair for pair in kept if pair is not None]
         if len(buffers) < len(layers):  # a cache of another making, or one that has to grow
             return self.step(embeds, position_ids, cache, mask)
-        turns = rotations(self.step.decoder, embeds, position_ids)
+        turns = self.step.rotations(embeds, position_ids)
         slot = torch.tensor([start], device=embeds.device)
         hidden = self._run(embeds[:, 0], turns, self._masks(mask, embeds, start, buffers[0]), slot, buffers)
         for layer, pair in zip(layers, buffers, strict=True):
@@ -85,11 +86,10 @@ class StaticStep:
         return hidden[:, None]
 
     def _masks(self, mask: Tensor | None, embeds: Tensor, start: int, pair: KeyValue) -> dict[str | None, Tensor]:
-        slots = torch.arange(pair[0].shape[2], device=embeds.device)
-        added = embeds.new_full((len(embeds), 1, 1, len(slots)), lowest(embeds.dtype))
+        added = embeds.new_full((len(embeds), 1, 1, pair[0].shape[2]), lowest(embeds.dtype))
         added[..., : start + 1] = 0.0 if mask is None else mask
         return {
-            kind: added if window is None else added.masked_fill(slots <= start - window, lowest(added.dtype))
+            kind: added if window is None else beyond_window(added, start, window)
             for kind, window in self.windows.items()
         }
 

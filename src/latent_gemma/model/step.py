@@ -122,6 +122,7 @@ class Step:
         self.decoder = decoder
         self.layers = [Layer(layer, index, thinks) for index, layer in enumerate(decoder.layers)]
         self.norm = Norm(decoder.norm)
+        self.layer_types = {layer.layer_type for layer in self.layers}
 
     @staticmethod
     def fits(decoder: Any) -> bool:
@@ -153,7 +154,11 @@ class Step:
         Returns:
             Final hidden states [B, 1, D].
         """
-        return self.run(embeds[:, 0], rotations(self.decoder, embeds, position_ids), _Cached(cache, mask))[:, None]
+        return self.run(embeds[:, 0], self.rotations(embeds, position_ids), _Cached(cache, mask))[:, None]
+
+    def rotations(self, embeds: Tensor, position_ids: Tensor) -> dict[str | None, Rotation]:
+        """How each layer type turns queries and keys of these positions, [B, 1] or [1, 1]."""
+        return rotations(self.decoder.rotary_emb, self.layer_types, embeds, position_ids)
 
     def run(self, x: Tensor, rotations: dict[str | None, Rotation], memory: Memory) -> Tensor:
         """Final hidden states [B, D] of inputs [B, D]."""

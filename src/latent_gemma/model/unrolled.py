@@ -18,9 +18,9 @@ from torch.autograd.function import once_differentiable
 from transformers.activations import GELUTanh
 
 from latent_gemma.model.anatomy import Anatomy, Rotation, rotations
-from latent_gemma.model.attention import lowest
 from latent_gemma.model.cache import KeyValue
 from latent_gemma.model.layer_vjp import Kept, UnrolledLayer
+from latent_gemma.model.masks import beyond_window
 from latent_gemma.model.step import Step
 from latent_gemma.model.vjp import Projection
 
@@ -105,7 +105,7 @@ class Unrolled:
             dtype = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False), torch.no_grad():
             self.layers = [UnrolledLayer(*each, room, dtype) for each in zip(decoder.layers, past, strict=True)]
-        self.start = past[0][0].shape[2]
+        self.start, self.layer_types = past[0][0].shape[2], {layer.layer_type for layer in self.layers}
         with torch.enable_grad():  # the first positions may be ones that backpropagation does not reach
             self.tokens: list[Tensor] = [_Collect.apply(layer, *layer.book.tensors) for layer in self.layers]
 
@@ -136,7 +136,7 @@ class Unrolled:
         """
         x, slot, dtype = embeds[:, 0], self.length, self.layers[0].dtype
         with torch.autocast(x.device.type, enabled=False):
-            turns = rotations(self.decoder, embeds, position_ids)
+            turns = rotations(self.decoder.rotary_emb, self.layer_types, embeds, position_ids)
             masks = self._masks(mask, embeds)
             rows = None if thinks is None else thinks[:, 0].to(dtype)
             for index, layer in enumerate(self.layers):
@@ -156,8 +156,7 @@ class Unrolled:
         for window in masks:
             if window is not None and end > window:
                 added = embeds.new_zeros(1, 1, 1, end) if mask is None else mask
-                unseen = torch.arange(end, device=embeds.device) < end - window
-                masks[window] = added.masked_fill(unseen, lowest(embeds.dtype))
+                masks[window] = beyond_window(added, end - 1, window)
         return masks
 
     def pieces(self) -> list[KeyValue]:

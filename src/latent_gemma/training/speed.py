@@ -98,9 +98,9 @@ def _phase(rates: Rates, flop: float, weights: float, moved: float, operations: 
     return max(work, started) if rates.overlaps else work + started
 
 
-def goes_alone(step: Step, index: int) -> bool:
-    """Whether a call is that of a single position, between the first call and the last."""
-    return 0 < index < len(step.calls()) - 1
+def goes_alone(step: Step, index: int, sharded: bool) -> bool:
+    """Whether a call is that of a single position, between the first call and the last, through our own forward."""
+    return not sharded and 0 < index < len(step.calls()) - 1
 
 
 def layer_operations(step: Step, index: int, sharded: bool = False) -> tuple[float, float]:
@@ -112,7 +112,7 @@ def layer_operations(step: Step, index: int, sharded: bool = False) -> tuple[flo
         sharded: whether weights are shared out over GPUs, which leaves single positions to the stock layers.
     """
     kind = (step.precision, step.rank > 0)
-    if sharded or not goes_alone(step, index):
+    if not goes_alone(step, index, sharded):
         forward, backward = OPERATIONS[kind]
         return (HOOKED * forward, HOOKED * backward) if step.checkpointing else (forward, backward)
     forward, backward = ALONE[kind]
@@ -139,13 +139,12 @@ def call_seconds(step: Step, index: int, rates: Rates, sharded: bool = False) ->
     flop, backward_flop = call_flop(step, call)
     read = float(width * sizes.projections)
     # copies of weights that train, in the first call, and those of single positions, in the first of them
-    copies = index == 0 or (index == 1 and goes_alone(step, index) and not sharded)
-    copied = FORWARD[kind].weights * sizes.projections if copies else 0.0
-    written = 1 if full else 0
-    added = (3 * width * sizes.projections if index else BACKWARD[kind].weights * sizes.projections) if full else 0.0
-    past = 6.0 * step.width * sizes.layers * step.batch_size * (step.prompt + 1) * sizes.keys if index else 0.0
-    if goes_alone(step, index) and not sharded and index > 1:
-        written, added, past = 0, 0.0, 0.0
+    alone = goes_alone(step, index, sharded)
+    copied = FORWARD[kind].weights * sizes.projections if index == 0 or (alone and index == 1) else 0.0
+    gives = not (alone and index > 1)  # the first single position hands out the gradients of all
+    written = 1 if full and gives else 0
+    added = (3 * width if index else BACKWARD[kind].weights) * sizes.projections * written
+    past = 6.0 * width * sizes.layers * step.batch_size * (step.prompt + 1) * sizes.keys if index and gives else 0.0
     again = 2 if step.checkpointing else 1
     forward_ops, backward_ops = (sizes.layers * part for part in layer_operations(step, index, sharded))
     forward = _phase(

@@ -27,7 +27,7 @@ from latent_gemma.training.feeding import (
     with_places,
 )
 from latent_gemma.training.guarding import FiniteSteps
-from latent_gemma.training.losses import latent_loss, targets_of
+from latent_gemma.training.losses import latent_loss
 
 #: A loss this many times the smoothed one is a spike.
 SPIKE = 2.0
@@ -137,11 +137,11 @@ class CurriculumTrainer(FiniteSteps):
         started = time.perf_counter()
         indices, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         packs = not self.stage_now().thinks and self.latent_model.config._attn_implementation in TAKES_MASKS
-        batches = [lay_out(list(map(self._row, item["row"])), self.frame.pad_id, packs) for item in indices]
+        laid = [lay_out(list(map(self._row, item["row"])), self.frame.pad_id, packs) for item in indices]
         weight = self.stage_now().anchor_weight
-        parts = [targets_of(batch, weight) for batch in batches]
-        answers = sum(int(is_answer.sum()) for _, is_answer in parts)
-        read = sum(int((wanted != IGNORE).sum()) for wanted, _ in parts)
+        batches = [with_places(batch, self.frame.latent.thought_id, weight) for batch in laid]
+        answers = sum(int((batch["labels"][:, 1:] != IGNORE).sum()) for batch in batches)
+        read = sum(len(batch["read"]) for batch in batches)
         tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
         thoughts = [int((batch["input_ids"] == self.frame.latent.thought_id).sum(-1).max()) for batch in batches]
         # the last step of an epoch may have fewer batches on one process than on another
@@ -159,7 +159,6 @@ class CurriculumTrainer(FiniteSteps):
             batches = [
                 with_passes(batch, count, self.frame.pad_id) for batch, count in zip(batches, most, strict=False)
             ]
-        batches = [with_places(batch, self.frame.latent.thought_id, weight) for batch in batches]
         self.last_losses = {}
         return batches, totals[:2].to(device, non_blocking=True)
 
