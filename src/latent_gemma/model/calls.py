@@ -16,6 +16,7 @@ from latent_gemma.model.cache import SegmentCache
 from latent_gemma.model.masks import biased_masks, one_position_mask
 from latent_gemma.model.static import StaticStep, stepper
 from latent_gemma.model.step import Step
+from latent_gemma.model.stock import CACHE
 from latent_gemma.model.unrolled import Unrolled
 
 
@@ -100,8 +101,8 @@ class Calls:
                 inputs_embeds=embeds,
                 attention_mask=mask,
                 position_ids=positions,
-                past_key_values=cache,
                 use_cache=False,
+                **{CACHE: cache},
                 **self.kwargs,
             )
         self.outputs.append(output)

@@ -15,6 +15,7 @@ from latent_gemma.model.config import LatentConfig, update_latent
 from latent_gemma.model.feedback import Bridge
 from latent_gemma.model.masks import biased_masks
 from latent_gemma.model.rollout import Project, Rollout
+from latent_gemma.model.stock import CACHE, cache_of, takes_either_name
 from latent_gemma.model.thinking import Thinking
 
 
@@ -59,12 +60,13 @@ class LatentDecoder(nn.Module):
         rms = torch.cat([rows.float().pow(2).mean(-1).sqrt() for rows in self.embed_tokens.weight.split(65536)])
         update_latent(self.config, embed_rms=rms[rms > 0].median().item() * scale)
 
+    @takes_either_name
     def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | dict[str, Tensor] | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
         project: Project | None = None,
@@ -76,7 +78,7 @@ class LatentDecoder(nn.Module):
             input_ids: [B, T].
             attention_mask: padding, [B, T_past + T].
             position_ids: [B, T]; counted from the cache when omitted, as in the stock decoder.
-            past_key_values: a cache to continue and extend.
+            cache: a cache to continue and extend.
             inputs_embeds: [B, T, D] instead of ids; then no position is a thought.
             use_cache: return a cache.
             project: hidden states [..., D] to logits [..., V]; needed while p > 0, given by the causal-LM class.
@@ -87,35 +89,35 @@ class LatentDecoder(nn.Module):
         """
         thought = None if input_ids is None else torch.eq(input_ids, self.config.latent.thought_id)
         if input_ids is not None and thought is not None and self._thinks(thought):
-            rollout = Rollout(self, thought, attention_mask, position_ids, past_key_values, project, use_cache, kwargs)
+            rollout = Rollout(self, thought, attention_mask, position_ids, cache, project, use_cache, kwargs)
             return rollout.run(input_ids)
 
-        state: CacheState | None = getattr(past_key_values, "latent_state", None)
+        state: CacheState | None = getattr(cache, "latent_state", None)
         bias = None
         if state is not None and state.key_bias is not None:
             given = input_ids if input_ids is not None else inputs_embeds
-            if given is None or past_key_values is None or isinstance(attention_mask, dict):
+            if given is None or cache is None or isinstance(attention_mask, dict):
                 raise ModelError("a continued prompt with thoughts needs ids and a padding mask", "pass input_ids")
             batch, length = given.shape[:2]
-            start = int(past_key_values.get_seq_length())
+            start = int(cache.get_seq_length())
             bias = nn.functional.pad(state.key_bias, (0, start + length - state.length))
             after = torch.ones((batch, length), dtype=torch.bool, device=bias.device)
             attention_mask = biased_masks(
-                self.config, attention_mask, past_key_values, start, bias, after, self.embed_tokens.weight.dtype
+                self.config, attention_mask, cache, start, bias, after, self.embed_tokens.weight.dtype
             )
         output = super().forward(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
+            **{CACHE: cache},
             **kwargs,
         )
-        if isinstance(output, BaseModelOutputWithPast) and output.past_key_values is not None:
-            cache: Any = output.past_key_values
+        if isinstance(output, BaseModelOutputWithPast) and (held := cache_of(output)) is not None:
+            noted: Any = held
             last_hidden: Any = output.last_hidden_state
-            cache.latent_state = CacheState(int(cache.get_seq_length()), last_hidden[:, -1], bias)
+            noted.latent_state = CacheState(int(noted.get_seq_length()), last_hidden[:, -1], bias)
         return output
 
     def _thinks(self, thought: Tensor) -> bool:

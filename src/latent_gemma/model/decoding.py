@@ -87,7 +87,7 @@ class _Advance:
             input_ids=tokens,
             attention_mask=padding,
             position_ids=position_ids,
-            past_key_values=self.cache,
+            cache=self.cache,
             use_cache=True,
         ).last_hidden_state
         return hidden
@@ -132,7 +132,7 @@ def decode(
         input_ids=input_ids[:, start:],
         attention_mask=padding,
         position_ids=at[:, start:],
-        past_key_values=cache,
+        cache=cache,
         use_cache=True,
         project=model.project,
     ).last_hidden_state

@@ -42,6 +42,7 @@ from latent_gemma.model.feedback import ZeroLinear
 from latent_gemma.model.packing import laid_out, product
 from latent_gemma.model.paths import generate_answer
 from latent_gemma.model.prompt import append_thoughts
+from latent_gemma.model.stock import CACHE, cache_of, takes_either_name
 from latent_gemma.model.thinking import Thinking
 
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
@@ -243,23 +244,51 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         cap = getattr(self.config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
-    def forward(self, *args: Any, read: Tensor | None = None, **kwargs: Any) -> CausalLMOutputWithPast:
+    @takes_either_name
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | dict[str, Tensor] | None = None,
+        position_ids: Tensor | None = None,
+        cache: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        read: Tensor | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
         """As the stock causal-LM forward; positions that hold the thought id take the hidden state before them.
 
         Args:
-            *args: as the stock forward.
+            input_ids: [B, T] int64.
+            attention_mask: padding, [B, T_past + T]; without thoughts also what the stock forward takes.
+            position_ids: [B, T] int64; counted from the cache when omitted.
+            cache: a cache to continue and extend.
+            inputs_embeds: [B, T, D] instead of ids.
+            labels: [B, T] int64, -100 where the loss reads nothing; shifted by one here.
+            use_cache: return a cache.
+            logits_to_keep: of how many last positions logits are made, or which; 0 for all.
             read: [N] int64, counted through the flattened batch [B * T]: the positions whose logits are given, [N, V].
-                The stock `logits_to_keep` takes a mask for this, for which the host waits for the device.
+                `logits_to_keep` takes a mask for this, for which the host waits for the device.
             **kwargs: as the stock forward.
+
+        Returns:
+            As the stock forward.
         """
+        given: dict[str, Any] = {
+            "input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids, CACHE: cache,
+            "inputs_embeds": inputs_embeds, "use_cache": use_cache, "project": self.project, **kwargs,
+        }  # fmt: skip
         if read is None:
-            return super().forward(*args, project=self.project, **kwargs)
-        output = self.model(*args, project=self.project, **kwargs)
+            output: CausalLMOutputWithPast = super().forward(labels=labels, logits_to_keep=logits_to_keep, **given)
+            return output
+        decoded = self.model(**given)
         return CausalLMOutputWithPast(
-            logits=self.project(output.last_hidden_state.flatten(0, 1)[read]),
-            past_key_values=output.past_key_values,
-            hidden_states=output.hidden_states,
-            attentions=output.attentions,
+            logits=self.project(decoded.last_hidden_state.flatten(0, 1)[read]),
+            hidden_states=decoded.hidden_states,
+            attentions=decoded.attentions,
+            **{CACHE: cache_of(decoded)},
         )
 
     @property

@@ -10,6 +10,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.model.prefix import read_prefix, shared_columns
 from latent_gemma.model.prompt import Frame
+from latent_gemma.model.stock import CACHE
 
 
 @dataclass(frozen=True)
@@ -102,13 +103,13 @@ def generate_answer(
         output = self.generate(
             input_ids,
             attention_mask=torch.ones_like(input_ids),
-            past_key_values=read_prefix(self, once, torch.ones_like(once), columns, length, k),
             max_length=length,
             logits_processor=LogitsProcessorList([_BranchFirst(len(prompt))]),
             eos_token_id=frame.end_id,
             pad_token_id=frame.pad_id,
             return_dict_in_generate=True,
             output_logits=True,
+            **{CACHE: read_prefix(self, once, torch.ones_like(once), columns, length, k)},
             **sampling,
         )
     answers = output.sequences[:, len(prompt) :]

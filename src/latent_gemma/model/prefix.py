@@ -51,7 +51,7 @@ def read_prefix(model: Any, ids: Tensor, mask: Tensor, columns: int, total: int,
         input_ids=ids[:, :columns],
         attention_mask=mask[:, :columns],
         position_ids=positions_of(mask)[:, :columns],
-        past_key_values=cache,
+        cache=cache,
         use_cache=True,
         project=model.project,
     )

@@ -27,6 +27,7 @@ from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.feedback import latent_from_hidden, mix_inputs
 from latent_gemma.model.recurrences import append, sequence
 from latent_gemma.model.static import new_cache
+from latent_gemma.model.stock import CACHE
 from latent_gemma.model.thinking import Thinking
 
 Project = Callable[[Tensor], Tensor]
@@ -40,7 +41,7 @@ class Rollout:
         thought: which positions are thoughts, [B, T] bool.
         attention_mask: padding, [B, T_past + T], or None.
         position_ids: [B, T] or None.
-        past_key_values: a cache to extend, or None.
+        cache: a cache to extend, or None.
         project: hidden states to logits, or None for the tied head.
         use_cache: return a cache.
         kwargs: what else the stock decoder is to be given.
@@ -55,7 +56,7 @@ class Rollout:
         thought: Tensor,
         attention_mask: Tensor | dict[str, Tensor] | None,
         position_ids: Tensor | None,
-        past_key_values: Cache | None,
+        cache: Cache | None,
         project: Project | None,
         use_cache: bool | None,
         kwargs: dict[str, Any],
@@ -79,29 +80,29 @@ class Rollout:
         self.settings: Thinking = decoder.thinking
         self.p = self.latent.p if self.settings.p is None else self.settings.p
         self.record = self.settings.record
-        self.start = 0 if past_key_values is None else int(past_key_values.get_seq_length())
-        self.state: CacheState | None = getattr(past_key_values, "latent_state", None)
+        self.start = 0 if cache is None else int(cache.get_seq_length())
+        self.state: CacheState | None = getattr(cache, "latent_state", None)
         replays = decoder.training and torch.is_grad_enabled() and decoder.gradient_checkpointing
-        if replays and past_key_values is not None:
+        if replays and cache is not None:
             raise ModelError(
-                "gradient checkpointing through thoughts cannot extend a given cache", "leave past_key_values out"
+                "gradient checkpointing through thoughts cannot extend a given cache", "leave the cache out"
             )
-        self.returns_cache = past_key_values is not None or (
+        self.returns_cache = cache is not None or (
             not replays and (decoder.config.use_cache if use_cache is None else use_cache)
         )
-        if past_key_values is not None:
-            cache: Cache = past_key_values
-        elif not torch.is_grad_enabled():
-            cache = new_cache(decoder.config, thought.shape[1])
-        elif self.returns_cache:
-            cache = DynamicCache(config=decoder.config)
-        else:
-            cache = SegmentCache.empty(decoder.config)
+        if cache is None:
+            cache = self._empty_cache(thought.shape[1])
         given = self.settings.columns
         self.columns: list[int] = self._columns(attention_mask) if given is None else list(given)
         idle = range(self.columns[-1] + 1 if self.columns else 1, thought.shape[1])
         self.columns += idle[: max(0, self.settings.passes - len(self.columns))]
         self.calls = Calls(decoder, self.start, attention_mask, position_ids, cache, len(self.columns), replays, kwargs)
+
+    def _empty_cache(self, length: int) -> Cache:
+        config = self.decoder.config
+        if not torch.is_grad_enabled():
+            return new_cache(config, length)
+        return DynamicCache(config=config) if self.returns_cache else SegmentCache.empty(config)
 
     def _columns(self, padding: Tensor | None) -> list[int]:
         """Columns that hold thoughts; one transfer to the host for them and for what is wrong with them."""
@@ -158,7 +159,7 @@ class Rollout:
             )
         return BaseModelOutputWithPast(
             last_hidden_state=hidden,
-            past_key_values=cache if self.returns_cache else None,
+            **{CACHE: cache if self.returns_cache else None},
             hidden_states=all_hidden,
         )
 
