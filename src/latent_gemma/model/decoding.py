@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from latent_gemma.model.cache import select_rows
+from latent_gemma.model.cache import RolloutNote
 from latent_gemma.model.masks import one_position_mask
 from latent_gemma.model.sampling import choose
 from latent_gemma.model.static import StaticStep, new_cache, stepper
@@ -66,13 +66,13 @@ class _Advance:
         self.step = stepper(decoder, thinks=False)
         room = total - int(cache.get_seq_length())
         self.padding = None if padding is None else pad(padding, (0, room), value=1)
-        bias = cache.latent_state.key_bias
-        bias = None if bias is None else pad(bias, (0, room))
+        note = RolloutNote.on(cache)
+        bias = None if note is None or note.key_bias is None else pad(note.key_bias, (0, room))
         self.mask = one_position_mask(self.padding, bias, None, decoder.embed_tokens.weight.dtype)
 
     def select(self, rows: Tensor) -> None:
         """Go on with these rows."""
-        select_rows(self.cache, rows)
+        self.cache.reorder_cache(rows)
         self.padding = None if self.padding is None else self.padding[rows]
         self.mask = None if self.mask is None else self.mask[rows]
 

@@ -31,11 +31,16 @@ class Bridge(nn.Module):
         self.out = ZeroLinear(hidden_size, hidden_size)
 
     def forward(self, u: Tensor) -> Tensor:
-        """Bridge `u`, shape [..., D]."""
-        f = self.norm(u)
+        """Bridge `u`, shape [..., D], in its precision, whatever that of the weights is."""
+        f = nn.functional.layer_norm(u, self.norm.normalized_shape, *_as(u, self.norm), self.norm.eps)
         if self.hidden is not None:
-            f = nn.functional.gelu(self.hidden(f))
-        return u + self.out(f)
+            f = nn.functional.gelu(nn.functional.linear(f, *_as(u, self.hidden)))
+        return u + nn.functional.linear(f, *_as(u, self.out))
+
+
+def _as(u: Tensor, module: nn.Linear | nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    """Weight and bias in the precision of `u`."""
+    return module.weight.to(u.dtype), module.bias.to(u.dtype)
 
 
 def unit_rms(hidden_states: Tensor) -> Tensor:
