@@ -41,7 +41,12 @@ class LatentDecoder(nn.Module):
         latent: LatentConfig = self.config.latent
         self._settings: dict[int, Thinking] = {}
         self.bridge = None if latent.bridge == "identity" else Bridge(self.config.hidden_size, latent.bridge)
-        install_thought_adapters(self.layers, latent.adapter, latent.lora_rank, latent.lora_alpha)
+        self.install_adapters(latent)
+
+    def install_adapters(self, latent: LatentConfig) -> None:
+        """Add the thought adapters that a latent configuration asks for."""
+        dtype = self.embed_tokens.weight.dtype
+        install_thought_adapters(self.layers, latent.adapter, latent.lora_rank, latent.lora_alpha, dtype)
 
     @torch.no_grad()
     def calibrate(self) -> None:

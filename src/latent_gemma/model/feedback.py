@@ -8,7 +8,11 @@ from torch import Tensor, nn
 from latent_gemma.model.config import BridgeKind, Mix
 
 
-class ZeroLinear(nn.Linear):
+class BridgeLinear(nn.Linear):
+    """A Linear that no quantiser takes for one of the decoder's."""
+
+
+class ZeroLinear(BridgeLinear):
     """A Linear that the model's weight initialisation starts at zero."""
 
 
@@ -27,7 +31,7 @@ class Bridge(nn.Module):
     def __init__(self, hidden_size: int, kind: BridgeKind) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(hidden_size)
-        self.hidden = nn.Linear(hidden_size, hidden_size) if kind == "mlp" else None
+        self.hidden = BridgeLinear(hidden_size, hidden_size) if kind == "mlp" else None
         self.out = ZeroLinear(hidden_size, hidden_size)
 
     def forward(self, u: Tensor) -> Tensor:

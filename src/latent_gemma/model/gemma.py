@@ -30,7 +30,7 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from latent_gemma.errors import ConfigError, ModelError
-from latent_gemma.model.adapters import PREFIX, ThoughtLinear
+from latent_gemma.model.adapters import PREFIX, load_updates, start_update
 from latent_gemma.model.config import (
     LatentConfig,
     LatentGemma2Config,
@@ -58,12 +58,7 @@ def _init_latent_weights(module: nn.Module) -> None:
     if isinstance(module, ZeroLinear):
         init.zeros_(module.weight)
         init.zeros_(module.bias)
-    elif isinstance(module, ThoughtLinear):
-        if module.thought_a is not None:
-            init.kaiming_uniform_(module.thought_a, a=5**0.5)
-            init.zeros_(module.thought_b)
-        else:
-            init.zeros_(module.thought_delta)
+    start_update(module)
 
 
 class _LatentWeights:
@@ -213,9 +208,18 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         if getattr(config, "latent", None) is None and latent is None:
             latent = cls._default_latent()
         config = as_latent_config(config, latent)
+        quantizes = kwargs.get("quantization_config") or getattr(config, "quantization_config", None)
+        adapted = config.latent if quantizes and config.latent.adapter != "none" else None
+        if adapted is not None:  # a quantiser replaces plain Linears alone: the adapters come on top of what it makes
+            config = as_latent_config(config, replace(adapted, adapter="none"))
         loader: Any = super(LatentReasoningGemmaForCausalLM, _FAMILIES[config.model_type])
         loaded = loader.from_pretrained(pretrained_model_name_or_path, *args, config=config, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
+        if adapted is not None:
+            hub = {key: kwargs[key] for key in _HUB_ARGUMENTS if key in kwargs}
+            model.config.latent = adapted
+            model.model.install_adapters(adapted)
+            load_updates(model, pretrained_model_name_or_path, hub)
         if model.model.bridge is not None:
             model.model.bridge.float()  # one that is new has been made in the dtype of the rest
         if model.config.latent.embed_rms is None:

@@ -123,7 +123,7 @@ class Frame:
 
     @property
     def end_id(self) -> int:
-        """The id that ends an answer: the end of the turn in a chat, the end of the text otherwise."""
+        """The id that is learnt as an answer's end: the end of the turn in a chat, the end of the text otherwise."""
         if self.is_chat:
             end = self.tokenizer.convert_tokens_to_ids("<end_of_turn>")
             if isinstance(end, int) and end not in (None, self.tokenizer.unk_token_id):
@@ -131,6 +131,12 @@ class Frame:
         if self.tokenizer.eos_token_id is None:
             raise ModelError("the tokenizer has no end-of-sequence token", "set tokenizer.eos_token")
         return int(self.tokenizer.eos_token_id)
+
+    @cached_property
+    def end_ids(self) -> tuple[int, ...]:
+        """The ids that end an answer, `end_id` first: a chat model may end the text instead of its turn."""
+        eos = self.tokenizer.eos_token_id
+        return tuple(dict.fromkeys([self.end_id, *([] if eos is None else [int(eos)])]))
 
     @property
     def pad_id(self) -> int:
@@ -168,8 +174,8 @@ class Frame:
             Reasoning and answer.
         """
         ids = list(generated)
-        finished = self.end_id in ids
-        ids = ids[: ids.index(self.end_id)] if finished else ids
+        length = next((place for place, token in enumerate(ids) if token in self.end_ids), len(ids))
+        finished, ids = length < len(ids), ids[:length]
         tokens = len(ids) + finished
         if mode == "latent":
             text = self._decode(ids)

@@ -158,7 +158,7 @@ def fit_grpo(
     frame, num_thoughts = Frame(tokenizer, model.config.latent), model.config.latent.num_thoughts
     arguments = grpo_arguments(settings, grpo, beta, run)
     _check_lengths(frame, examples, mode, num_thoughts, model.config.max_position_embeddings - grpo.max_new_tokens)
-    model.generation_config.eos_token_id = [frame.end_id]
+    model.generation_config.eos_token_id = list(frame.end_ids)
     adapter = lora_config(model, lora) if lora.rank else None
     if adapter is None:
         model.freeze_phases()
