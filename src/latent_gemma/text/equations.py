@@ -258,9 +258,9 @@ def _judged(left: str, right: str, is_spoken: bool) -> Equation | None:
     """The equation; None if it claims nothing or is beyond what is read."""
     try:
         sides = _Side(left, Fraction(1, 100)), _Side(right, Fraction(1, 100))
-        claims = sides[0].signs or sides[1].signs
+        claims = bool(sides[0].signs or sides[1].signs)
         if is_spoken:  # "1/3 is 20/2" speaks of a share
-            claims = sides[0].signs and not _is_share(left)
+            claims = bool(sides[0].signs) and not _is_share(left)
         if left == right or not claims:
             return None
         is_true = sides[0].value is not None and sides[0].value == sides[1].value
