@@ -143,6 +143,10 @@ def test_math_with_answers():
     assert read(row) == Example("Find x.", ("One.", "Two: \\boxed{5}."), "6")
 
 
+def test_math_with_answers_needs_no_worked_solution():
+    assert read(MATH | {"solution": "", "answer": "6"}) == Example("Find x.", (), "6")
+
+
 def test_big_math():
     row = {"problem": "Find x.", "answer": "6", "source": "s", "domain": ["A -> B"], "llama8b_solve_rate": None}
     assert read(row) == Example("Find x.", (), "6")
@@ -174,7 +178,11 @@ def test_options_that_a_question_does_not_name_stand_below_it():
 @pytest.mark.parametrize("answer", [1, "1", "B"])
 def test_mmlu(answer):
     row = {"question": "Which is even?", "subject": "s", "choices": ["3", "4"], "answer": answer}
-    assert read(row) == Example("Which is even?\nA) 3\nB) 4", (), "4", accepted=("B",))
+    expected = Example("Which is even?\nA) 3\nB) 4", (), "4", accepted=("B",))
+    assert read(row) == expected
+    row["options"] = row.pop("choices")
+    assert read(row) == expected
+    assert read(row | {"options": ["A. 3", "B. 4"]}) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Questions with options, as Logic-LM (ProntoQA, ProofWriter, FOLIO, LogicalDeduction, AR-LSAT) and MMLU have them."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ from latent_gemma.data.values import list_of, text_of
 from latent_gemma.errors import DataError
 
 _LETTERS = "ABCDEFGHIJ"
+_MARK = re.compile(r"\(?[A-J][).:]\s*(?=\S)")
 
 
 def lettered_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def lettered_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def choices_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Read a row of MMLU: question, choices ["..", ".."], answer 2, which counts from 0, or "C".
+    """Read a row of MMLU: question, choices ["..", ".."], answer 2, which counts from 0, or "C"; MMLU-Pro: options.
 
     Args:
         row: column name -> value.
@@ -54,14 +56,16 @@ def choices_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     Raises:
         DataError: naming the column that is missing or wrong, or an answer that is none of the choices.
 
-    Source: Hendrycks et al. 2021 (arXiv 2009.03300).
+    Source: Hendrycks et al. 2021 (arXiv 2009.03300); Wang et al. 2024 (arXiv 2406.01574).
     """
-    choices, given = list_of(row, "choices", where), text_of(row, "answer", where)
-    letters = _LETTERS[: len(choices)]
+    listed, given = list_of(row, "choices" if "choices" in row else "options", where), text_of(row, "answer", where)
+    letters = _LETTERS[: len(listed)]
     letter = letters[int(given)] if given.isdecimal() and int(given) < len(letters) else given
-    if letter not in tuple(letters):
+    if len(listed) > len(_LETTERS) or letter not in tuple(letters):
         raise DataError(f"{where}, column 'answer': expected the number or letter of a choice, found {given[:40]!r}")
-    marked = [f"{mark}) {choice}" for mark, choice in zip(letters, choices, strict=False)]
+    # Some have their letters already.
+    choices = [_MARK.sub("", choice) for choice in listed] if all(map(_MARK.match, listed)) else listed
+    marked = [f"{mark}) {choice}" for mark, choice in zip(letters, choices, strict=True)]
     return {
         "question": "\n".join([text_of(row, "question", where), *marked]),
         "answer": choices[letters.index(letter)],
