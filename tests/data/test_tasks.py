@@ -128,6 +128,10 @@ def test_translations_are_taken_one_way(rows):
     )
     assert [(e.answer, e.language) for e in load_task("ja-en", path)] == [("A cat.", "ja")]
     assert [(e.answer, e.language) for e in load_task("en-ja", path)] == [("犬。", "en"), ("英語に", "en")]
+    few = rows([{"instruction": TO_ENGLISH, "input": "猫。", "output": "A cat."}]
+               + [{"instruction": "何？", "input": "", "output": "猫"}] * 2, "few.jsonl")  # fmt: skip
+    with pytest.raises(DataError, match="expected translations as answers, found 1 in 3"):
+        load_task("ja-en", few)
     with pytest.raises(DataError, match=r"quiz\.jsonl holds no rows of task ja-en: give a file that does"):
         load_task("ja-en", rows([{"instruction": "何？", "input": "", "output": "猫"}], "quiz.jsonl"))
 
@@ -136,6 +140,12 @@ def test_the_language_of_an_mgsm_file_is_checked(tmp_path):
     path = tmp_path / "mgsm_de.tsv"
     path.write_text("Wie viele?\t3\n")
     assert load_task("mgsm-de", path) == [Example("Wie viele?", (), "3", "de")]
+    english = path.rename(tmp_path / "mgsm_en.tsv")
+    with pytest.raises(DataError, match=r"mgsm_en\.tsv is in 'en', task mgsm-de in 'de': take mgsm-en"):
+        load_task("mgsm-de", english)
+    with pytest.raises(DataError, match=r"holds rows of MGSM, task gsm8k reads GSM8K or PAL: it is a file of mgsm-en$"):
+        load_task("gsm8k", english)
+    english.rename(path)
     with pytest.raises(DataError, match=r"mgsm_de\.tsv is in 'de', task mgsm-ja in 'ja': take mgsm-de"):
         load_task("mgsm-ja", path)
 
@@ -149,6 +159,8 @@ FILES = {
     "ASDiv": {"Body": "B.", "Question": "Q?", "Answer": "5 (nuts)", "Formula": "9-4=5"},
     "MultiArith": {"sQuestion": "Q", "lEquations": ["X=9-4"], "lSolutions": [5.0]},
     "PAL": {"input": "Q", "target": 5.0},
+    "GSM-Hard": {"input": "Q", "code": "def solution(): ..", "target": 5.0},
+    "ProsQA": {"question": "Q", "answer": "Ann is a bip.", "steps": [], "edges": [[0, 1]]},
     "MGSM": {"question": "Q", "answer": None, "answer_number": 5},
     "MSVAMP": {"m_query": "Q", "response": 5.0},
     "ProntoQA": {"question": "F.", "query": "True or false: P.", "chain_of_thought": ["S."], "answer": "True"},
@@ -162,7 +174,8 @@ FILES = {
 @pytest.mark.parametrize("published", FILES)
 def test_a_file_of_another_task_is_refused_with_the_name_of_its_own(rows, published):
     path, others = rows([FILES[published]] * 3), [name for name, task in TASKS.items() if published in task.formats]
-    remedy = f"it is a file of {', '.join(others)}" if others else "give a file of the task"
+    named = ", ".join(others[:3]) + (", .." if len(others) > 3 else "")
+    remedy = f"it is a file of {named}" if others else "give a file of the task"
     for name in set(TASKS) - set(others):
         with pytest.raises(DataError) as caught:
             load_task(name, path)
@@ -179,7 +192,8 @@ def test_a_file_of_another_task_is_refused_with_the_name_of_its_own(rows, publis
         *(("asdiv", published) for published in ("ASDiv", "PAL")),
         *(("multiarith", published) for published in ("MultiArith", "PAL")),
         *(("jquiz", published) for published in ("llm-japanese-dataset", "AI王 quiz")),
-        ("gsm-hard", "PAL"),
+        *(("gsm-hard", published) for published in ("GSM-Hard", "PAL")),
+        ("prosqa", "ProsQA"),
         ("big-math", "Big-Math"),
         ("mgsm-en", "MGSM"),
         ("mgsm-de", "MGSM"),
@@ -211,6 +225,11 @@ def test_lines_of_text_say_whose_they_are(tmp_path):
         ("jquiz", {"question": "Who?", "answer": "A cat"}, "is in 'en', task jquiz in 'ja'"),
         ("gsm8k", {"question": "Who?", "answer": "A cat"}, "expected numbers as answers, found 0 in 3"),
         ("prosqa", {"question": "How many?", "answer": "5"}, "expected no numbers as answers, found 3 in 3"),
+        (
+            "jquiz",
+            {"instruction": TO_ENGLISH, "input": "猫。", "output": "A cat."},
+            "expected no translations as answers, found 3 in 3",
+        ),
     ],
 )
 def test_a_file_without_a_format_is_told_by_its_language_and_answers(rows, name, row, message):

@@ -76,6 +76,9 @@ _PUBLISHED: tuple[tuple[str, frozenset[str], Callable[[Mapping[str, Any], str], 
     ("MultiArith", frozenset({"sQuestion", "lSolutions"}), multiarith_row),
     ("MATH", frozenset({"problem", "solution"}), math_row),
     ("prompt and chosen", frozenset({"prompt", "chosen"}), instruct_row),
+    # Read as they are; what they have besides tells whose they are.
+    ("ProsQA", frozenset({"question", "answer", "steps", "edges"}), lambda row, where: dict(row)),
+    ("GSM-Hard", frozenset({"input", "target", "code"}), lambda row, where: dict(row)),
 )
 #: Formats that anybody's questions may have.
 ANYBODYS = ("question and answer", "prompt and completion", "prompt and chosen")

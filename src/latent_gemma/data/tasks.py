@@ -11,7 +11,7 @@ from latent_gemma.data.example import Example
 from latent_gemma.data.files import file_format, read_file
 from latent_gemma.data.hub import load_hub
 from latent_gemma.data.load import GENERATORS, DataSpec, load_examples
-from latent_gemma.data.mgsm import MGSM_LANGUAGES
+from latent_gemma.data.mgsm import MGSM_LANGUAGES, file_language
 from latent_gemma.data.rows import ANYBODYS
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.text.language import translation_target
@@ -140,13 +140,13 @@ _TASKS = (
     Task("multiarith", "ChilleD/MultiArith", None, "test", "states none", 600,
          ("sQuestion", "lEquations", "lSolutions"), ("MultiArith", "PAL"), "en", "number",
          "part of MAWPS; the hub's copy has a part of the rows in its test split", 512),
-    Task("gsm-hard", "reasoning-machines/gsm-hard", None, "train", "MIT", 1319, ("input", "target"), ("PAL",), "en",
-         "number", "GSM8K's test split with larger numbers", 512),
+    Task("gsm-hard", "reasoning-machines/gsm-hard", None, "train", "MIT", 1319, ("input", "target"),
+         ("GSM-Hard", "PAL"), "en", "number", "GSM8K's test split with larger numbers", 512),
     Task("big-math", "SynthLabsAI/Big-Math-RL-Verified", None, "train", "Apache-2.0", 251_122,
          ("problem", "answer"), ("Big-Math",), "en", "math",
          "training data: holds problems of GSM8K's train split and 9,257 of MATH, which has 7,500 to train "
          "on, so some of MATH's test split too", 1024),
-    Task("prosqa", "prosqa", None, "test", "MIT (the published rows)", 500, _STEPS, (), "en", "choice",
+    Task("prosqa", "prosqa", None, "test", "MIT (the published rows)", 500, _STEPS, ("ProsQA",), "en", "choice",
          f"{_GENERATED}; names and concepts are those of the published rows", 192),
     Task("prontoqa", "asaparov/prontoqa", None, None, "Apache-2.0 (its generator)", None, _STEPS,
          ("ProntoQA",), "en", "choice", "generated rows share names and concepts with ProsQA", 192),
@@ -192,29 +192,44 @@ def _check_format(task: Task, path: Path) -> None:
     found = file_format(path)
     if found is None or found in (*ANYBODYS, *task.formats):  # what is not recognised is told row by row
         return
-    others = [other.name for other in _TASKS if found in other.formats]
+    others, language = [other for other in _TASKS if found in other.formats], file_language(path)
+    others = [other for other in others if other.language == language] or others
     own = " or ".join(task.formats) or "questions with their answers"
+    named = ", ".join([other.name for other in others[:3]] + [".."] * (len(others) > 3))
     raise DataError(
         f"{path} holds rows of {found}, task {task.name} reads {own}",
-        f"it is a file of {', '.join(others)}" if others else "give a file of the task",
+        f"it is a file of {named}" if others else "give a file of the task",
     )
 
 
-def _check_examples(task: Task, path: Path, examples: Sequence[Example]) -> None:
-    """Refuse a file in another language, or with answers of another kind, whatever its columns are."""
+def _check_language(task: Task, path: Path, examples: Sequence[Example]) -> None:
+    """Refuse a file in another language: as its name says, or else most of its questions."""
     languages = Counter(example.language for example in examples)
     said = max(languages, key=lambda language: languages[language], default=task.language)
-    # Languages in the Latin script, and most others, are not told from English.
-    if said != task.language and (said != "en" or task.language in ("ja", "zh")):
-        family = "msvamp" if task.name.startswith("msvamp") else "mgsm"
-        other = f"take {family}-{said}" if f"{family}-{said}" in TASKS else "give its file in that language"
-        raise DataError(f"{path} is in {said!r}, task {task.name} in {task.language!r}", other)
+    # Of a language in Latin script, and of most others, nothing is known where it is told by the script: all are "en".
+    unknown = said == "en" and file_language(path) is None and task.language not in ("ja", "zh")
+    if said == task.language or unknown:
+        return
+    family = "msvamp" if task.name.startswith("msvamp") else "mgsm"
+    remedy = f"take {family}-{said}" if f"{family}-{said}" in TASKS else "give its file in that language"
+    raise DataError(f"{path} is in {said!r}, task {task.name} in {task.language!r}", remedy)
+
+
+def _check_answers(task: Task, path: Path, examples: Sequence[Example]) -> None:
+    """Refuse a file whose answers are of another kind than the task's, whatever its columns are."""
     numbers = sum(parse_number(normalize_answer(example.answer)) is not None for example in examples)
-    wrong = {"number": 2 * numbers < len(examples), "choice": numbers > 0}.get(task.answer_kind, False)
-    if wrong:
-        expected = "numbers" if task.answer_kind == "number" else "no numbers"
+    translations = sum(translation_target(example.question) is not None for example in examples)
+    few = len(examples) / 2
+    found = {
+        "number": numbers < few and ("numbers", numbers),
+        "choice": numbers > 0 and ("no numbers", numbers),
+        "translation": 0 < translations < few and ("translations", translations),
+        "text": translations > few and ("no translations", translations),
+    }.get(task.answer_kind)
+    if found:
+        expected, count = found
         raise DataError(
-            f"{path}, task {task.name}: expected {expected} as answers, found {numbers} in {len(examples)}",
+            f"{path}, task {task.name}: expected {expected} as answers, found {count} in {len(examples)}",
             "give a file of the task",
         )
 
@@ -227,8 +242,9 @@ def _stored(task: Task, path: Path | None, on_bad: Callable[[DataError], None] |
     path = path.expanduser()
     _check_format(task, path)
     examples = list(read_file(path, on_bad=on_bad))
+    _check_answers(task, path, examples)
     if task.answer_kind != "translation":  # one file holds both languages
-        _check_examples(task, path, examples)
+        _check_language(task, path, examples)
     return examples
 
 
