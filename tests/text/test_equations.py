@@ -101,6 +101,7 @@ def test_a_percent_sign_is_a_hundredth_or_a_unit(text):
         "10/3 ≈ 3.33",
         "1 + 2 <= 5",
         "5+5==10",
+        "7 + 10 ≡ 2 (mod 5)",
         "5 = 5",
         "60 = 1 hour",
         "5+5 = 5+5",
