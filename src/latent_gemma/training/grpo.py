@@ -22,7 +22,7 @@ from latent_gemma.training.rollouts import FramedGrpoTrainer
 from latent_gemma.training.running import FitResult, checkpoint_to_resume, run_trainer, trainer_arguments
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 from latent_gemma.training.stopping import CleanStop
-from latent_gemma.training.watching import RewardWatch, SampleTable, describe_rewards
+from latent_gemma.training.watching import SAMPLES, RewardWatch, SampleTable, describe_rewards
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def fit_grpo(
         callbacks=[
             MetricsFile(run / "metrics.jsonl"),
             ProgressBar(title, describe_rewards, "num_tokens"),
-            SampleTable(book, grpo.sample_every, run / "samples.jsonl"),
+            SampleTable(book, grpo.sample_every, run / SAMPLES),
             watch,
             CleanStop(started_s, settings.max_hours),
         ],

@@ -12,6 +12,7 @@ from latent_gemma.text.rewards import (
     CorrectnessReward,
     FormatReward,
     ShortReasoningReward,
+    StepsReward,
     load_reward,
     reward_name,
 )
@@ -29,6 +30,8 @@ class RewardSettings:
         broken_score: a tag without its partner, repeated or out of order.
         short_score: reasoning of fewer than `least_chars` characters.
         least_chars: see `short_score`.
+        steps_score: times the share of equations in the reasoning that are true, arithmetic checked exactly; 0, as
+            published, leaves it out.
         equality: "exact" compares numbers exactly and other answers by spelling; "math" also compares expressions,
             by math-verify in a process of its own.
         rewards: further rewards, each "module:function" of (question, completion, accepted) in the current folder or
@@ -40,6 +43,7 @@ class RewardSettings:
     broken_score: float = -15.0
     short_score: float = -2.0
     least_chars: int = 5
+    steps_score: float = 0.0
     equality: Literal["exact", "math"] = "exact"
     rewards: tuple[str, ...] = ()
 
@@ -62,6 +66,7 @@ class RewardSettings:
                 FormatReward(self.format_score),
                 BrokenTagsReward(self.broken_score),
                 ShortReasoningReward(self.short_score, self.least_chars),
+                StepsReward(self.steps_score),
             )
             chosen = [*chosen, *shaped]
         chosen = [reward for reward in chosen if reward.score]
