@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, fields
 from math import isfinite
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from transformers import Gemma2Config, Gemma3TextConfig, GemmaConfig, PreTrainedConfig
 
@@ -163,6 +163,8 @@ class LatentConfigMixin:
     """What the three latent Gemma configurations share: a nested `latent` that survives JSON."""
 
     latent: Any
+    #: No code of its own; TRL asks.
+    auto_map: ClassVar[dict[str, str]] = {}
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)  # type: ignore[misc]

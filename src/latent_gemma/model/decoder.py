@@ -24,6 +24,21 @@ from latent_gemma.model.thinking import Thinking
 _AS_CONFIGURED = Thinking()
 
 
+_NO_EXPORT = "a model that thinks cannot be exported: how often the decoder runs depends on the ids"
+
+
+# a strict export traces what it is to raise, and shows the reason given here
+@torch.compiler.disable(reason=_NO_EXPORT)
+def _refuse() -> None:
+    raise ModelError(_NO_EXPORT, "export the plain Gemma of the same weights")
+
+
+def refuse_export() -> None:
+    """Say in one line that `torch.export` is not to be had."""
+    if torch.compiler.is_exporting():
+        _refuse()
+
+
 class LatentDecoder(nn.Module):
     """Mixin that gives a stock Gemma decoder its latent phase; a sequence without thoughts runs the stock forward."""
 
@@ -100,11 +115,7 @@ class LatentDecoder(nn.Module):
         Raises:
             ModelError: where the prompt has thoughts, for what a rollout cannot give; see `Rollout`.
         """
-        if torch.compiler.is_exporting():
-            raise ModelError(
-                "a model that thinks cannot be exported: how often the decoder runs depends on the ids",
-                "export the plain Gemma of the same weights",
-            )
+        refuse_export()
         thought = self._thoughts(input_ids, inputs_embeds)
         if thought is not None and self._thinks(thought):
             as_tuple = kwargs.pop("return_dict", None) is False

@@ -31,6 +31,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from latent_gemma.errors import ConfigError, ModelError
 from latent_gemma.model.adapters import PREFIX, load_updates, start_update
+from latent_gemma.model.address import address
 from latent_gemma.model.config import (
     LatentConfig,
     LatentGemma2Config,
@@ -39,7 +40,7 @@ from latent_gemma.model.config import (
     as_latent_config,
     update_latent,
 )
-from latent_gemma.model.decoder import LatentDecoder
+from latent_gemma.model.decoder import LatentDecoder, refuse_export
 from latent_gemma.model.feedback import ZeroLinear
 from latent_gemma.model.packing import laid_out, product
 from latent_gemma.model.paths import generate_answer
@@ -198,14 +199,15 @@ class LatentReasoningGemmaForCausalLM(_Stock):
                 AutoModelForCausalLM.from_pretrained(pretrained_model_name_or_path, *args, **kwargs), latent
             )
         kwargs.setdefault("use_safetensors", True)  # the other format is a pickle
+        hub = {key: kwargs[key] for key in _HUB_ARGUMENTS if key in kwargs}
         if not isinstance(config, PreTrainedConfig):
-            hub = {key: kwargs[key] for key in _HUB_ARGUMENTS if key in kwargs}
             config = AutoConfig.from_pretrained(config or pretrained_model_name_or_path, **hub)
         fields = [name for name in kwargs if hasattr(config, name) and name not in _LOADER_ARGUMENTS]
         config = copy.deepcopy(config)
         for name in fields:
             setattr(config, name, kwargs.pop(name))
-        if getattr(config, "latent", None) is None and latent is None:
+        converts = getattr(config, "latent", None) is None
+        if converts and latent is None:
             latent = cls._default_latent()
         config = as_latent_config(config, latent)
         quantizes = kwargs.get("quantization_config") or getattr(config, "quantization_config", None)
@@ -216,7 +218,6 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         loaded = loader.from_pretrained(pretrained_model_name_or_path, *args, config=config, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         if adapted is not None:
-            hub = {key: kwargs[key] for key in _HUB_ARGUMENTS if key in kwargs}
             model.config.latent = adapted
             model.model.install_adapters(adapted)
             load_updates(model, pretrained_model_name_or_path, hub)
@@ -224,6 +225,9 @@ class LatentReasoningGemmaForCausalLM(_Stock):
             model.model.bridge.float()  # one that is new has been made in the dtype of the rest
         if model.config.latent.embed_rms is None:
             model.model.calibrate()
+        if converts:
+            model.config.architectures = [type(model).__name__]
+            model.config._name_or_path = address(model.config, str(pretrained_model_name_or_path), hub)
         return loaded
 
     @classmethod
@@ -294,6 +298,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         Returns:
             As the stock forward.
         """
+        refuse_export()
         given: dict[str, Any] = {
             "input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids, CACHE: cache,
             "inputs_embeds": inputs_embeds, "use_cache": use_cache, "project": self.project, **kwargs,
@@ -387,6 +392,13 @@ class LatentReasoningGemmaForCausalLM(_Stock):
 
         ends = setting("eos_token_id")
         return setting("pad_token_id"), {*(ends if isinstance(ends, list | tuple) else () if ends is None else (ends,))}
+
+    def prepare_inputs_for_generation(self, *args: Any, inputs_embeds: Tensor | None = None, **kwargs: Any) -> Any:
+        """As the stock method; the cache by its older name, which PEFT's prompt and prefix tuning look for."""
+        inputs = super().prepare_inputs_for_generation(*args, inputs_embeds=inputs_embeds, **kwargs)
+        if "cache" in inputs:
+            inputs["past_key_values"] = inputs.pop("cache")
+        return inputs
 
     @staticmethod
     def create_masks_for_generate(attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:

@@ -177,7 +177,7 @@ _UNUSED = re.compile("<unused[0-9]+>")
 
 
 def _markers(tokenizer: Any) -> dict[str, int]:
-    """Ids of three unused tokens of this vocabulary, so that no embedding is resized: those that the class takes, too."""
+    """Ids of three unused tokens of this vocabulary, so that no embedding is resized; the class takes the same."""
     defaults = {name: getattr(LatentConfig, name) for name in _MARKERS}
     if all(_UNUSED.fullmatch(name or "") for name in tokenizer.convert_ids_to_tokens(list(defaults.values()))):
         return defaults
