@@ -45,6 +45,8 @@ class ThoughtLinear(nn.Linear):
     kind: ClassVar[Any] = nn.Linear
     scale: float
     thought_a: nn.Parameter | None
+    thought_b: nn.Parameter
+    thought_delta: nn.Parameter
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to `x`, [B, T, in_features]."""
@@ -83,7 +85,8 @@ def install_thought_adapters(layers: nn.Module, kind: Adapter, rank: int, alpha:
     """
     if kind == "none":
         return
-    for linear in [module for module in layers.modules() if isinstance(module, nn.Linear)]:
+    linears: list[Any] = [module for module in layers.modules() if isinstance(module, nn.Linear)]
+    for linear in linears:
         weight = linear.weight
         factory: dict[str, Any] = {
             "device": weight.device, "dtype": weight.dtype if weight.dtype.is_floating_point else dtype
@@ -99,7 +102,7 @@ def install_thought_adapters(layers: nn.Module, kind: Adapter, rank: int, alpha:
             linear.thought_delta = nn.Parameter(torch.empty(linear.out_features, linear.in_features, **factory))
 
 
-def start_update(module: nn.Module) -> None:
+def start_update(module: Any) -> None:
     """Start the update of a Linear, if it has one, at zero; transformers' functions spare weights that were loaded."""
     if isinstance(getattr(module, "thought_b", None), nn.Parameter):
         init.kaiming_uniform_(module.thought_a, a=5**0.5)

@@ -40,9 +40,10 @@ class RolloutNote:
     @classmethod
     def write(cls, cache: Any, last_hidden: Tensor, key_bias: Tensor | None) -> None:
         """Put a note on a cache as it is now."""
-        layer = cache.layers[0]
+        layer: Any = cache.layers[0]
+        kind: Any = type(layer)
         if not hasattr(layer, "rollout_note"):
-            layer.__class__ = _noted(type(layer))
+            layer.__class__ = _noted(kind)
         layer.rollout_note = cls(int(cache.get_seq_length()), last_hidden, key_bias)
 
     def each(self, change: Callable[[Tensor], Tensor]) -> None:

@@ -16,7 +16,7 @@ from latent_gemma.model.cache import SegmentCache
 from latent_gemma.model.masks import biased_masks, one_position_mask
 from latent_gemma.model.static import StaticStep, stepper
 from latent_gemma.model.step import Step
-from latent_gemma.model.stock import CACHE
+from latent_gemma.model.stock import cache_field
 from latent_gemma.model.unrolled import Unrolled
 
 #: Keywords that only the loss reads.
@@ -109,7 +109,7 @@ class Calls:
                 attention_mask=mask,
                 position_ids=positions,
                 use_cache=False,
-                **{CACHE: cache},
+                **cache_field(cache),
                 **self.kwargs,
             )
         self.outputs.append(output)
@@ -189,7 +189,7 @@ class Calls:
                 layer._gradient_checkpointing_func, layer._can_checkpoint_with_cache = function, flag
 
     @staticmethod
-    def join(calls: list[Any]) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+    def join(calls: list[Any]) -> tuple[Tensor, tuple[Tensor | None, ...] | None]:
         """Final hidden states of some calls, and those of all layers where they were asked for."""
         hidden = torch.cat([call.last_hidden_state for call in calls], dim=1)
         if calls[0].hidden_states is None:

@@ -18,7 +18,7 @@ from latent_gemma.model.config import LatentConfig, update_latent
 from latent_gemma.model.feedback import Bridge
 from latent_gemma.model.masks import biased_masks
 from latent_gemma.model.rollout import Project, Rollout
-from latent_gemma.model.stock import CACHE, cache_of, takes_either_name
+from latent_gemma.model.stock import cache_field, cache_of, takes_either_name
 from latent_gemma.model.thinking import Thinking
 
 _AS_CONFIGURED = Thinking()
@@ -141,7 +141,7 @@ class LatentDecoder(nn.Module):
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
-            **{CACHE: cache},
+            **cache_field(cache),
             **kwargs,
         )
         if isinstance(output, BaseModelOutputWithPast) and (held := cache_of(output)) is not None:

@@ -46,7 +46,7 @@ from latent_gemma.model.packing import laid_out, product
 from latent_gemma.model.paths import generate_answer
 from latent_gemma.model.prompt import append_thoughts
 from latent_gemma.model.sampling import NeverThought
-from latent_gemma.model.stock import CACHE, cache_of, takes_either_name
+from latent_gemma.model.stock import CACHE, cache_field, cache_of, takes_either_name
 from latent_gemma.model.thinking import Thinking
 
 #: Keywords of the loader that a configuration has an attribute for as well.
@@ -311,7 +311,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
             logits=self.project(decoded.last_hidden_state.flatten(0, 1)[read]),
             hidden_states=decoded.hidden_states,
             attentions=decoded.attentions,
-            **{CACHE: cache_of(decoded)},
+            **cache_field(cache_of(decoded)),
         )
 
     @property
@@ -353,14 +353,13 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         processors = LogitsProcessorList([*(logits_processor or ()), NeverThought(latent.thought_id)])
         rest = (generation_config, processors, *args)
         ids = inputs if inputs is not None else kwargs.get("input_ids")
-        given, bare = num_thoughts, ids is None or ids.shape[1] == 0
-        if given is None and self.tokenizer is not None and not bare:
+        if num_thoughts is None and self.tokenizer is not None and ids is not None:
             num_thoughts = latent.num_thoughts
         if num_thoughts is None:
-            return super().generate(inputs, *rest, **kwargs)  # type: ignore[misc]
+            return super().generate(inputs, *rest, **kwargs)
         if not isinstance(num_thoughts, int) or isinstance(num_thoughts, bool) or num_thoughts < 0:
             raise ConfigError(f"num_thoughts is {num_thoughts!r}", "give a whole number of at least 0")
-        if ids is None or bare:
+        if ids is None:
             raise ConfigError(f"num_thoughts={num_thoughts} without a prompt's ids", "pass input_ids")
         if any(kwargs.get(name) is not None for name in ("cache", "past_key_values")):
             raise ConfigError(
@@ -371,9 +370,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         asked = append_thoughts(
             ids, kwargs.pop("attention_mask", None), latent, num_thoughts, None if pad_id in ends else pad_id
         )
-        output = super().generate(  # type: ignore[misc]
-            asked.input_ids, *rest, attention_mask=asked.attention_mask, **kwargs
-        )
+        output = super().generate(asked.input_ids, *rest, attention_mask=asked.attention_mask, **kwargs)
         sequences = output if isinstance(output, Tensor) else output.sequences
         prompts = sequences[:, : asked.added.shape[1]]
         added = asked.added.repeat_interleave(len(sequences) // len(ids), dim=0).to(prompts.device)

@@ -10,7 +10,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.model.prefix import read_prefix, shared_columns
 from latent_gemma.model.prompt import Frame
-from latent_gemma.model.stock import CACHE
+from latent_gemma.model.stock import cache_field
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def generate_answer(
             pad_token_id=frame.pad_id,
             return_dict_in_generate=True,
             output_logits=True,
-            **{CACHE: read_prefix(self, once, torch.ones_like(once), columns, length, k)},
+            **cache_field(read_prefix(self, once, torch.ones_like(once), columns, length, k)),
             **sampling,
         )
     answers = output.sequences[:, len(prompt) :]

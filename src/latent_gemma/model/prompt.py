@@ -239,7 +239,7 @@ def append_thoughts(
     columns = (torch.arange(length, device=input_ids.device)[None] - behind) % length
     ids, mask = input_ids.gather(1, columns), attention_mask.gather(1, columns)
     markers = torch.tensor([latent.bot_id, latent.thought_id, latent.eot_id], device=ids.device)
-    ends = torch.isin(ids[:, -1:], markers)
+    ends = torch.isin(ids[:, -1:], markers).any(-1, keepdim=True)  # none where there is no id
     if bool(ends.all()):
         return Appended(ids, mask, torch.zeros_like(ids, dtype=torch.bool))
     frame = [latent.bot_id, *[latent.thought_id] * num_thoughts, latent.eot_id]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from latent_gemma.model.rollout import Rollout
 
 #: Final hidden states [B, T, D], and those of all layers where they were asked for.
-Hidden = tuple[Tensor, tuple[Tensor, ...] | None]
+Hidden = tuple[Tensor, tuple[Tensor | None, ...] | None]
 
 
 def append(rollout: "Rollout", embeds: Tensor) -> Hidden:

@@ -27,7 +27,7 @@ from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.feedback import latent_from_hidden, mix_inputs
 from latent_gemma.model.recurrences import append, sequence
 from latent_gemma.model.static import new_cache
-from latent_gemma.model.stock import CACHE
+from latent_gemma.model.stock import cache_field
 from latent_gemma.model.thinking import Thinking
 
 Project = Callable[[Tensor], Tensor]
@@ -164,8 +164,8 @@ class Rollout:
             RolloutNote.write(cache, hidden[:, -1], None if bias is None else bias.keys)
         return BaseModelOutputWithPast(
             last_hidden_state=hidden,
-            **{CACHE: cache if self.returns_cache else None},
-            hidden_states=all_hidden,
+            hidden_states=all_hidden,  # type: ignore[arg-type]
+            **cache_field(cache if self.returns_cache else None),
         )
 
     def bias(self) -> Bias | None:
