@@ -16,20 +16,25 @@ def last_boxed(text: str) -> str | None:
         text: LaTeX, or any text.
 
     Returns:
-        What stands in the last `\boxed{..}`, `\fbox{..}` or after a `\boxed` without braces; braces are balanced and
-        escaped ones (`\{`) are part of the answer. None if there is none, it is empty, is never closed or holds more
-        than 1,000 characters.
+        What stands in the last `\boxed{..}`, `\fbox{..}` or after a `\boxed` without braces that is not empty; braces
+        are balanced and escaped ones (`\{`) are part of the answer. None if there is none, or the last one is never
+        closed or holds more than 1,000 characters.
     """
-    boxes = list(_BOX.finditer(text))
-    if not boxes:
-        return None
-    last = boxes[-1]
-    if last[1] is not None:
-        bare = last[1].rstrip(".,")
-        return bare if 0 < len(bare) <= MAX_BOX_CHARS else None
+    for box in reversed(list(_BOX.finditer(text))):
+        inside = _inside(text, box)
+        if inside != "":
+            return inside
+    return None
+
+
+def _inside(text: str, box: re.Match[str]) -> str | None:
+    """What a box holds; None if that cannot be told."""
+    if box[1] is not None:
+        bare = box[1].rstrip(".,")
+        return bare if len(bare) <= MAX_BOX_CHARS else None
     depth = 1
-    for brace in _BRACE.finditer(text, last.end(), last.end() + MAX_BOX_CHARS + 1):
+    for brace in _BRACE.finditer(text, box.end(), box.end() + MAX_BOX_CHARS + 1):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
         if depth == 0:
-            return text[last.end() : brace.start()].strip() or None
+            return text[box.end() : brace.start()].strip()
     return None

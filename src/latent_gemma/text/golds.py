@@ -78,6 +78,8 @@ def accepted_forms(gold: str) -> tuple[str, ...]:
     if not _ANNOTATED.search(whole) or len(whole) > MAX_GOLD_CHARS or "\\" in whole:
         return (whole,)
     text, _, remark = whole.partition("※")
+    if not text.strip():
+        return (whole,)
     forms = [form for name in _BETWEEN_NAMES.split(_hide_slashes(text)) for form in _forms_of(name.replace("\0", "／"))]
     forms += noted_answers(remark)
     # What is right is written once: "王将" and "『王将』" are the same answer to a grader.

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 
 from latent_gemma.errors import LatentGemmaError
-from latent_gemma.text.answers import MAX_ANSWER_CHARS, answers_match
-from latent_gemma.text.expressions import to_expression
+from latent_gemma.text.answers import MAX_ANSWER_CHARS
+from latent_gemma.text.expressions import settle
 
 #: Importing sympy takes a second, on a busy machine many.
 START_TIMEOUT_S = 120.0
@@ -101,17 +101,21 @@ class MathVerifier:
         """
         if predicted is None or len(predicted) > self.max_chars:
             return False
-        if answers_match(predicted, accepted):
-            return True
-        given = to_expression(predicted)
-        wanted = [to_expression(answer) for answer in accepted if len(answer) <= self.max_chars]
-        known = [answer for answer in wanted if answer is not None]
+        asked: dict[str, list[str]] = {}
+        for answer in accepted:
+            if len(answer) > self.max_chars:
+                continue
+            verdict, given, wanted = settle(predicted, answer)
+            if verdict is True:
+                return True
+            if given is not None and wanted is not None:
+                asked.setdefault(given, []).append(wanted)
         with self._lock:
-            if given is None or not known:
+            if not asked:
                 self.refusals += 1
                 return False
             try:
-                return self._ask(given, known)
+                return any(self._ask(given, wanted) for given, wanted in asked.items())
             except _WorkerTimeout:
                 self.timeouts += 1
             except _WorkerCrash:
