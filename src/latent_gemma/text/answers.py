@@ -67,16 +67,23 @@ def extract_answer(text: str, strict: bool) -> str | None:
     if marked is not None or strict:
         return marked
     rest = behind_reasoning(text)
-    if rest is None:
-        return None
-    rest = fold_characters(rest).strip()
-    said = said_answer(rest)
-    number = last_number(rest) if said is None else first_number(said)
+    return None if rest is None else _unmarked(fold_characters(rest).strip())[0]
+
+
+def _unmarked(text: str) -> tuple[str | None, list[str]]:
+    """The answer of a text without marks as it is shown, and what of the text may be it."""
+    said = said_answer(text)
+    number = last_number(text) if said is None else first_number(said)
+    found = []
+    if said is not None:
+        found = _readings(said)
+    elif has_prose(text):  # otherwise it is one expression, and no part of it the answer
+        found = [*mathematics(text)[-1:], *([] if number is None else [number.text])]
     # Numerals in kanji are parts of many names.
-    if number is not None and (_DIGIT.search(number.text) or whole_number(said or rest)):
-        return number.text
-    found = _COPULA.sub("", rest if said is None else said)
-    return found if 0 < len(found) <= MAX_BARE_CHARS else None
+    if number is not None and (_DIGIT.search(number.text) or whole_number(said or text)):
+        return number.text, found
+    stated = _COPULA.sub("", text if said is None else said)
+    return (stated if 0 < len(stated) <= MAX_BARE_CHARS else None), found
 
 
 def candidate(text: str) -> str | None:
@@ -150,16 +157,9 @@ def grade(generated: str, accepted: Sequence[str], match: Match = answers_match)
     if rest is None:
         return Grade(False, False, None)
     whole = fold_characters(rest).strip()
-    extracted = extract_answer(text, strict=False)
-    if _is_answer_alone(whole, accepted):
-        right = match(whole, accepted)
-        return Grade(right, right, generated.strip() if right else extracted)
-    said = said_answer(whole)
-    if said is not None:
-        found = _readings(said)
-    else:
-        number = last_number(whole)
-        found = [*mathematics(whole)[-1:], *([] if number is None else [number.text])]
+    extracted, found = _unmarked(whole)
+    if _is_answer_alone(whole, accepted) and match(whole, accepted):
+        return Grade(True, True, generated.strip())
     return Grade(False, any(match(reading, accepted) for reading in found), extracted)
 
 
@@ -175,7 +175,7 @@ def _is_answer_alone(text: str, accepted: Sequence[str]) -> bool:
         return False
     if any(normalize_answer(text) in form.spellings for answer in accepted for form in _gold(answer)):
         return True
-    return whole_number(text) is not None or not (_DIGIT.search(text) and has_prose(text))
+    return not (_DIGIT.search(text) and has_prose(text)) or whole_number(text) is not None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ _NUMBER = re.compile(r"([+-]?(?:[0-9]{1,100}(?:\.[0-9]{1,100})?|\.[0-9]{1,100}))
 
 def fold_characters(text: str) -> str:
     """Write full-width characters as their plain forms (NFKC), every dash as "-", 3² as 3^2 and 3½ as 3 1/2."""
+    if text.isascii():
+        return text
     # Superscripts and fractions first: NFKC would make 32 of 3² and 31⁄2 of 3½.
     text = _THIN_SPACE.sub("", _VULGAR.sub(_fraction, _RAISED.sub(_power, text)))
     return unicodedata.normalize("NFKC", text).translate(_DASHES)

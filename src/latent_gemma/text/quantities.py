@@ -19,6 +19,8 @@ from latent_gemma.text.numerals import KANJI, numeral_at
 
 #: Looking for an operator, this many words of a unit are passed over.
 MAX_UNIT_WORDS = 3
+#: A longer text is no number with its unit.
+MAX_NUMBER_CHARS = 200
 #: The first number of a text is looked for in so many characters, the last one in so many of each line.
 MAX_CHARS = 2000
 
@@ -195,6 +197,8 @@ def whole_number(text: str) -> Number | None:
     Returns:
         The number, its unit in folded case as the rest; None for any other text.
     """
+    if len(text) > MAX_NUMBER_CHARS:
+        return None
     text = plain(text).strip()
     found = quantities(text)
     if len(found) != 1 or not found[0].values or text.count("(") != text.count(")") or not _ABOUT.fullmatch(text, 0, found[0].start):
@@ -260,8 +264,8 @@ def _sign(text: str, position: int, last: str) -> re.Match[str] | None:
 
 
 _PATTERNS = (
-    ("equals", _EQUALS), ("relation", _RELATION), ("operator", _OPERATOR), ("symbol", _SYMBOL),
-    ("subscript", _SUBSCRIPT), ("word", _WORD), ("comma", re.compile("[,;、]")),
+    ("word", _WORD), ("equals", _EQUALS), ("relation", _RELATION), ("operator", _OPERATOR), ("symbol", _SYMBOL),
+    ("subscript", _SUBSCRIPT), ("comma", re.compile("[,;、]")),
 )  # fmt: skip
 
 

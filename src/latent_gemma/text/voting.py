@@ -7,10 +7,14 @@ from itertools import combinations
 from math import comb
 from random import Random
 
-from latent_gemma.text.normalize import normalize_answer, parse_number
+from latent_gemma.text.answers import Match
+from latent_gemma.text.normalize import normalize_answer
+from latent_gemma.text.quantities import whole_number
 
 #: With more subsets of traces than this, maj@k is a mean over this many random ones.
 MAX_SUBSETS = 500
+#: Each answer is compared with this many different ones at most.
+MAX_COMPARED = 16
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Consensus:
 
 
 def ballot(answer: str | None) -> Fraction | str | None:
-    """What an answer counts as: its number where it is one ("1,080", "1080.0"), else its normalised text.
+    """What an answer counts as: its number where it is one ("1,080", "18 eggs", "0.5"), else its normalised text.
 
     Args:
         answer: an extracted answer, or None.
@@ -44,32 +48,59 @@ def ballot(answer: str | None) -> Fraction | str | None:
     Returns:
         The ballot; None for a missing or an empty answer.
     """
-    text = normalize_answer(answer) if answer is not None else ""
-    if not text:
+    if answer is None:
         return None
-    value = parse_number(text)
-    return text if value is None else value
+    number = whole_number(answer)
+    return number.values[0] if number is not None else normalize_answer(answer) or None
 
 
-def vote(answers: Sequence[str | None], logprobs: Sequence[float]) -> Consensus:
+def agree(answers: Sequence[str | None], match: Match | None = None) -> list[str | None]:
+    """Write answers that are equal alike.
+
+    Args:
+        answers: the extracted answer of each trace; None where none was found.
+        match: whether an answer equals accepted ones; two answers are equal if each matches the other. None compares
+            ballots alone. Of more than 16 different answers further ones are not compared.
+
+    Returns:
+        For each answer the first one given that is equal to it; None for a missing or an empty one. What equals an
+        answer that equals a third counts as equal to it too.
+    """
+    groups: dict[Fraction | str, str] = {}
+    spelled: list[str | None] = []
+    for answer in answers:
+        key = ballot(answer)
+        if answer is None or key is None:
+            spelled.append(None)
+            continue
+        if key not in groups:
+            others = list(dict.fromkeys(groups.values()))[:MAX_COMPARED] if match is not None else []
+            equal = (other for other in others if match and match(answer, [other]) and match(other, [answer]))
+            groups[key] = next(equal, answer)
+        spelled.append(groups[key])
+    return spelled
+
+
+def vote(answers: Sequence[str | None], logprobs: Sequence[float], match: Match | None = None) -> Consensus:
     """Elect the answer most traces agree on.
 
     Args:
         answers: the extracted answer of each trace; None where none was found.
         logprobs: mean log-probability of each trace's tokens, nats.
+        match: which answers count together; see `agree`.
 
     Returns:
-        The winner. A missing answer never wins; a tie goes to the answer whose traces have the higher mean
-        log-probability, then to the one that came first.
+        The winner, as its most probable trace wrote it, of equally probable ones as the shortest did. A missing answer
+        never wins; a tie goes to the answer whose traces have the higher mean log-probability, then to the one that
+        came first.
 
     Source: Wang et al. 2022 (self-consistency, arXiv 2203.11171), section 2, unweighted majority. It differs in
         breaking ties by probability instead of arbitrarily.
     """
-    groups: dict[Fraction | str, list[int]] = {}
-    for index, answer in enumerate(answers):
-        key = ballot(answer)
-        if key is not None:
-            groups.setdefault(key, []).append(index)
+    groups: dict[str, list[int]] = {}
+    for index, answer in enumerate(agree(answers, match)):
+        if answer is not None:
+            groups.setdefault(answer, []).append(index)
     if not groups:
         return Consensus(None, 0, len(answers), None)
 
@@ -77,7 +108,7 @@ def vote(answers: Sequence[str | None], logprobs: Sequence[float]) -> Consensus:
         return len(members), sum(logprobs[i] for i in members) / len(members)
 
     members = max(groups.values(), key=strength)
-    winner = max(members, key=lambda i: logprobs[i])
+    winner = max(members, key=lambda i: (logprobs[i], -len(answers[i] or "")))
     return Consensus(answers[winner], len(members), len(answers), winner)
 
 
