@@ -9,7 +9,7 @@ from functools import lru_cache
 from latent_gemma.text.golds import accepted_forms
 from latent_gemma.text.marks import behind_reasoning, has_prose, marked_answer, mathematics, said_answer
 from latent_gemma.text.normalize import fold_characters, normalize_answer
-from latent_gemma.text.quantities import Number, first_number, last_number, plain, whole_number
+from latent_gemma.text.quantities import Number, first_number, last_number, plain, quantities, whole_number
 
 #: Whether a prediction equals one of the accepted answers.
 Match = Callable[[str | None, Sequence[str]], bool]
@@ -164,9 +164,15 @@ def grade(generated: str, accepted: Sequence[str], match: Match = answers_match)
 
 
 def _readings(answer: str) -> list[str]:
-    """An answer as it stands, what its own words say it is, and the mathematics in it."""
-    said = said_answer(fold_characters(answer))
-    return [answer, *([] if said is None else [said]), *(mathematics(answer)[:1] if has_prose(answer) else [])]
+    """An answer as it stands; of a sentence what it says the answer is, its mathematics, and its number if it has one."""
+    readings = [answer]
+    if has_prose(answer):
+        said = said_answer(fold_characters(answer))
+        number = first_number(answer) if len(quantities(plain(answer[:MAX_ANSWER_CHARS]))) == 1 else None
+        readings += [] if said is None else [said]
+        readings += mathematics(answer)[:1]
+        readings += [] if number is None else [number.text]
+    return readings
 
 
 def _is_answer_alone(text: str, accepted: Sequence[str]) -> bool:

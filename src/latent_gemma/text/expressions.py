@@ -1,6 +1,7 @@
 """Answers as mathematics: what can be told without a parser, and what a LaTeX parser is shown of the rest."""
 
 import re
+from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -43,6 +44,7 @@ _WORD_UNIT = re.compile(
     r"(?<=[0-9)}])\s*((?!percent)(?:[A-Za-z]{3,}|[cmk]m|k?g|m[glL]|ft|in|oz|lbs?|hr|yd|mi)\b(?:\s+[A-Za-z]{2,}){0,2}"
     r"(?:\s?/\s?[a-z]+)?)(?:\^\{?[23]\}?)?[\s.]*$"
 )
+_DECIMALS = re.compile(r"\.([0-9]{6,100})(?![0-9])")
 _SPACES_AT_END = re.compile(r"(?:\\[,;:! ]|~|\s)+$")
 _IN_BASE = re.compile(r"-?[0-9A-Fa-f]+_[0-9]+")
 _POINTS = re.compile(r"[A-Z]{2,}")
@@ -99,7 +101,7 @@ def settle(predicted: str, accepted: str) -> Settled:
     if given.spelling and given.spelling == wanted.spelling:
         return Settled(True)
     if given.number is not None and wanted.number is not None:
-        tolerance = float_tolerance(accepted, wanted.number)
+        tolerance = max(float_tolerance(accepted, wanted.number), _last_place(predicted))
         pairs = [(one, other) for one in given.number.values for other in wanted.number.values]
         near = any(one == other or abs(one - other) < tolerance for one, other in pairs)
         return Settled(near and _can_be_same(given.unit, wanted.unit))
@@ -164,6 +166,12 @@ def _without_unit(text: str) -> tuple[str, str]:
         if found and body and found[1].strip().casefold() not in _NO_UNITS and not _FUNCTION.fullmatch(found[1]):
             return body, found[1].strip(" .").casefold()
     return text, ""
+
+
+def _last_place(number: str) -> Fraction:
+    """One unit of the last decimal of a number that was worked out to six decimals or more, else 0."""
+    decimals = _DECIMALS.search(number)
+    return Fraction(1, 10 ** len(decimals[1])) if decimals is not None else Fraction(0)
 
 
 def _can_be_same(unit: str, other: str) -> bool:

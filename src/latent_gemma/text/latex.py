@@ -11,7 +11,7 @@ _WRAPPED = re.compile(
 _FRACTION = re.compile(r"\\[dtc]?frac\s*(?:\{([^{}]*)\}|([0-9]))\s*(?:\{([^{}]*)\}|([0-9]))")
 _DIGITS = re.compile(r"-?[0-9][0-9.,]*")
 _BRACED_COMMA = re.compile(r"(?<=[0-9])\{,\}(?=[0-9])")
-_THIN_THOUSANDS = re.compile(r"(?<=[0-9]),?(?:\\[,!])+(?=[0-9]{3}(?![0-9]))")
+_THIN_THOUSANDS = re.compile(r"(?<=[0-9]),?(?:\\[,!])+ ?(?=[0-9]{3}(?![0-9]))")
 _DEGREE = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))")
 _REPEATING = re.compile(r"(\.[0-9]{0,50})\\(?:overline|bar|dot)\s*(?:\{([0-9]{1,50})\}|([0-9]))")
 _SPACE = re.compile(r"(?<!\\)\\[,;:! ()\[\]]|\\(?:q?quad|displaystyle|left|right|[bB]igg?[lr]?)(?![A-Za-z])")

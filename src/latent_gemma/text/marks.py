@@ -2,7 +2,7 @@ r"""Where a text says its answer: behind its reasoning, in a mark, behind "the a
 
 import re
 
-from latent_gemma.text.boxed import last_boxed
+from latent_gemma.text.boxed import last_boxes
 
 # Each tag body stops at the next tag, so a text of unclosed tags is still read in linear time.
 _TAG = re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTALL | re.IGNORECASE)
@@ -19,9 +19,10 @@ _SPOKEN_BEHIND = re.compile(r"が(?:答え|正解|解答)(?:です|だ|である
 _NAMED = re.compile(r"(?:[^\s、。「」]{1,40}|[「『][^「」『』]{1,40}[」』])$")
 _SENTENCE_END = re.compile(r"[\n。]|\.(?=\s|$)")
 _MATH = re.compile(
-    r"\$\$((?:(?!\$\$).)+)\$\$|\$([^$\n]+)\$(?![0-9])|\\\(((?:(?!\\[()]).)+)\\\)|\\\[((?:(?!\\[\[\]]).)+)\\\]", re.DOTALL
+    r"\$\$((?:(?!\$\$).)+)\$\$|\$(?P<priced>[^$\n]+)\$(?![0-9])|\\\(((?:(?!\\[()]).)+)\\\)|\\\[((?:(?!\\[\[\]]).)+)\\\]",
+    re.DOTALL,
 )
-_COMMANDS = re.compile(r"\\(?:text\w*|mathrm|mbox)\s*\{[^{}]*\}|\\[A-Za-z]+")
+_COMMANDS = re.compile(r"\\(?:text\w*|mathrm|mbox|begin|end|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+")
 _PROSE = re.compile(r"[^\W\d_]{3,}|\b(?:is|it|so|or|of|to|as|we|he)\b")
 #: Mathematics is looked for in the end of a text only.
 _MATH_CHARS = 2000
@@ -44,13 +45,13 @@ def marked_answer(text: str) -> str | None:
     if said is None:
         return None
     hashes = list(_HASHES.finditer(said))
-    boxed = last_boxed(said[hashes[-1].end() :] if hashes else said)
+    boxed = last_boxes(said[hashes[-1].end() :] if hashes else said)
     return boxed if boxed is not None or not hashes else _unwrapped(hashes[-1][1].strip())
 
 
 def _unwrapped(marked: str) -> str:
     """What a mark within a mark holds."""
-    boxed = last_boxed(marked)
+    boxed = last_boxes(marked)
     return marked if boxed is None else boxed
 
 
@@ -93,9 +94,14 @@ def said_answer(text: str) -> str | None:
 
 def mathematics(text: str) -> list[str]:
     r"""What stands in `$..$`, `\(..\)` and `\[..\]` towards the end of a text, in order; prices are not mathematics."""
-    found = [next(filter(None, match.groups())) for match in _MATH.finditer(text[-_MATH_CHARS:])]
-    # "$5 + $6 = $11" are prices: mathematics begins and ends at its dollars, or has commands in it.
-    return [inside.strip() for inside in found if (inside.strip() == inside or "\\" in inside) and not has_prose(inside)]
+    spans = []
+    for match in _MATH.finditer(text[-_MATH_CHARS:]):
+        inside = str(next(filter(None, match.groups())))
+        # "$5 + $6 = $11" are prices: mathematics begins and ends at its dollars, or has commands in it.
+        is_price = match["priced"] is not None and inside.strip() != inside and "\\" not in inside
+        if inside.strip() and not is_price and not has_prose(inside):
+            spans.append(inside.strip())
+    return spans
 
 
 def has_prose(text: str) -> bool:

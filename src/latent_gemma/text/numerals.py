@@ -9,7 +9,7 @@ MAX_DIGITS = 100
 #: Larger powers are not written out.
 MAX_EXPONENT = 400
 
-_DECIMAL = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
+_DECIMAL = r"(?:[0-9]{1,3}(?:(?:,[0-9]{3})+|(?: [0-9]{3})+)(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+"
 _EXPONENT = r"(?:\^|\*\*)\s?(?:\{\s?([+-]?[0-9]{1,6})\s?\}|\(([+-]?[0-9]{1,6})\)|([+-]?[0-9]{1,6}))"
 _FULL_HOUR = re.compile(r"([0-9]{1,2}):00(?![:0-9])")
 _VERSION = re.compile(r"[0-9]+(?:\.[0-9]+){2,}")
@@ -24,16 +24,18 @@ _PLAIN = re.compile(_DECIMAL)
 _KANJI_DIGITS = "〇一二三四五六七八九"
 _TENS = {"十": 10, "百": 100, "千": 1000}
 _MYRIADS = {"万": 10**4, "億": 10**8, "兆": 10**12}
-_AS_DIGITS = str.maketrans("零" + _KANJI_DIGITS, "0" + "0123456789", ",")
+_AS_DIGITS = str.maketrans("零" + _KANJI_DIGITS, "0" + "0123456789", ", ")
 #: Characters that a number in kanji is written with.
 KANJI = f"{_KANJI_DIGITS}{''.join(_TENS)}{''.join(_MYRIADS)}"
 _JAPANESE = re.compile(rf"(?:{_DECIMAL}|[{KANJI}])+")
+#: 4千, but not the Chinese 4千克 (kg).
+_COUNTED = re.compile(rf"[{''.join(_TENS)}{''.join(_MYRIADS)}](?<!千(?=[克瓦米卡]))")
 _KANJI_POINT = re.compile(rf"[{_KANJI_DIGITS}十]+[・点][{_KANJI_DIGITS}]+")
 _JAPANESE_PART = re.compile(rf"({_DECIMAL}|[{_KANJI_DIGITS}]+)|([{''.join(_TENS)}])|([{''.join(_MYRIADS)}])")
 _OF_PARTS = re.compile(r"\s?分の\s?")
 _TENTHS = re.compile(rf"割(?:([0-9{KANJI}])分)?")
 
-_PERCENT = re.compile(r"\s?(?:%|per ?cent\b|パーセント)", re.IGNORECASE)
+_PERCENT = re.compile(r"\s?(?:%|per ?cent(?:age)?\b|パーセント)", re.IGNORECASE)
 _MULTIPLIER = re.compile(r"[ -]?(hundred|thousand|million|billion|trillion)\b|[kK](?![A-Za-z])", re.IGNORECASE)
 _MULTIPLIERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 
@@ -114,14 +116,14 @@ def _simple_at(text: str, start: int) -> tuple[Fraction | None, int] | None:
     if found := _FRACTION.match(text, start):
         return _quotient(_decimal(found[1]), _decimal(found[2])), found.end()
     if found := _PLAIN.match(text, start):
-        if text[found.end() : found.end() + 1] in {*_TENS, *_MYRIADS}:
-            return _japanese_at(text, start)
+        if _COUNTED.match(text, found.end()) and (japanese := _japanese_at(text, start)) and japanese[0] is not None:
+            return japanese
         return _decimal(found[0]), found.end()
     return None
 
 
 def _decimal(digits: str) -> Fraction | None:
-    digits = digits.replace(",", "")
+    digits = digits.replace(",", "").replace(" ", "")
     return Fraction(digits) if 0 < len(digits) <= MAX_DIGITS else None
 
 
@@ -169,6 +171,8 @@ def _japanese(run: str) -> Fraction | None:
                 return None
             digits = part[1].translate(_AS_DIGITS)
         elif part[2]:
+            if digits and Fraction(digits) >= 10:
+                return None
             section += (Fraction(digits) if digits else 1) * _TENS[part[2]]
             digits = ""
         else:

@@ -177,7 +177,7 @@ def last_number(text: str) -> Number | None:
         # Of a longer line the end is read, from a space on, where no number is cut.
         line = line if len(line) <= MAX_CHARS else line[-MAX_CHARS:].partition(" ")[2]
         found = quantities(line)
-        while len(found) > 1 and found[-1].depth > found[0].depth:
+        while len(found) > 1 and found[-1].depth and _is_remark(line, found[-1]):
             found.pop()
         if found:
             last, before = found[-1], found[-2].end if len(found) > 1 else found[-1].start
@@ -186,6 +186,13 @@ def last_number(text: str) -> Number | None:
                 return None
             return Number(last.values, line[last.start : last.end], line[last.end :].strip())
     return None
+
+
+def _is_remark(text: str, quantity: Quantity) -> bool:
+    """Whether a number in brackets only explains what stands before them: it is an expression, or in a sentence."""
+    opened = max(text.rfind(bracket, 0, quantity.start) for bracket in "([{")
+    beside = text[opened + 1 : quantity.start] + re.split(r"[)\]}]", text[quantity.end :], maxsplit=1)[0]
+    return not quantity.values or re.search(r"[^\W\d_]", beside) is not None
 
 
 def whole_number(text: str) -> Number | None:
