@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from latent_gemma.text.golds import accepted_forms
 from latent_gemma.text.marks import behind_reasoning, has_prose, marked_answer, mathematics, said_answer
-from latent_gemma.text.normalize import fold_characters, normalize_answer
+from latent_gemma.text.normalize import fold_characters, normalize_answer, strip_emphasis
 from latent_gemma.text.quantities import Number, first_number, last_number, plain, quantities, whole_number
 
 #: Whether a prediction equals one of the accepted answers.
@@ -29,6 +29,8 @@ _COPULA = re.compile(
     r"(?<=.)(?:です|でした|だ|である|となります|になります|となる|になる|だと思います|と思います|でしょう|だろう)(?:よ|ね)?[.。!]*$"
 )
 _REMARK = re.compile(r"(.*[\u3040-\u30ff\u3400-\u9fff々]|.*\w\w\w(?=\s))\s*[(（\[［【][^()（）\[\]［］【】]*[)）\]］】][.。]*", re.DOTALL)
+_ARTICLE = re.compile(r"(?:the|an?) (?=\S\S)")
+_CALLED_OUT = re.compile(r"(?<=[^\W\d_][^\W\d_])[!?]+$")
 _FIRST_SENTENCE = re.compile(r"[^。\n]*[^。\s]")
 _DECIMALS = re.compile(r"\.([0-9]+)")
 _DIGIT = re.compile("[0-9]")
@@ -67,7 +69,12 @@ def extract_answer(text: str, strict: bool) -> str | None:
     if marked is not None or strict:
         return marked
     rest = behind_reasoning(text)
-    return None if rest is None else _unmarked(fold_characters(rest).strip())[0]
+    return None if rest is None else _unmarked(_folded(rest))[0]
+
+
+def _folded(text: str) -> str:
+    """A text without marks as its answer is looked for in it."""
+    return strip_emphasis(fold_characters(text)).strip()
 
 
 def _unmarked(text: str) -> tuple[str | None, list[str]]:
@@ -103,9 +110,21 @@ def candidate(text: str) -> str | None:
     rest = behind_reasoning(text)
     if rest is None:
         return None
-    rest = fold_characters(rest).strip()
+    rest = _folded(rest)
     given = said_answer(rest) or (rest if len(rest) <= MAX_BARE_CHARS else extract_answer(text, strict=False))
     return given or None
+
+
+def plain_spelling(answer: str) -> str:
+    """The shortest way to spell an answer that says the same: 東京 of 「東京（とうきょう）」です.
+
+    Args:
+        answer: an extracted answer.
+
+    Returns:
+        It, normalised; "" if nothing is left of it.
+    """
+    return min(_spellings(answer), key=len)
 
 
 def answers_match(predicted: str | None, accepted: Sequence[str]) -> bool:
@@ -156,7 +175,7 @@ def grade(generated: str, accepted: Sequence[str], match: Match = answers_match)
     rest = behind_reasoning(text)
     if rest is None:
         return Grade(False, False, None)
-    whole = fold_characters(rest).strip()
+    whole = _folded(rest)
     extracted, found = _unmarked(whole)
     if _is_answer_alone(whole, accepted) and match(whole, accepted):
         return Grade(True, True, generated.strip())
@@ -167,7 +186,7 @@ def _readings(answer: str) -> list[str]:
     """An answer as it stands; of a sentence what it says the answer is, its mathematics, and its number if it has one."""
     readings = [answer]
     if has_prose(answer):
-        said = said_answer(fold_characters(answer))
+        said = said_answer(_folded(answer))
         number = first_number(answer) if len(quantities(plain(answer[:MAX_ANSWER_CHARS]))) == 1 else None
         readings += [] if said is None else [said]
         readings += mathematics(answer)[:1]
@@ -199,7 +218,10 @@ def _gold(answer: str) -> tuple[_Gold, ...]:
     for form in accepted_forms(answer):
         number = whole_number(form) if len(form) <= MAX_ANSWER_CHARS else None
         tolerance = float_tolerance(form, number)
-        forms.append(_Gold(frozenset({normalize_answer(form), normalize_answer(plain(form))} - {""}), number, tolerance))
+        normal = normalize_answer(form)
+        spelled = {normal, normalize_answer(plain(form)), _CALLED_OUT.sub("", normal)}
+        spelled |= {_ARTICLE.sub("", normal, count=1)} if _ARTICLE.match(normal) else set()
+        forms.append(_Gold(frozenset(spelled - {""}), number, tolerance))
     return tuple(forms)
 
 
@@ -231,12 +253,13 @@ def _is_number(given: Number, gold: _Gold) -> bool:
 
 
 def _spellings(answer: str) -> Iterator[str]:
-    """How a text answer may be spelled: without more sentences, a copula, a remark in brackets."""
+    """How a text answer may be spelled: without more sentences, a copula, a remark in brackets, an article."""
     whole = plain(answer).strip()
     first = _FIRST_SENTENCE.match(whole)
     for text in {whole, whole if first is None else first[0]}:
         stated = _COPULA.sub("", text)
         remark = _REMARK.fullmatch(stated)
         for spelled in (text, stated, *(() if remark is None else (remark[1],))):
-            if normal := normalize_answer(spelled):
-                yield normal
+            normal = _CALLED_OUT.sub("", normalize_answer(spelled))
+            yield normal
+            yield _ARTICLE.sub("", normal, count=1) if _ARTICLE.match(normal) else normal

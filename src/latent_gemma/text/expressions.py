@@ -16,7 +16,7 @@ MAX_NESTING = 8
 #: Larger exponents are refused: such numbers fill the memory.
 MAX_EXPONENT = 100_000
 
-_DELIMITERS = re.compile(r"\\?\$|(?<!\\)\\[()\[\]]")
+_DELIMITERS = re.compile(r"\\?\$|(?<!\\)\\(?:[()\[\]]|\s*$)")
 _EXPONENTS = re.compile(r"(?:\^[{( ]*[+-]?[{( ]*[0-9]+(?:\.[0-9]*)? ?)+")
 _WHOLE_PART = re.compile(r"(?<![0-9.])[0-9]+")
 _COMMAND = re.compile(r"\\(?:text|textbf|mathrm|mbox|operatorname|begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+")
@@ -52,6 +52,7 @@ _SUBSCRIPT = re.compile(r"_\{(\w+)\}")
 _AROUND_SIGNS = re.compile(r" ?([,;:()\[\]{}=<>≤≥+*/^|-]) ?")
 _EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)|[{}]")
 _IDENTIFIER = re.compile(r"\\?[A-Za-z]+(?:_\{?\w+\}?)?'?(?:\([^()=]*\))?")
+_BINDING = re.compile(r"\\(?:lim|sum|prod|int)(?![A-Za-z])")
 _SEVERAL = re.compile(r"[,;]|\b(?:and|or)\b")
 
 
@@ -195,8 +196,9 @@ def _last_side(predicted: str, accepted: str) -> str:
         return predicted
     first, *_, last = _sides(predicted)
     name = _DELIMITERS.sub(" ", first).strip()
-    has_letters = re.search("[A-Za-z]", _COMMAND.sub("", name)) is not None
-    return last if not has_letters or _IDENTIFIER.fullmatch(name) or has_prose(name) else ""
+    # The constants e and i, and the variables that a sum or a limit binds, leave nothing unknown.
+    unknown = re.search("[A-DF-HJ-Za-df-hj-z]", _COMMAND.sub("", name)) and not _BINDING.search(name)
+    return last if not unknown or _IDENTIFIER.fullmatch(name) or has_prose(name) else ""
 
 
 def _sides(text: str) -> list[str]:

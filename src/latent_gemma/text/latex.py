@@ -21,7 +21,7 @@ _SYMBOLS = {
     "times": "×", "cdot": "×", "div": "÷", "pm": "±", "mp": "±", "le": "≤", "leq": "≤", "leqslant": "≤", "ge": "≥",
     "geq": "≥", "geqslant": "≥", "lt": "<", "gt": ">", "ne": "≠", "neq": "≠", "approx": "≈", "sim": "≈", "infty": "∞",
     "pi": "π", "sqrt": "√", "degree": "°", "dots": "…", "ldots": "…", "cdots": "…", "to": "→", "rightarrow": "→",
-    "Rightarrow": "→", "implies": "→",
+    "Rightarrow": "→", "implies": "→", "emptyset": "∅", "varnothing": "∅",
 }  # fmt: skip
 
 
@@ -43,10 +43,16 @@ def plain_latex(text: str) -> str:
     text = _ESCAPED.sub("", _SPACE.sub(" ", text))
     for _ in range(MAX_NESTING):
         before = text
-        text = _FRACTION.sub(_divided, _WRAPPED.sub(r" \1 ", text))
+        text = _FRACTION.sub(_divided, _WRAPPED.sub(_words, text))
         if text == before:
             break
     return _SYMBOL.sub(lambda found: _SYMBOLS.get(found[1], found[0]), text)
+
+
+def _words(found: re.Match[str]) -> str:
+    """The words of `\\text{ m}^2`, apart from what is around them but for a power."""
+    behind = found.string[found.end() : found.end() + 1]
+    return f" {found[1].strip()}{'' if behind == '^' else ' '}"
 
 
 def _divided(found: re.Match[str]) -> str:

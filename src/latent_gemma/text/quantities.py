@@ -30,8 +30,8 @@ _CJK_CHARACTER = re.compile(f"[{_CJK}]")
 _WORD = re.compile(rf"[^\W\d_{_CJK}]+(?:'[a-z]+)?(?:[-^]?\{{?-?[0-9]+(?:\.[0-9]+)?\}}?)*")
 _SYMBOL = re.compile(r"\\[A-Za-z]+|[√π∞∑∫…]")
 _SUBSCRIPT = re.compile(r"_\{?\w+\}?")
-#: How GSM8K notes what a calculator has found.
-_CALCULATED = re.compile(r"<<[^<>\n]{0,200}>>")
+#: How GSM8K notes what a calculator has found, and tags.
+_CALCULATED = re.compile(r"<<[^<>\n]{0,200}>>|</?[a-zA-Z]{1,12}\s?/?>")
 _EQUALS = re.compile(r"=>|[=≈≒→⇒]")
 _RELATION = re.compile("[<>≤≥≠∈]")
 _OPERATOR = re.compile(r"\*\*|[-+*/×÷^·±:~〜∶]")
@@ -43,7 +43,7 @@ _RANGE_WORDS = frozenset(["to", "から", "対"])
 _EQUAL_WORDS = frozenset(["is", "equals", "makes", "gives"])
 #: Letters behind a number that make a product of it ("2x", "3ab"); others are units ("27km", "6c", "3rd").
 _UNKNOWN = re.compile(r"[abeijnqruvwxyzABXYZαβθ]{1,3}(?:\^.*)?|pi|sqrt|sin|cos|tan|log|ln")
-_NEGATIVE = re.compile(r"(?:(?:minus|negative) {1,2}|マイナス ?|負の ?)(?=[$€£¥]?\.?[0-9])", re.IGNORECASE)
+_NEGATIVE = re.compile(r"(?:(?:minus|negative) {1,2}|マイナス ?|負の ?)(?=[$€£¥]?\.?[0-9" + KANJI + "])", re.IGNORECASE)
 _NOT = re.compile(r"(?:\bnot|n't)(?: (?:be|exactly|just|only))? ?$", re.IGNORECASE)
 _RATHER = re.compile(r"[^\s0-9,、。]{0,6}?(?:では|じゃ)(?:なく|ない|ありません)")
 _MONTHS = re.compile(
@@ -119,7 +119,7 @@ class _Token(NamedTuple):
 
 
 def plain(text: str) -> str:
-    """A text as numbers are looked for in it: plain characters, LaTeX written out, no emphasis, no `<<6*7=42>>`."""
+    """A text as numbers are looked for in it: plain characters, LaTeX written out, no emphasis, no `<<6*7=42>>` or `<br>`."""
     return plain_latex(strip_emphasis(_CALCULATED.sub("", fold_characters(text))))
 
 
@@ -271,7 +271,7 @@ def _sign(text: str, position: int, last: str) -> re.Match[str] | None:
 
 
 _PATTERNS = (
-    ("word", _WORD), ("equals", _EQUALS), ("relation", _RELATION), ("operator", _OPERATOR), ("symbol", _SYMBOL),
+    ("symbol", _SYMBOL), ("word", _WORD), ("equals", _EQUALS), ("relation", _RELATION), ("operator", _OPERATOR),
     ("subscript", _SUBSCRIPT), ("comma", re.compile("[,;、]")),
 )  # fmt: skip
 

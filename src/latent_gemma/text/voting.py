@@ -7,8 +7,7 @@ from itertools import combinations
 from math import comb
 from random import Random
 
-from latent_gemma.text.answers import Match
-from latent_gemma.text.normalize import normalize_answer
+from latent_gemma.text.answers import Match, plain_spelling
 from latent_gemma.text.quantities import whole_number
 
 #: With more subsets of traces than this, maj@k is a mean over this many random ones.
@@ -40,7 +39,7 @@ class Consensus:
 
 
 def ballot(answer: str | None) -> Fraction | str | None:
-    """What an answer counts as: its number where it is one ("1,080", "18 eggs", "0.5"), else its normalised text.
+    """What an answer counts as: its number where it is one ("1,080", "18 eggs", "0.5"), else its plainest spelling.
 
     Args:
         answer: an extracted answer, or None.
@@ -51,7 +50,7 @@ def ballot(answer: str | None) -> Fraction | str | None:
     if answer is None:
         return None
     number = whole_number(answer)
-    return number.values[0] if number is not None else normalize_answer(answer) or None
+    return number.values[0] if number is not None else plain_spelling(answer) or None
 
 
 def agree(answers: Sequence[str | None], match: Match | None = None) -> list[str | None]:
@@ -90,7 +89,7 @@ def vote(answers: Sequence[str | None], logprobs: Sequence[float], match: Match 
         match: which answers count together; see `agree`.
 
     Returns:
-        The winner, as its most probable trace wrote it, of equally probable ones as the shortest did. A missing answer
+        The winner, as its most probable trace wrote it, of equally probable ones as the plainest did. A missing answer
         never wins; a tie goes to the answer whose traces have the higher mean log-probability, then to the one that
         came first.
 
@@ -108,8 +107,12 @@ def vote(answers: Sequence[str | None], logprobs: Sequence[float], match: Match 
         return len(members), sum(logprobs[i] for i in members) / len(members)
 
     members = max(groups.values(), key=strength)
-    winner = max(members, key=lambda i: (logprobs[i], -len(answers[i] or "")))
+    winner = max(members, key=lambda i: (logprobs[i], *_plainness(answers[i] or "")))
     return Consensus(answers[winner], len(members), len(answers), winner)
+
+
+def _plainness(answer: str) -> tuple[int, bool]:
+    return -len(answer), answer.isascii()
 
 
 def maj_at_k(answers: Sequence[str | None], logprobs: Sequence[float], correct: Sequence[bool], k: int) -> float:
