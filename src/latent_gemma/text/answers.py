@@ -26,9 +26,9 @@ LEAST_FLOAT_DECIMALS = 6
 FLOAT_TOLERANCE = Fraction(1, 1000)
 
 _COPULA = re.compile(
-    r"(?<=.)(?:です|でした|だ|である|となります|になります|となる|になる|だと思います|と思います|でしょう|だろう)(?:よ|ね)?[.。!]*$"
+    r"(?<=.)、?\s?(?:です|でした|だ|である|となります|になります|となる|になる|だと思います|と思います|でしょう|だろう)(?:よ|ね)?[.。!]*$"
 )
-_REMARK = re.compile(r"(.*[\u3040-\u30ff\u3400-\u9fff々]|.*\w\w\w(?=\s))\s*[(（\[［【][^()（）\[\]［］【】]*[)）\]］】][.。]*", re.DOTALL)
+_REMARK = re.compile(r"(.*[\u3040-\u30ff\u3400-\u9fff々」』]|.*\w\w\w(?=\s))\s*[(（\[［【][^()（）\[\]［］【】]*[)）\]］】][.。]*", re.DOTALL)
 _ARTICLE = re.compile(r"(?:the|an?) (?=\S\S)")
 _CALLED_OUT = re.compile(r"(?<=[^\W\d_][^\W\d_])[!?]+$")
 _FIRST_SENTENCE = re.compile(r"[^。\n]*[^。\s]")
@@ -259,7 +259,8 @@ def _spellings(answer: str) -> Iterator[str]:
     for text in {whole, whole if first is None else first[0]}:
         stated = _COPULA.sub("", text)
         remark = _REMARK.fullmatch(stated)
-        for spelled in (text, stated, *(() if remark is None else (remark[1],))):
+        inner = stated[1:-1] if stated[:1] == "【" and stated[-1:] == "】" else stated
+        for spelled in (text, stated, inner, *(() if remark is None else (remark[1],))):
             normal = _CALLED_OUT.sub("", normalize_answer(spelled))
             yield normal
             yield _ARTICLE.sub("", normal, count=1) if _ARTICLE.match(normal) else normal

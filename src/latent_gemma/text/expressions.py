@@ -48,6 +48,7 @@ _DECIMALS = re.compile(r"\.([0-9]{6,100})(?![0-9])")
 _SPACES_AT_END = re.compile(r"(?:\\[,;:! ]|~|\s)+$")
 _IN_BASE = re.compile(r"-?[0-9A-Fa-f]+_[0-9]+")
 _POINTS = re.compile(r"[A-Z]{2,}")
+_LETTER = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
 _SUBSCRIPT = re.compile(r"_\{(\w+)\}")
 _AROUND_SIGNS = re.compile(r" ?([,;:()\[\]{}=<>≤≥+*/^|-]) ?")
 _EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)|[{}]")
@@ -110,6 +111,8 @@ def settle(predicted: str, accepted: str) -> Settled:
         return Settled(True)
     if any(kind.fullmatch(one.spelling) for kind in (_IN_BASE, _POINTS) for one in (given, wanted)):
         return Settled(False)
+    if _LETTER.fullmatch(given.spelling) and _LETTER.fullmatch(wanted.spelling):
+        return Settled(False)  # the parser does not know large letters from small ones
     return Settled(False, given.latex, wanted.latex)
 
 
@@ -124,6 +127,8 @@ def read_expression(text: str) -> Expression:
         Its spelling, number, unit and LaTeX.
     """
     body, unit = _without_unit(_DELIMITERS.sub(" ", text))
+    if not unit:
+        body, unit = _without_unit(plain(body))
     # Here "5!" is a factorial and "4t" a product.
     number = None if "!" in body else whole_number(body)
     if number is not None and number.rest.isascii() and number.rest:

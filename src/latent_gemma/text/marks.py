@@ -23,7 +23,7 @@ _MATH = re.compile(
     re.DOTALL,
 )
 _COMMANDS = re.compile(r"\\(?:text\w*|mathrm|mbox|begin|end|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+")
-_PROSE = re.compile(r"[^\W\d_]{3,}|\b(?i:is|it|so|or|of|to|as|we|he)\b")
+_PROSE = re.compile(r"[^\W\d_]{3,}|\b(?i:is|it|so|of|to|as|we|he)\b")
 #: Mathematics is looked for in the end of a text only.
 _MATH_CHARS = 2000
 

@@ -171,7 +171,7 @@ def _japanese(run: str) -> Fraction | None:
                 return None
             digits = part[1].translate(_AS_DIGITS)
         elif part[2]:
-            if digits and Fraction(digits) >= 10:
+            if digits and part[2] != "千" and Fraction(digits) >= 10:
                 return None
             section += (Fraction(digits) if digits else 1) * _TENS[part[2]]
             digits = ""

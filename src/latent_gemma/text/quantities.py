@@ -32,7 +32,7 @@ _SYMBOL = re.compile(r"\\[A-Za-z]+|[√π∞∑∫…]")
 _SUBSCRIPT = re.compile(r"_\{?\w+\}?")
 #: How GSM8K notes what a calculator has found, and tags.
 _CALCULATED = re.compile(r"<<[^<>\n]{0,200}>>|</?[a-zA-Z]{1,12}\s?/?>")
-_EQUALS = re.compile(r"=>|[=≈≒→⇒]")
+_EQUALS = re.compile(r"[=-]>|[=≈≒→⇒]")
 _RELATION = re.compile("[<>≤≥≠∈]")
 _OPERATOR = re.compile(r"\*\*|[-+*/×÷^·±:~〜∶]")
 _SIGN = re.compile(r"[-+][$€£¥]?(?=\.?[0-9])")
@@ -180,9 +180,10 @@ def last_number(text: str) -> Number | None:
         while len(found) > 1 and found[-1].depth and _is_remark(line, found[-1]):
             found.pop()
         if found:
-            last, before = found[-1], found[-2].end if len(found) > 1 else found[-1].start
-            is_list = _AND.fullmatch(line, before, last.start) and not re.search(r"[^\W\d_]", line)
-            if not last.values or is_list or _OR.fullmatch(line, before, last.start):
+            last, before = found[-1], found[-2] if len(found) > 1 else found[-1]
+            beside = f"{line[: before.start]} {line[last.end :]}"
+            is_list = _AND.fullmatch(line, before.end, last.start) and not re.search(r"[^\W\d_]", beside)
+            if not last.values or is_list or _OR.fullmatch(line, before.end, last.start):
                 return None
             return Number(last.values, line[last.start : last.end], line[last.end :].strip())
     return None

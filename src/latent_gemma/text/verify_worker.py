@@ -75,11 +75,8 @@ def is_near(one: Any, other: Any) -> bool:
         other: a parsed answer.
 
     Returns:
-        False for two numbers that differ by more than `TOLERANCE` of the larger, and for two symbols of different
-        name, of which math-verify folds the case; True for anything else.
+        False for two numbers that differ by more than `TOLERANCE` of the larger; True for anything else.
     """
-    if getattr(one, "is_Symbol", False) and getattr(other, "is_Symbol", False):
-        return str(one) == str(other)
     try:
         numbers = [complex(value.doit().evalf(15)) for value in (one, other)]
     except (TypeError, ValueError, ArithmeticError, AttributeError):
