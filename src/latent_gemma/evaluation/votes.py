@@ -72,9 +72,7 @@ def measure_vote(
         batch = [examples[index] for index in indices]
         reset_peak(voter.model.device)
         started = time.perf_counter()
-        voted = voter.answer(
-            [ask_in(example.question, answer_language) for example in batch], indices[0], match
-        )
+        voted = voter.answer([ask_in(example.question, answer_language) for example in batch], indices[0], match)
         cost = Cost((time.perf_counter() - started) / len(batch), peak_gib(voter.model.device))
         return [
             _vote_item(

@@ -93,9 +93,7 @@ class Voter:
         """Answer one question."""
         return self.answer([question])[0]
 
-    def answer(
-        self, questions: Sequence[str], start: int = 0, match: Match = answers_match
-    ) -> list[VotedAnswer]:
+    def answer(self, questions: Sequence[str], start: int = 0, match: Match = answers_match) -> list[VotedAnswer]:
         """Answer questions in one generation call.
 
         Args:

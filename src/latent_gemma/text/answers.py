@@ -9,7 +9,8 @@ from functools import lru_cache
 from latent_gemma.text.golds import accepted_forms
 from latent_gemma.text.marks import behind_reasoning, has_prose, marked_answer, mathematics, said_answer
 from latent_gemma.text.normalize import fold_characters, normalize_answer, strip_emphasis
-from latent_gemma.text.quantities import Number, first_number, last_number, plain, quantities, whole_number
+from latent_gemma.text.quantities import Number, first_number, last_number, quantities, whole_number
+from latent_gemma.text.tokens import plain
 
 #: Whether a prediction equals one of the accepted answers.
 Match = Callable[[str | None, Sequence[str]], bool]
@@ -28,7 +29,10 @@ FLOAT_TOLERANCE = Fraction(1, 1000)
 _COPULA = re.compile(
     r"(?<=.)、?\s?(?:です|でした|だ|である|となります|になります|となる|になる|だと思います|と思います|でしょう|だろう)(?:よ|ね)?[.。!]*$"
 )
-_REMARK = re.compile(r"(.*[\u3040-\u30ff\u3400-\u9fff々」』]|.*\w\w\w(?=\s))\s*[(（\[［【][^()（）\[\]［］【】]*[)）\]］】][.。]*", re.DOTALL)
+_REMARK = re.compile(
+    r"(.*[\u3040-\u30ff\u3400-\u9fff々」』]|.*\w\w\w(?=\s))\s*[(（\[［【][^()（）\[\]［］【】]*[)）\]］】][.。]*",
+    re.DOTALL,
+)
 _ARTICLE = re.compile(r"(?:the|an?) (?=\S\S)")
 _CALLED_OUT = re.compile(r"(?<=[^\W\d_][^\W\d_])[!?]+$")
 _FIRST_SENTENCE = re.compile(r"[^。\n]*[^。\s]")
@@ -183,7 +187,7 @@ def grade(generated: str, accepted: Sequence[str], match: Match = answers_match)
 
 
 def _readings(answer: str) -> list[str]:
-    """An answer as it stands; of a sentence what it says the answer is, its mathematics, and its number if it has one."""
+    """An answer as it stands; of a sentence also what it says the answer is, its mathematics and its only number."""
     readings = [answer]
     if has_prose(answer):
         said = said_answer(_folded(answer))

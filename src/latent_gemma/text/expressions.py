@@ -9,7 +9,8 @@ from latent_gemma.text.answers import answers_match, float_tolerance
 from latent_gemma.text.latex import plain_latex
 from latent_gemma.text.marks import has_prose
 from latent_gemma.text.normalize import fold_characters, normalize_answer, strip_thousands
-from latent_gemma.text.quantities import Number, plain, whole_number
+from latent_gemma.text.quantities import Number, whole_number
+from latent_gemma.text.tokens import plain
 
 #: Deeper brackets are refused: the time of the LaTeX grammar grows steeply with every level.
 MAX_NESTING = 8

@@ -11,7 +11,8 @@ _CLOSE_TAG = re.compile(r"</answer>", re.IGNORECASE)
 _HASHES = re.compile(r"####[ \t]*([^\s#][^\n]*)")
 _REASONING = re.compile(r"<(/?)(?:reasoning|think|thinking|thought)>", re.IGNORECASE)
 _SPOKEN = re.compile(
-    r"\banswers?(?: (?:to|for) [^.:\n]{1,80}?)?(?:\s+(?:is|are|was|will be|would be|should be|must be)\b\s*[:：]?|\s*[:：=])"
+    r"\banswers?(?: (?:to|for) [^.:\n]{1,80}?)?"
+    r"(?:\s+(?:is|are|was|(?:will|would|should|must) be)\b\s*[:：]?|\s*[:：=])"
     r"|(?:答え|正解|解答|回答)(?:は\s*[:：、,]?|\s*[:：]|(?=\s*[-+]?[0-9]))|答\s*[:：]",
     re.IGNORECASE,
 )

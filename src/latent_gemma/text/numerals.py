@@ -1,4 +1,4 @@
-"""One number at a place of a text: digits, fractions, powers of ten, kanji. Nothing but its own spelling is computed."""
+"""One number at a place of a text: digits, fractions, powers of ten, kanji. Nothing but its spelling is computed."""
 
 import re
 from fractions import Fraction

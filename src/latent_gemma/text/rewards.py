@@ -18,7 +18,6 @@ from latent_gemma.errors import ConfigError
 from latent_gemma.text.answers import Match, answers_match, grade
 from latent_gemma.text.tags import parse_tagged
 
-
 #: Of the pairs of neighbouring words in honest work, this share or more are different.
 LEAST_VARIETY = 0.3
 #: A number, a word, one Japanese character, or one sign; full stops and commas are the same everywhere.

@@ -193,7 +193,8 @@ class MathVerifier:
             self._worker.returncode = 0  # it is no child of this process, which must not wait for it
             for pipe in (self._worker.stdin, self._worker.stdout):
                 # The descriptor alone: what is buffered is the parent's to send.
-                getattr(pipe, "raw", pipe).close()
+                if pipe is not None:
+                    getattr(pipe, "raw", pipe).close()
         self._worker = self._end_worker = None
 
 
