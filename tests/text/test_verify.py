@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -300,6 +301,15 @@ def test_a_worker_ends_after_its_parent(last_words):
 def test_the_second_fence(event, arguments):
     with pytest.raises(PermissionError):
         verify_worker.forbid(event, arguments)
+
+
+def test_values_are_near_in_proportion():
+    small, smaller, text = sympy.Rational(1, 3**60), sympy.Rational(1, 3**61), sympy.Symbol("x")
+    assert verify_worker.is_near(small, small)
+    assert not verify_worker.is_near(small, smaller)
+    assert verify_worker.is_near(sympy.Float("0.3333333"), sympy.Rational(1, 3))
+    assert verify_worker.is_near(text, small)
+    assert verify_worker.is_near(sympy.FiniteSet(1), sympy.FiniteSet(2)), "told apart elsewhere"
 
 
 def test_reading_is_allowed():

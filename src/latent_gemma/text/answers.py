@@ -35,7 +35,6 @@ _REMARK = re.compile(
 )
 _ARTICLE = re.compile(r"(?:the|an?) (?=\S\S)")
 _CALLED_OUT = re.compile(r"(?<=[^\W\d_][^\W\d_])[!?]+$")
-_FIRST_SENTENCE = re.compile(r"[^。\n]*[^。\s]")
 _DECIMALS = re.compile(r"\.([0-9]+)")
 _DIGIT = re.compile("[0-9]")
 
@@ -89,7 +88,7 @@ def _unmarked(text: str) -> tuple[str | None, list[str]]:
     if said is not None:
         found = _readings(said)
     elif has_prose(text):  # otherwise it is one expression, and no part of it the answer
-        found = [*mathematics(text)[-1:], *([] if number is None else [number.text])]
+        found = [*mathematics(text)[-1:], *([] if number is None else [number.text]), *_stated(text)]
     # Numerals in kanji are parts of many names.
     if number is not None and (_DIGIT.search(number.text) or whole_number(said or text)):
         return number.text, found
@@ -193,6 +192,7 @@ def _readings(answer: str) -> list[str]:
         said = said_answer(_folded(answer))
         number = first_number(answer) if len(quantities(plain(answer[:MAX_ANSWER_CHARS]))) == 1 else None
         readings += [] if said is None else [said]
+        readings += _stated(answer)
         readings += mathematics(answer)[:1]
         readings += [] if number is None else [number.text]
     return readings
@@ -256,15 +256,19 @@ def _is_number(given: Number, gold: _Gold) -> bool:
     )
 
 
+def _stated(text: str) -> list[str]:
+    """The first of several sentences if it is a Japanese statement: 東京です of 東京です。首都です。"""
+    first, stop, _ = text.partition("。")
+    return [first] if stop and _COPULA.search(first) else []
+
+
 def _spellings(answer: str) -> Iterator[str]:
-    """How a text answer may be spelled: without more sentences, a copula, a remark in brackets, an article."""
-    whole = plain(answer).strip()
-    first = _FIRST_SENTENCE.match(whole)
-    for text in {whole, whole if first is None else first[0]}:
-        stated = _COPULA.sub("", text)
-        remark = _REMARK.fullmatch(stated)
-        inner = stated[1:-1] if stated[:1] == "【" and stated[-1:] == "】" else stated
-        for spelled in (text, stated, inner, *(() if remark is None else (remark[1],))):
-            normal = _CALLED_OUT.sub("", normalize_answer(spelled))
-            yield normal
-            yield _ARTICLE.sub("", normal, count=1) if _ARTICLE.match(normal) else normal
+    """How a text answer may be spelled: without a copula, a remark in brackets, an article."""
+    text = plain(answer).strip()
+    stated = _COPULA.sub("", text)
+    inner = stated[1:-1] if stated[:1] == "【" and stated[-1:] == "】" else stated
+    remark = _REMARK.fullmatch(stated)
+    for spelled in (text, stated, inner, *(() if remark is None else (remark[1],))):
+        normal = _CALLED_OUT.sub("", normalize_answer(spelled))
+        yield normal
+        yield _ARTICLE.sub("", normal, count=1) if _ARTICLE.match(normal) else normal

@@ -111,8 +111,8 @@ def vote(answers: Sequence[str | None], logprobs: Sequence[float], match: Match 
     return Consensus(answers[winner], len(members), len(answers), winner)
 
 
-def _plainness(answer: str) -> tuple[int, bool]:
-    return -len(answer), answer.isascii()
+def _plainness(answer: str) -> tuple[bool, int]:
+    return answer.isascii(), -len(answer)
 
 
 def maj_at_k(answers: Sequence[str | None], logprobs: Sequence[float], correct: Sequence[bool], k: int) -> float:
