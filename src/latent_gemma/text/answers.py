@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from latent_gemma.text.golds import accepted_forms
 from latent_gemma.text.marks import behind_reasoning, has_prose, marked_answer, mathematics, said_answer
-from latent_gemma.text.normalize import fold_characters, normalize_answer, strip_emphasis
+from latent_gemma.text.normalize import fold_characters, normalize_answer, strip_emphasis, undivided
 from latent_gemma.text.quantities import Number, first_number, last_number, quantities, whole_number
 from latent_gemma.text.tokens import plain
 
@@ -73,6 +73,10 @@ def extract_answer(text: str, strict: bool) -> str | None:
         return marked
     rest = behind_reasoning(text)
     return None if rest is None else _unmarked(_folded(rest))[0]
+
+
+def _normal(text: str) -> str:
+    return undivided(normalize_answer(text))
 
 
 def _folded(text: str) -> str:
@@ -146,7 +150,7 @@ def answers_match(predicted: str | None, accepted: Sequence[str]) -> bool:
     if predicted is None or len(predicted) > MAX_ANSWER_CHARS:
         return False
     golds = [form for answer in accepted for form in _gold(answer)]
-    given = normalize_answer(predicted)
+    given = _normal(predicted)
     if given and any(given in form.spellings for form in golds):
         return True
     numbers = [form for form in golds if form.number is not None]
@@ -202,7 +206,7 @@ def _is_answer_alone(text: str, accepted: Sequence[str]) -> bool:
     """Whether a text says nothing but an answer: an accepted one, a number with its unit, an expression, words."""
     if not text or len(text) > MAX_ANSWER_CHARS:
         return False
-    if any(normalize_answer(text) in form.spellings for answer in accepted for form in _gold(answer)):
+    if any(_normal(text) in form.spellings for answer in accepted for form in _gold(answer)):
         return True
     return not (_DIGIT.search(text) and has_prose(text)) or whole_number(text) is not None
 
@@ -222,8 +226,8 @@ def _gold(answer: str) -> tuple[_Gold, ...]:
     for form in accepted_forms(answer):
         number = whole_number(form) if len(form) <= MAX_ANSWER_CHARS else None
         tolerance = float_tolerance(form, number)
-        normal = normalize_answer(form)
-        spelled = {normal, normalize_answer(plain(form)), _CALLED_OUT.sub("", normal)}
+        normal = _normal(form)
+        spelled = {normal, _normal(plain(form)), _CALLED_OUT.sub("", normal)}
         spelled |= {_ARTICLE.sub("", normal, count=1)} if _ARTICLE.match(normal) else set()
         forms.append(_Gold(frozenset(spelled - {""}), number, tolerance))
     return tuple(forms)
@@ -269,6 +273,6 @@ def _spellings(answer: str) -> Iterator[str]:
     inner = stated[1:-1] if stated[:1] == "【" and stated[-1:] == "】" else stated
     remark = _REMARK.fullmatch(stated)
     for spelled in (text, stated, inner, *(() if remark is None else (remark[1],))):
-        normal = _CALLED_OUT.sub("", normalize_answer(spelled))
+        normal = _CALLED_OUT.sub("", _normal(spelled))
         yield normal
         yield _ARTICLE.sub("", normal, count=1) if _ARTICLE.match(normal) else normal

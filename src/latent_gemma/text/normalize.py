@@ -63,14 +63,17 @@ def normalize_answer(text: str) -> str:
 
     Returns:
         The text with plain digits and dashes, no thousands separators, no currency sign around it, no closing full
-        stop, no emphasis or quotation marks, folded case and single spaces; between Japanese characters neither spaces
-        nor the dots and double hyphens that divide names.
+        stop, no emphasis or quotation marks, folded case and single spaces.
     """
     text = fold_characters(fold_characters(text).casefold())
     text = _QUOTES.sub("", strip_emphasis(text.translate(_CURLY)))
     text = strip_thousands(_ESCAPED.sub("", text))
-    text = " ".join(_BETWEEN_JAPANESE.sub("", " ".join(text.split())).split())
-    return _SIGNED_CURRENCY.sub(r"\1", _stripped(text))
+    return _SIGNED_CURRENCY.sub(r"\1", _stripped(" ".join(text.split())))
+
+
+def undivided(text: str) -> str:
+    """Take away what divides Japanese names: ジョン・レノン, ジョン＝レノン and ジョン レノン become one."""
+    return _BETWEEN_JAPANESE.sub("", text)
 
 
 def _stripped(text: str) -> str:
