@@ -2,7 +2,7 @@
 
 import pytest
 
-from latent_gemma.text.marks import behind_reasoning, has_prose, mathematics, said_answer
+from latent_gemma.text.marks import behind_reasoning, has_prose, last_clause, mathematics, said_answer
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,21 @@ def test_what_is_said_to_be_the_answer(text, said):
 )
 def test_mathematics_is_told_from_prices(text, found):
     assert mathematics(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "clause"),
+    [
+        ("So the solution is x >= 5.", ["x >= 5"]),
+        (r"First 2. The area is 12\pi", [r"12\pi"]),
+        ("面積は2√3です。", ["2√3"]),
+        ("The capital is Paris.", []),
+        ("x + 1", []),
+        ("", []),
+    ],
+)
+def test_the_expression_that_ends_a_sentence(text, clause):
+    assert last_clause(text) == clause
 
 
 @pytest.mark.parametrize(

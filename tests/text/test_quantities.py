@@ -105,8 +105,8 @@ def test_a_number_and_its_unit(text, unit):
 
 @pytest.mark.parametrize(
     "text",
-    ["7 remainder 3", "x = 5", "27 is the answer", "18 (not 17)", "3)", "三色旗", "21エモン", "101回目のプロポーズ", "apples",
-     "", "5 " + "very " * 50 + "old"],
+    ["7 remainder 3", "x = 5", "27 is the answer", "18 (not 17)", "3)", "三色旗", "21エモン", "101回目のプロポーズ",
+     "apples", "", "5 " + "very " * 50 + "old"],
 )  # fmt: skip
 def test_what_is_more_than_a_number(text):
     assert whole_number(text) is None

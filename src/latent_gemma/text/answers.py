@@ -7,7 +7,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from latent_gemma.text.golds import accepted_forms
-from latent_gemma.text.marks import behind_reasoning, has_prose, marked_answer, mathematics, said_answer
+from latent_gemma.text.marks import behind_reasoning, has_prose, last_clause, marked_answer, mathematics, said_answer
 from latent_gemma.text.normalize import fold_characters, normalize_answer, strip_emphasis, undivided
 from latent_gemma.text.quantities import Number, first_number, last_number, quantities, whole_number
 from latent_gemma.text.tokens import plain
@@ -92,7 +92,10 @@ def _unmarked(text: str) -> tuple[str | None, list[str]]:
     if said is not None:
         found = _readings(said)
     elif has_prose(text):  # otherwise it is one expression, and no part of it the answer
-        found = [*mathematics(text)[-1:], *([] if number is None else [number.text]), *_stated(text)]
+        clause = last_clause(text)
+        found = [*mathematics(text)[-1:], *_stated(text), *clause]
+        # Of "they are 3, 4" no number is the answer.
+        found += [number.text] if number is not None and all(map(first_number, clause)) else []
     # Numerals in kanji are parts of many names.
     if number is not None and (_DIGIT.search(number.text) or whole_number(said or text)):
         return number.text, found
@@ -184,14 +187,14 @@ def grade(generated: str, accepted: Sequence[str], match: Match = answers_match)
         return Grade(False, False, None)
     whole = _folded(rest)
     extracted, found = _unmarked(whole)
-    if _is_answer_alone(whole, accepted) and match(whole, accepted):
+    if _is_answer_alone(whole, accepted) and any(match(reading, accepted) for reading in _with_copula(whole)):
         return Grade(True, True, generated.strip())
     return Grade(False, any(match(reading, accepted) for reading in found), extracted)
 
 
 def _readings(answer: str) -> list[str]:
     """An answer as it stands; of a sentence also what it says the answer is, its mathematics and its only number."""
-    readings = [answer]
+    readings = _with_copula(answer)
     if has_prose(answer):
         said = said_answer(_folded(answer))
         number = first_number(answer) if len(quantities(plain(answer[:MAX_ANSWER_CHARS]))) == 1 else None
@@ -200,6 +203,12 @@ def _readings(answer: str) -> list[str]:
         readings += mathematics(answer)[:1]
         readings += [] if number is None else [number.text]
     return readings
+
+
+def _with_copula(answer: str) -> list[str]:
+    """An answer, and what a copula behind it states: 2√3 of 2√3です."""
+    stated = _COPULA.sub("", answer.strip())
+    return [answer] if stated == answer.strip() else [answer, stated]
 
 
 def _is_answer_alone(text: str, accepted: Sequence[str]) -> bool:

@@ -54,6 +54,8 @@ _SUBSCRIPT = re.compile(r"_\{(\w+)\}")
 _AROUND_SIGNS = re.compile(r" ?([,;:()\[\]{}=<>≤≥+*/^|-]) ?")
 _EQUALS = re.compile(r"(?<![<>!:=\\])=(?!=)|[{}]")
 _IDENTIFIER = re.compile(r"\\?[A-Za-z]+(?:_\{?\w+\}?)?'?(?:\([^()=]*\))?")
+_UNKNOWN = re.compile("[A-DF-HJ-Za-df-hj-z]")
+_PRODUCT = re.compile("[0-9][A-DF-HJ-Za-df-hj-z]")
 _BINDING = re.compile(r"\\(?:lim|sum|prod|int)(?![A-Za-z])")
 _SEVERAL = re.compile(r"[,;]|\b(?:and|or)\b")
 
@@ -200,11 +202,15 @@ def _last_side(predicted: str, accepted: str) -> str:
     """The last side of an equation chain where no equation is accepted; "" if it holds an unknown from the start."""
     if _SEVERAL.search(predicted) or len(_sides(predicted)) == 1 or len(_sides(accepted)) > 1:
         return predicted
-    first, *_, last = _sides(predicted)
-    name = _DELIMITERS.sub(" ", first).strip()
-    # The constants e and i, and the variables that a sum or a limit binds, leave nothing unknown.
-    unknown = re.search("[A-DF-HJ-Za-df-hj-z]", _COMMAND.sub("", name)) and not _BINDING.search(name)
-    return last if not unknown or _IDENTIFIER.fullmatch(name) or has_prose(name) else ""
+    first, *between, last = _sides(_DELIMITERS.sub(" ", predicted))
+    name = first.strip()
+    is_told = not all(map(_has_unknown, (name, *between))) and not _PRODUCT.search(name)
+    return last if is_told or _IDENTIFIER.fullmatch(name) or has_prose(name) else ""
+
+
+def _has_unknown(side: str) -> bool:
+    """Whether letters are in it: the constants e and i, and variables that a sum or a limit binds, are none."""
+    return _UNKNOWN.search(_COMMAND.sub("", side)) is not None and _BINDING.search(side) is None
 
 
 def _sides(text: str) -> list[str]:

@@ -23,6 +23,7 @@ _MATH = re.compile(
     r"\$\$((?:(?!\$\$).)+)\$\$|\$(?P<priced>[^$\n]+)\$(?![0-9])|\\\(((?:(?!\\[()]).)+)\\\)|\\\[((?:(?!\\[\[\]]).)+)\\\]",
     re.DOTALL,
 )
+_VERB = re.compile(r"\b(?:is|are|be|equals|becomes)\b|(?<=[^\W\d_])\s?[:：]\s|は")
 _COMMANDS = re.compile(r"\\(?:text\w*|mathrm|mbox|begin|end|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+")
 _PROSE = re.compile(r"[^\W\d_]{3,}|\b(?i:is|it|so|of|to|as|we|he)\b")
 #: Mathematics is looked for in the end of a text only.
@@ -103,6 +104,14 @@ def mathematics(text: str) -> list[str]:
         if inside.strip() and not is_price and not has_prose(inside):
             spans.append(inside.strip())
     return spans
+
+
+def last_clause(text: str) -> list[str]:
+    """What the last sentence of a text says that something is, if that is an expression: "the solution is x > 5"."""
+    sentences = [sentence for sentence in _SENTENCE_END.split(text[-_MATH_CHARS:]) if sentence.strip()]
+    said = _VERB.split(sentences[-1])[-1].strip(" $*") if sentences else ""
+    said = said.removesuffix("です")
+    return [said] if said and said != sentences[-1].strip() and not has_prose(said) else []
 
 
 def has_prose(text: str) -> bool:

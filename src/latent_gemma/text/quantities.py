@@ -198,6 +198,8 @@ class _Expression:
         self.values = self.side.values
         #: It is an equation with an unknown, a relation, a range or a pair: no side of it is the answer.
         self.opaque = False
+        #: It goes on from "y - x =": of two sides of numbers, y - x = 7 - 5 = 2, the last one says what that is.
+        self.continues = False
 
     def read(self) -> tuple[Quantity, int]:
         """The quantity, and the index of the token behind it."""
@@ -234,7 +236,7 @@ class _Expression:
         tied = self._is_unknown(operand) or self._kind(operand) in ("close", "symbol", "subscript")
         if token.kind == "equals":  # "x = 5" says what x is; "y - x = 5" and "x^2 = 9" do not
             is_name = len(self._text(operand)) == 1 and self._kind(operand - 1) != "operator"
-            self.opaque = self._is_unknown(operand) and not is_name
+            self.opaque = self.continues = self._is_unknown(operand) and not is_name
         elif token.kind == "operator":
             self.opaque = token.text == "±" or (tied and token.text not in ":~")
         elif token.kind == "comma":
@@ -299,6 +301,7 @@ class _Expression:
         """Go on behind an equals sign."""
         if following.kind == "number":
             self.side, self.end, self.values = following, following.end, following.values
+            self.opaque = self.opaque and not self.continues
             return self._read_factor(operand + 1)
         self.values = () if following.kind == "symbol" else self.values
         return None
