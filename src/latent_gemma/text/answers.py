@@ -215,7 +215,8 @@ def _is_answer_alone(text: str, accepted: Sequence[str]) -> bool:
     """Whether a text says nothing but an answer: an accepted one, a number with its unit, an expression, words."""
     if not text or len(text) > MAX_ANSWER_CHARS:
         return False
-    if any(_normal(text) in form.spellings for answer in accepted for form in _gold(answer)):
+    normal = _normal(text)
+    if any(normal in form.spellings for answer in accepted for form in _gold(answer)):
         return True
     return not (_DIGIT.search(text) and has_prose(text)) or whole_number(text) is not None
 
@@ -281,7 +282,7 @@ def _spellings(answer: str) -> Iterator[str]:
     stated = _COPULA.sub("", text)
     inner = stated[1:-1] if stated[:1] == "【" and stated[-1:] == "】" else stated
     remark = _REMARK.fullmatch(stated)
-    for spelled in (text, stated, inner, *(() if remark is None else (remark[1],))):
+    for spelled in {text, stated, inner, stated if remark is None else remark[1]}:
         normal = _CALLED_OUT.sub("", _normal(spelled))
         yield normal
         yield _ARTICLE.sub("", normal, count=1) if _ARTICLE.match(normal) else normal
