@@ -17,6 +17,7 @@ logging.disable_progress_bar()
 FAMILIES = ("gemma", "gemma2", "gemma3")
 RECURRENCES = ("append", "sequence")
 BOT, THOUGHT, EOT = 7, 8, 9
+every_family = pytest.mark.parametrize("family", FAMILIES)
 
 
 def weighted(model, std=0.1):

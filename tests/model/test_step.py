@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from latent_gemma.model.cache import GrowingLayer, growing_cache, select_rows
+from latent_gemma.model.cache import GrowingLayer, growing_cache
 from latent_gemma.model.step import Step
 from tests.conftest import FAMILIES, every_kind, own_and_stock, weighted
 
@@ -73,7 +73,7 @@ def test_a_cache_that_grows_in_place_holds_what_a_stock_one_holds(make_model, ca
     for step, length in enumerate([3, 1, 1, 4, 1, 1, 1]):
         if step == 3:
             kept = torch.tensor([2, 0, 2])
-            select_rows(stock, kept), select_rows(growing, kept)
+            stock.reorder_cache(kept), growing.reorder_cache(kept)
             batch = 3
         keys, values = torch.randn(2, batch, 1, length, 8, generator=generator)
         for index in range(7):

@@ -61,7 +61,7 @@ def beyond_window(mask: Tensor, position: int, window: int) -> Tensor:
 def biased_masks(
     config: PreTrainedConfig,
     attention_mask: Tensor | None,
-    past_key_values: Cache | None,
+    cache: Cache | None,
     start: int,
     key_bias: Tensor,
     after_thoughts: Tensor,
@@ -72,7 +72,7 @@ def biased_masks(
     Args:
         config: the decoder's configuration (attention implementation, layer types, sliding window).
         attention_mask: padding, [B, T_keys], or None.
-        past_key_values: the cache of the call, or None.
+        cache: the cache of the call, or None.
         start: column of the call's first position.
         key_bias: added to the attention logits of each key, [B, T_keys], float32; at or below `lowest(dtype)` the
             key is not seen at all.
@@ -97,9 +97,7 @@ def biased_masks(
     for index, layer_type in enumerate(layer_types):
         if layer_type in masks:
             continue
-        kv_length, offset = (
-            (start + length, 0) if past_key_values is None else past_key_values.get_mask_sizes(length, index)
-        )
+        kv_length, offset = (start + length, 0) if cache is None else cache.get_mask_sizes(length, index)
         keys = torch.arange(offset, offset + kv_length, device=key_bias.device)[None, :]
         allowed = keys <= queries
         if layer_type == "sliding_attention":

@@ -16,7 +16,7 @@ from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Frame
 from latent_gemma.recipes.words import writing_mode
 from latent_gemma.text.display import displayable
-from latent_gemma.text.language import AnswerLanguage, Language, ask_in, translation_request
+from latent_gemma.text.language import AnswerLanguage, Asked, ask_in, translation_request
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Asking:
     k: int | None = None
     p: float | None = None
     answer_language: AnswerLanguage = "same"
-    translate: Language | None = None
+    translate: Asked | None = None
     thoughts: bool = False
     paths: int = 1
     max_new_tokens: int = 256

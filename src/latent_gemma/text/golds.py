@@ -45,6 +45,7 @@ _INTRODUCED = re.compile(
 )
 _BEFORE = re.compile(rf"{_INTRODUCED.pattern}|^[※→\s]+")
 _BEHIND = re.compile(r"\s*(?:なども?|でも?|だけ|のみ|まあ|まぁ|も|は|が出れば|を?おまけ|オマケ|の|と)+$")
+_AND_SO_ON = re.compile(r"\s*なども?$")
 _SENTENCE = re.compile("[\u3400-\u9fff]した|ため|ので|ない|です|ます|[\u3400-\u9fff」』][はがを]")
 _GENERIC = re.compile("表現|表記|[解回]答|違い")
 #: What stands behind many titles to tell them from their namesakes, and is no name of its own.
@@ -111,7 +112,9 @@ def noted_answers(note: str) -> tuple[str, ...]:
         if not names:
             tells = _GENERIC.search(clause) or (verdict is None and _SENTENCE.search(clause))
             parts = [] if tells else re.split(r"[、,;/。\n]", clause)
-            names = [_BEHIND.sub("", _BEFORE.sub("", _unwrapped(part))) for part in parts]
+            # A verdict has particles in front of it; without one "ふるさと" and "がんも" end as they do.
+            behind = _BEHIND if verdict else _AND_SO_ON
+            names = [behind.sub("", _BEFORE.sub("", _unwrapped(part))) for part in parts]
         for name in names:
             found += _forms_of(name) if _JAPANESE.search(name) else [name.strip()]
     return tuple(dict.fromkeys(form for form in found if any(map(str.isalnum, form))))

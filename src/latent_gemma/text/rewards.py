@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from latent_gemma.errors import ConfigError
 from latent_gemma.text.answers import Match, answers_match, grade
+from latent_gemma.text.equations import share_true
 from latent_gemma.text.tags import parse_tagged
 
 #: Of the pairs of neighbouring words in honest work, this share or more are different.
@@ -117,7 +118,18 @@ def shows_work(reasoning: str, question: str) -> bool:
         return False
     # The whole question and one word more is a copy too.
     own = f" {' '.join(pieces)} ".replace(f" {' '.join(asked)} ", " ") if asked else " ".join(pieces)
-    return len({piece for piece in own.split() if piece.isalnum()}) > 1
+    return len({piece for piece in own.split() if piece[0].isalnum()}) > 1
+
+
+@dataclass(frozen=True)
+class StepsReward:
+    """`score` times the share of equations in the reasoning that are true; 0 where it holds none."""
+
+    score: float = 1.0
+    name: str = "steps"
+
+    def __call__(self, question: str, completion: str, accepted: Sequence[str]) -> float:
+        return self.score * share_true(parse_tagged(completion).reasoning)
 
 
 def load_reward(path: str) -> Any:

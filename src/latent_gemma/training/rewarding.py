@@ -12,6 +12,7 @@ from latent_gemma.text.rewards import (
     CorrectnessReward,
     FormatReward,
     ShortReasoningReward,
+    StepsReward,
     load_reward,
     reward_name,
 )
@@ -31,6 +32,8 @@ class RewardSettings:
         short_score: reasoning that shows no work: of fewer than `least_chars` characters, of dots, of one phrase over
             and over, or copied from the question.
         least_chars: see `short_score`.
+        steps_score: times the share of equations in the reasoning that are true, arithmetic checked exactly; 0, as
+            published, leaves it out.
         equality: "exact" compares numbers exactly and other answers by spelling; "math" also compares expressions,
             by math-verify in a process of its own.
         rewards: further rewards, each "module:function" of (question, completion, accepted) in the current folder or
@@ -42,6 +45,7 @@ class RewardSettings:
     broken_score: float = -15.0
     short_score: float = -2.0
     least_chars: int = 5
+    steps_score: float = 0.0
     equality: Literal["exact", "math"] = "exact"
     rewards: tuple[str, ...] = ()
 
@@ -65,6 +69,7 @@ class RewardSettings:
                 FormatReward(self.format_score),
                 BrokenTagsReward(self.broken_score),
                 ShortReasoningReward(self.short_score, self.least_chars),
+                StepsReward(self.steps_score),
             )
             chosen = [CorrectnessReward(self.correct_score, match), *shaped]
         chosen = [reward for reward in chosen if reward.score]
