@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latent_gemma.text.answers import answers_match, grade
+from latent_gemma.text.answers import answers_match, candidate, grade
+from latent_gemma.text.expressions import settle
+from latent_gemma.text.voting import vote
 
 RIGHT_NUMBERS = [
     ("#### 42 apples in total", "42"), ("<answer>$1,250</answer>", "1250"), ("<answer>42.</answer>", "42"),
@@ -219,7 +221,7 @@ UNITS = st.sampled_from(
 NUMBERS = st.integers(-(10**9), 10**9)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(MARKS, st.sampled_from(["", "$", "about ", r"\$"]), NUMBERS, UNITS, NUMBERS)
 def test_a_number_in_any_mark_with_any_unit_is_that_number_and_no_other(mark, before, number, unit, other):
     for digits in (f"{number}", f"{number:,}"):
@@ -230,7 +232,7 @@ def test_a_number_in_any_mark_with_any_unit_is_that_number_and_no_other(mark, be
         assert grade(mark.format(f"{before}{digits}{unit}"), [str(other)]).lenient == (not is_other)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(NUMBERS.filter(lambda n: n > 1), NUMBERS.filter(lambda n: n > 1), st.data())
 def test_a_part_is_never_the_whole(one, other, data):
     form = data.draw(
@@ -242,7 +244,7 @@ def test_a_part_is_never_the_whole(one, other, data):
         assert not grade(frame.format(written), [str(other)]).lenient
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.fractions(min_value=-1000, max_value=1000, max_denominator=999))
 def test_a_fraction_is_itself_in_every_notation(value):
     above, below = value.numerator, value.denominator
@@ -265,10 +267,29 @@ def spelled_in_kanji(number):
     return "".join(parts)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.integers(1, 10**12 - 1))
 def test_kanji_numerals_are_numbers(number):
     numeral = spelled_in_kanji(number)
     assert answers_match(numeral, [str(number)])
     assert grade(f"答えは{numeral}円です。", [str(number)]).lenient
     assert not answers_match(numeral, [str(number + 1)])
+
+
+PIECES = st.sampled_from(
+    ["1", "2", "12,345", "3/4", " ", "\n", "x", "=", "+", "-", "*", "/", "^", "(", ")", "[", "{", "}", "\\frac",
+     "\\text{", "\\boxed{", "$", "\\(", "<answer>", "</answer>", "####", "answer is ", "答えは", "です", "。",
+     "、", "万", "二", "十", "零", "分の", "と", "割", "%", "円", "「", "（", "）", "【", "】", "※", "○", "×",
+     "も正解", " or ", "か", "not ", " to ", ":", "<", "√", "π", "½", "²", "e-5", "k", " million", "<think>",
+     "</think>", "**", "_", "\ud800", "\x00", "猫", "㈱", "the "]
+)  # fmt: skip
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(PIECES, max_size=30).map("".join), st.lists(PIECES, max_size=6).map("".join))
+def test_anything_is_graded(written, gold):
+    verdict = grade(written, [gold])
+    assert verdict.lenient or not verdict.strict
+    candidate(written)
+    assert vote([written, gold, None], [0.0, 0.0, 0.0]).total == 3
+    assert isinstance(settle(written, gold).equal, bool)

@@ -21,10 +21,10 @@ _EXPONENTIAL = re.compile(r"([0-9]+\.[0-9]+)[eE]([+-]?[0-9]{1,6})(?!\w)|([0-9]+)
 _POWER = re.compile(rf"({_DECIMAL}){_EXPONENT}")
 _PLAIN = re.compile(_DECIMAL)
 
-_KANJI_DIGITS = "〇一二三四五六七八九"
+_KANJI_DIGITS = "〇零一二三四五六七八九"
 _TENS = {"十": 10, "百": 100, "千": 1000}
 _MYRIADS = {"万": 10**4, "億": 10**8, "兆": 10**12}
-_AS_DIGITS = str.maketrans("零" + _KANJI_DIGITS, "0" + "0123456789", ", ")
+_AS_DIGITS = str.maketrans(_KANJI_DIGITS, "00123456789", ", ")
 #: Characters that a number in kanji is written with.
 KANJI = f"{_KANJI_DIGITS}{''.join(_TENS)}{''.join(_MYRIADS)}"
 _JAPANESE = re.compile(rf"(?:{_DECIMAL}|[{KANJI}])+")
@@ -96,7 +96,7 @@ def _scaled(text: str, value: Fraction, end: int) -> Numeral:
 
 def _simple_at(text: str, start: int) -> tuple[Fraction | None, int] | None:
     """A number in digits or kanji and the position behind it; None for the number if it has no value."""
-    if text[start] in KANJI or text[start] == "零":
+    if start < len(text) and text[start] in KANJI:
         return _japanese_at(text, start)
     if found := _VERSION.match(text, start):
         return None, found.end()
