@@ -31,6 +31,8 @@ def test_spellings_of_one_number_are_one_answer():
         (["大阪", "東京（とうきょう）", "**東京**"], "**東京**"),
         (["7 remainder 3", "7", "7"], "7"),
         (["19", "$18", "十八", "18.0"], "$18"),
+        (["19", "19", "18 eggs", "18 hens", "18"], "18"),
+        (["19 km", "18 km", "18 m", "19 km"], "19 km"),
     ],
 )
 def test_equal_answers_count_together_and_the_plainest_stands_for_them(answers, winner):
