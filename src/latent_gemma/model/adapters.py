@@ -89,6 +89,7 @@ def install_thought_adapters(layers: nn.Module, kind: Adapter, rank: int, alpha:
             "device": weight.device, "dtype": weight.dtype if weight.dtype.is_floating_point else dtype
         }  # fmt: skip
         linear.__class__ = _thinking(type(linear))
+        linear._is_hf_initialized = False  # the stock decoder's initialisation has come past it
         linear.scale = alpha / rank
         if kind == "lora":
             linear.thought_a = nn.Parameter(torch.empty(rank, linear.in_features, **factory))
