@@ -208,7 +208,9 @@ def _measure(
                 replace(example, question=ask_in(example.question, config.answer_language))
                 for example in examples[: config.traces]
             ]
-            target.traces += trace_examples(model, tokenizer, shown, one.label, config.max_new_tokens, config.layers)
+            target.traces += trace_examples(
+                model, tokenizer, shown, one.label, config.max_new_tokens, config.layers, target.match
+            )
 
 
 def _write(target: Target, config: Eval, console: Console) -> Path:
