@@ -146,7 +146,7 @@ def parse(config_class: type, args: Sequence[str], verb: str) -> Any:
 
     stream = io.StringIO()
     if getattr(config_class, "passes_on", False) and args[:1] != ["--help"]:
-        args = ["--", *args]  # options of another program
+        return config_class(options=tuple(args))  # of another program
     try:
         with contextlib.redirect_stderr(stream):
             return tyro.cli(
