@@ -330,12 +330,15 @@ def test_prompt_and_prefix_tuning_generate(plain, prompts, tuning):
         assert not torch.allclose(model(input_ids=ids, attention_mask=mask).logits[:, -1], logits[:, 0])
 
 
-@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize("origin", ["plain", "saved", "in memory"])
 @pytest.mark.parametrize("adapts", [False, True])
-def test_grpo_by_trl_itself_has_a_reference_that_thinks(plain, tmp_path, saved, adapts):
-    model = LatentReasoningGemmaForCausalLM.from_pretrained(plain)
+def test_grpo_by_trl_itself_has_a_reference_that_thinks(plain, tmp_path, origin, adapts):
+    if origin == "in memory":
+        model = LatentReasoningGemmaForCausalLM.from_base(Gemma2ForCausalLM.from_pretrained(plain))
+    else:
+        model = LatentReasoningGemmaForCausalLM.from_pretrained(plain)
     assert model.name_or_path == str(plain)
-    if saved:
+    if origin == "saved":
         model.save_pretrained(tmp_path / "saved")
         model = LatentReasoningGemmaForCausalLM.from_pretrained(tmp_path / "saved")
     arguments = quiet(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from latent_gemma.errors import ModelError
+from latent_gemma.errors import ConfigError, ModelError
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.text.tags import parse_tagged
 
@@ -147,6 +147,8 @@ class Frame:
     def tail_ids(self, mode: Mode, num_thoughts: int = 0) -> list[int]:
         """Ids between the question and what the model goes on with; `num_thoughts` counts in latent mode only."""
         latent = self.latent
+        if num_thoughts < 0:
+            raise ConfigError(f"num_thoughts is {num_thoughts}", "give 0 or more")
         if mode == "latent":
             return [latent.bot_id, *[latent.thought_id] * num_thoughts, latent.eot_id]
         return [] if latent.words_format == "tags" else [latent.bot_id]
