@@ -12,7 +12,6 @@ from typing import Any
 from transformers import PreTrainedConfig
 from transformers.utils import CONFIG_NAME, cached_file
 
-
 #: What is missing is None.
 _QUIETLY: dict[str, Any] = {
     "_raise_exceptions_for_missing_entries": False,
