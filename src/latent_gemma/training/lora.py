@@ -101,7 +101,8 @@ def merge(trained: Any, folder: Path) -> Any:
     Returns:
         The merged model. 4-bit weights are dequantised first, so that what is saved is an ordinary model.
     """
-    trained.save_pretrained(folder, is_main_process=PartialState().is_main_process)
+    # no embedding is ever resized, about which PEFT would ask the hub
+    trained.save_pretrained(folder, is_main_process=PartialState().is_main_process, save_embedding_layers=False)
     if getattr(trained.get_base_model(), "is_loaded_in_4bit", False):
         # The adapter's layers are made for the kind of weights they stand on: take it off and put it on again.
         base = trained.unload().dequantize()
