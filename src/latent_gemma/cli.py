@@ -150,6 +150,13 @@ def parse(config_class: type, args: Sequence[str], verb: str) -> Any:
         raise LatentGemmaError(_one_line(stream.getvalue()), f"see latent-gemma {verb} --help") from None
 
 
+def _refuse_broken(args: Sequence[str]) -> None:
+    """What is no UTF-8 reaches Python as halves of surrogate pairs, which tokenizers, files and terminals refuse."""
+    for arg in args:
+        if "\0" in arg or any("\ud800" <= character <= "\udfff" for character in arg):
+            raise LatentGemmaError(f"{arg[:60]!a} is no valid text", "write it in UTF-8")
+
+
 def _quieten() -> None:
     from transformers.utils import logging
 
@@ -173,6 +180,7 @@ def main(args: Sequence[str] | None = None) -> int:
     # Progress is shown by the recipes; bars of the libraries for every file they touch would drown it.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
+        _refuse_broken(args)
         verb, rest = _split(args)
         module_name, class_name, function_name = VERBS[verb]
         module = importlib.import_module(f"latent_gemma.recipes.{module_name}")

@@ -55,7 +55,7 @@ def test_prosqa_keeps_its_report_apart_from_its_models(tmp_path, capsys):
     assert main(["results", "prosqa", "--out", str(out)]) == 2, "results that are there are not overwritten"
     weights = models / "coconut" / "model" / "model.safetensors"
     before = weights.stat().st_mtime_ns
-    again = replace(config, out=tmp_path / "again", resume=True)
+    again = replace(config, out=tmp_path / "again", resume="auto")
     assert accuracies(run_prosqa(again)) == accuracies(report)
     assert weights.stat().st_mtime_ns == before, "what is trained is not trained again"
 
@@ -74,7 +74,7 @@ def test_a_table_of_no_study(tmp_path, capsys):
 def test_synthetic_writes_one_report_a_task(tmp_path, monkeypatch):
     alone = replace(SYNTHETIC_METHODS[2], parent=None)
     monkeypatch.setattr("latent_gemma.recipes.results_synthetic.METHODS", (alone,))
-    config = Synthetic(("multiplication",), out=tmp_path / "out", models=tmp_path / "models", items=4, scale=0.003)
+    config = Synthetic(("multiplication",), out=tmp_path / "out", models=tmp_path / "models", items=4, scale=0.012)
     assert [main_rows(report.rows)["COCONUT"].k for report in run_synthetic(config)] == [4]
     assert "multiplication/report.md" in names(tmp_path / "out")
 

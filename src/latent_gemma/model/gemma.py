@@ -41,7 +41,7 @@ from latent_gemma.model.decoder import LatentDecoder
 from latent_gemma.model.feedback import ZeroLinear
 from latent_gemma.model.packing import laid_out, product
 from latent_gemma.model.paths import generate_answer
-from latent_gemma.model.prompt import append_thoughts
+from latent_gemma.model.prompt import append_thoughts, own_mode
 from latent_gemma.model.stock import CACHE, cache_of, takes_either_name
 from latent_gemma.model.thinking import Thinking
 
@@ -303,14 +303,15 @@ class LatentReasoningGemmaForCausalLM(_Stock):
             inputs: prompt ids, [B, T].
             *args: as `GenerationMixin.generate`.
             num_thoughts: append `bot, thought x K, eot` to the prompt first; prompts that already hold a marker are
-                left alone. None appends nothing, unless `model.tokenizer` has been set (then the configured K).
+                left alone. None appends nothing, unless `model.tokenizer` has been set and the model was trained to
+                think (then the configured K).
             **kwargs: as `GenerationMixin.generate`. The thought id is never generated.
 
         Returns:
             As `GenerationMixin.generate`.
         """
         latent: LatentConfig = self.config.latent
-        if num_thoughts is None and self.tokenizer is not None:
+        if num_thoughts is None and self.tokenizer is not None and own_mode(latent) == "latent":
             num_thoughts = latent.num_thoughts
         if num_thoughts is not None:
             ids: Tensor = kwargs.pop("input_ids") if inputs is None else inputs

@@ -24,7 +24,7 @@ class AnswersBar:
         for one in contestants:
             for target in targets:
                 for point in one.points:
-                    finished = len(target.log.finished(point.setting(one.label, one.own_p)))
+                    finished = len(target.log.finished(point.setting(one.label, one.own_p, one.mode)))
                     total += len(target.examples) * max(1, point.votes)
                     done += finished * max(1, point.votes)
         self._total, self._done = total, done

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from tyro.conf import Positional
 
-from latent_gemma.config import parse_numbers
+from latent_gemma.config import TEMPERATURES, Amount, Count, Range, Seed, Size, check_ranges, parse_numbers
 from latent_gemma.data.example import Example
 from latent_gemma.data.load import load_examples
 from latent_gemma.errors import ConfigError
@@ -27,7 +27,7 @@ from latent_gemma.model.config import WordsFormat
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.static import Prepared
 from latent_gemma.recipes.stage import DataSettings, machine, model_hash, next_free, run_folder, versions
-from latent_gemma.recipes.words import ask_for, writing_mode
+from latent_gemma.recipes.words import AskedMode, ask_for, writing_mode
 from latent_gemma.text.display import displayable
 
 
@@ -42,7 +42,8 @@ class Vote:
         base: measure this model beside, asked in the same way: what the vote was worth before training.
         temperatures: of the traces.
         traces: traces in a vote, the temperatures taken in turn; None takes one each.
-        mode: "auto" thinks if the model was trained to, and writes its reasoning otherwise.
+        mode: "auto" does what the model was trained for; "latent" thinks, "words" writes its steps, "none" answers at
+            once.
         k: latent steps in latent mode; None takes the model's own number.
         noise: noise on each trace's thoughts in latent mode, in units of their RMS.
         format: how a model that was never trained here writes its words; None keeps the model's own way.
@@ -60,18 +61,21 @@ class Vote:
     data: DataSettings = field(default_factory=lambda: DataSettings(data=""))
     base: str | None = None
     temperatures: str = "0.2,0.4,0.6,0.8,1.0"
-    traces: int | None = None
-    mode: Literal["auto", "latent", "words"] = "auto"
-    k: int | None = None
-    noise: float = 0.0
+    traces: Annotated[int, Range(1, 50_000)] | None = None
+    mode: AskedMode = "auto"
+    k: Size | None = None
+    noise: Amount = 0.0
     format: WordsFormat | None = None
     system: str | None = None
     show_traces: bool = False
     out: Path | None = None
-    batch_size: int = 16
-    max_new_tokens: int = 256
+    batch_size: Count = 16
+    max_new_tokens: Count = 256
     compile: bool = False
-    seed: int = 0
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def run_vote(config: Vote) -> Path | None:
@@ -86,13 +90,9 @@ def run_vote(config: Vote) -> Path | None:
     Raises:
         LatentGemmaError: for anything in the configuration, the data or the model that cannot be used.
     """
-    temperatures = parse_numbers(config.temperatures, float, "--temperatures")
+    temperatures = parse_numbers(config.temperatures, float, "--temperatures", TEMPERATURES)
     if bool(config.question.strip()) == bool(config.data.data):
         raise ConfigError("a vote is on one question or on --data", 'write vote RUN "2+3=", or vote RUN --data FILE')
-    if config.k is not None and config.k < 0:
-        raise ConfigError(f"--k {config.k} is negative", "give 0 or more latent steps")
-    if config.batch_size < 1:
-        raise ConfigError(f"--batch-size {config.batch_size}", "give 1 or more")
     if config.question:
         _show(_voter(*load_model(config.model), config, temperatures)(config.question), config.show_traces)
         return None

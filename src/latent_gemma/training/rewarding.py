@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from latent_gemma.config import Range, Whole, check_ranges
 from latent_gemma.errors import ConfigError
 from latent_gemma.model.prompt import Frame, Mode
 from latent_gemma.text.answers import answers_match
@@ -16,6 +17,8 @@ from latent_gemma.text.rewards import (
     reward_name,
 )
 from latent_gemma.text.verify import MathVerifier
+
+Score = Annotated[float, Range(-1e6, 1e6)]
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,16 @@ class RewardSettings:
             installed; one column each in the log.
     """
 
-    format_score: float = 2.0
-    correct_score: float = 25.0
-    broken_score: float = -15.0
-    short_score: float = -2.0
-    least_chars: int = 5
+    format_score: Score = 2.0
+    correct_score: Score = 25.0
+    broken_score: Score = -15.0
+    short_score: Score = -2.0
+    least_chars: Whole = 5
     equality: Literal["exact", "math"] = "exact"
     rewards: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     def build(self, mode: Mode) -> list[Any]:
         """The rewards that apply: a latent model writes no tags and no reasoning, so it is paid for answers alone.
