@@ -110,14 +110,15 @@ def drive(folder: Path, arguments: list[str], strikes: list[tuple[str | None, in
 
 
 def finished(folder: Path) -> dict[str, int]:
-    """What a folder holds as finished: the steps of its runs, and its report (0 steps)."""
-    found = {path.parent.name: json.loads(path.read_text())["steps"] for path in folder.rglob("run.json")}
+    """What is finished: the steps of a folder's runs, wherever its study keeps them, and its report (0 steps)."""
+    runs = [*folder.rglob("run.json"), *Path("runs", f"results-{folder.name}").rglob("run.json")]
+    found = {path.parent.name: json.loads(path.read_text())["steps"] for path in runs}
     return found | ({"report": 0} if (folder / "report.json").exists() else {})
 
 
 if __name__ == "__main__":
     place = Path(sys.argv[1])
-    for module in {VERBS[verb][0] for verb in ("train sft", "train grpo", "demo")}:
+    for module in {VERBS[verb][0] for verb in ("train sft", "train grpo", "demo", "results prosqa")}:
         importlib.import_module(f"latent_gemma.recipes.{module}")
     gc.freeze()  # what all forks share
     for name, scenario in json.loads(place.read_text()).items():

@@ -51,7 +51,7 @@ SCENARIOS = {
     "anneal": ([("save", KILL), ("step", INTERRUPT)], 2),
     "sft": ([("step", TERMINATE)], 3),
     "grpo": ([("rollout", KILL), ("save", TERMINATE), ("step", KILL)], 4),
-    "study": ([("evaluation", KILL)], 5),
+    "study": ([("evaluation", KILL), ("step", INTERRUPT), ("rollout", TERMINATE)], 5),
 }
 
 

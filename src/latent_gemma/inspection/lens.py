@@ -11,7 +11,7 @@ from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.evaluation.results import ThoughtStep, ThoughtTrace
 from latent_gemma.model.prompt import Frame
 from latent_gemma.model.thinking import ThoughtRecord
-from latent_gemma.text.answers import grade
+from latent_gemma.text.answers import Match, answers_match, grade
 
 
 @torch.no_grad()
@@ -69,8 +69,9 @@ def _layer_tokens(model: Any, tokenizer: Any, hidden_states: Sequence[Tensor], c
 
 
 def trace_examples(
-    model: Any, tokenizer: Any, examples: Sequence[Example], label: str, max_new_tokens: int, layers: bool = False
-) -> list[ThoughtTrace]:
+    model: Any, tokenizer: Any, examples: Sequence[Example], label: str, max_new_tokens: int, layers: bool = False,
+    match: Match = answers_match,
+) -> list[ThoughtTrace]:  # fmt: skip
     """Answer a few examples and read their thoughts.
 
     Args:
@@ -80,6 +81,7 @@ def trace_examples(
         label: the method's name.
         max_new_tokens: bound on generated tokens.
         layers: see `read_thoughts`.
+        match: how answers are compared.
 
     Returns:
         One trace each; a step's target is the written step it stands for.
@@ -101,6 +103,6 @@ def trace_examples(
             index = (step.step - 1) // latent.c_thought
             target = example.steps[index] if index < len(example.steps) else ""
             steps.append(ThoughtStep(**{**step.__dict__, "target": target}))
-        correct = grade(answer.graded, example.answers).lenient
+        correct = grade(answer.graded, example.answers, match).lenient
         traces.append(ThoughtTrace(label, example.question, example.answer, answer.answer, correct, tuple(steps)))
     return traces

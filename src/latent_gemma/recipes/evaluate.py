@@ -20,6 +20,7 @@ from latent_gemma.config import (
     check_ranges,
     parse_numbers,
 )
+from latent_gemma.data.kinds import COMPARED
 from latent_gemma.errors import ConfigError, LatentGemmaError, RunError
 from latent_gemma.evaluation.counting import language_rows
 from latent_gemma.evaluation.engine import Evaluator, Measured
@@ -50,7 +51,7 @@ from latent_gemma.recipes.stage import (
     run_folder,
     versions,
 )
-from latent_gemma.recipes.targets import Target, read_targets
+from latent_gemma.recipes.targets import AskedKind, Target, read_targets
 from latent_gemma.recipes.words import AskedMode, ask_for
 from latent_gemma.text.display import displayable
 from latent_gemma.text.language import AnswerLanguage, ask_in
@@ -68,6 +69,8 @@ class Eval:
         data: the test part of generated and hub data; of a local file the held-out rows, or all without holdout.
         tasks: instead of data, tasks by name, each from the hub or from a file: gsm8k,mgsm-ja=mgsm_ja.tsv;
             `latent-gemma tasks` lists them.
+        answer_kind: how answers are compared: as "number", "math" (expressions, by math-verify), "choice", "text" or
+            "translation"; "auto" takes what the task or the format of the data says.
         metrics: further metrics of the answers: fuzzy, bleu, bertscore, language.
         encoder: of BERTScore: a hub name or a local directory.
         k: numbers of latent steps to try besides the model's own, e.g. 0,1,2,4,8.
@@ -97,6 +100,7 @@ class Eval:
     models: Positional[tuple[str, ...]]
     data: DataSettings = field(default_factory=lambda: DataSettings(data=""))
     tasks: str = ""
+    answer_kind: AskedKind = "auto"
     metrics: str = ""
     encoder: str = DEFAULT_ENCODER
     k: str = ""
@@ -142,11 +146,13 @@ def run_eval(config: Eval) -> Path:
         console.print(displayable(text), markup=False, highlight=False, soft_wrap=True)
 
     with run_folder(_folder(config), resume=config.resume != "no") as out, MathVerifier() as verifier:
-        targets = read_targets(config.tasks, config.data, config.seed, config.skip_bad, out, verifier.equal, say)
+        targets = read_targets(
+            config.tasks, config.data, config.answer_kind, config.seed, config.skip_bad, out, verifier.equal, say
+        )
         contestants = line_up(config.models, config.mode, config.format, settings)
         origin = _origin(config, contestants)
         for target in targets:
-            target.log = open_log(target.folder, origin | {"data": target.digest})
+            target.log = open_log(target.folder, origin | {"data": target.digest, "kind of answers": target.kind})
         try:
             with AnswersBar(contestants, targets) as bar:
                 for one in contestants:
@@ -215,7 +221,9 @@ def _measure(
                 replace(example, question=ask_in(example.question, config.answer_language))
                 for example in examples[: config.traces]
             ]
-            target.traces += trace_examples(model, tokenizer, shown, one.label, config.max_new_tokens, config.layers)
+            target.traces += trace_examples(
+                model, tokenizer, shown, one.label, config.max_new_tokens, config.layers, target.match
+            )
 
 
 def _write(target: Target, contestants: Sequence[Contestant], config: Eval, console: Console) -> Path:
@@ -235,6 +243,7 @@ def _write(target: Target, contestants: Sequence[Contestant], config: Eval, cons
             **{f"model {number}": one.name for number, one in enumerate(contestants, start=1)},
             **{f"sha256 {number}": model_hash(one.name) for number, one in enumerate(contestants, start=1)},
             "data": target.source,
+            "answers compared": COMPARED[target.kind],
             "items": str(len(target.examples)),
             "seed": str(config.seed),
             **({"votes": f"{config.votes} traces at {config.temperatures}"} if config.votes else {}),

@@ -12,7 +12,9 @@ from transformers import set_seed
 
 from latent_gemma.config import Count, Range, check_ranges, parse_numbers
 from latent_gemma.data.example import Example
+from latent_gemma.data.kinds import COMPARED, answer_kind
 from latent_gemma.data.load import load_examples
+from latent_gemma.data.tasks import AnswerKind
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.engine import Evaluator
 from latent_gemma.evaluation.intervals import intervals_apart
@@ -37,8 +39,11 @@ from latent_gemma.recipes.resuming import (
     step_size,
 )
 from latent_gemma.recipes.stage import Parent, machine, model_hash, run_folder, save_stage, versions
+from latent_gemma.recipes.targets import match_of
 from latent_gemma.recipes.train import Common
 from latent_gemma.recipes.words import AskedMode, ask_for, writing_mode
+from latent_gemma.text.answers import Match
+from latent_gemma.text.verify import MathVerifier
 from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.grpo import GrpoSettings, fit_grpo
 from latent_gemma.training.lora import quantization
@@ -113,7 +118,9 @@ def _origin(config: Grpo, examples: Sequence[Example]) -> Origin:
 
 def _run(config: Grpo, beta: float, out: Path, started_s: float) -> tuple[Any, FitResult] | None:
     """One run: the tokenizer and the result, stopped or finished; None if "auto" finds it finished."""
-    examples = load_examples(config.data.spec("train", config.train.seed), config.on_bad)
+    spec = config.data.spec("train", config.train.seed)
+    examples = load_examples(spec, config.on_bad)
+    kind = answer_kind(spec, examples)
     origin = _origin(replace(config, beta=f"{beta:g}", out=out), examples)
     with run_folder(out, config.resume != "no") as run:
         resume = resumes(run, config.resume, origin)
@@ -128,8 +135,8 @@ def _run(config: Grpo, beta: float, out: Path, started_s: float) -> tuple[Any, F
             raise ConfigError(f"--vllm {config.grpo.vllm} with a latent model", "vLLM knows no thoughts: --vllm off")
         begin(run, origin)
         result = fit_grpo(
-            model, tokenizer, examples, config.reward.build(mode), mode, config.train, config.grpo, run, config.lora,
-            beta, title=f"grpo, beta {beta:g}", resume=resume, started_s=started_s, on_bad=config.on_bad,
+            model, tokenizer, examples, config.reward.build(mode, kind), mode, config.train, config.grpo, run,
+            config.lora, beta, title=f"grpo, beta {beta:g}", resume=resume, started_s=started_s, on_bad=config.on_bad,
         )  # fmt: skip
         if result.finished:
             save_stage(run, origin.record(), tokenizer, result)
@@ -144,15 +151,21 @@ def _study(config: Grpo, betas: Sequence[float], started_s: float) -> Path:
     if not (spec.is_generated or spec.is_hub_name or spec.holdout):
         raise ConfigError(f"--beta {config.beta} with {spec.source}", "keep test rows back with --holdout 200")
     tests, page = load_examples(spec, config.on_bad), None
+    kind: AnswerKind = "math" if config.reward.compares_math(answer_kind(spec, tests)) else "text"
     names = {beta: f"beta {beta:g}" for beta in betas}
     if len(set(names.values())) < len(betas):
         raise ConfigError(f"--beta {config.beta} names one twice", "give each once")
-    with run_folder(config.out, config.resume != "no"), Unfinished([*names.values()]) as unfinished:
+    with (
+        run_folder(config.out, config.resume != "no"),
+        Unfinished([*names.values()]) as unfinished,
+        MathVerifier() as verifier,
+    ):
+        match = match_of(kind, verifier.equal)
         resume_study(config.out, config.resume, replace(_origin(config, tests), recipe="grpo, several beta"))
         started = load_model(config.model)
         ask_for(started[0], config.format, config.system)
         mode = writing_mode(started[0].config.latent, config.mode)
-        rows = [_measure(*started, mode, tests, "before", config)]
+        rows = [_measure(*started, mode, tests, "before", config, match)]
         curves: dict[str, dict[str, tuple[Point, ...]]] = {"reward": {}, "kl": {}}
         for beta, label in names.items():
             out = config.out / f"beta-{beta:g}"
@@ -164,13 +177,13 @@ def _study(config: Grpo, betas: Sequence[float], started_s: float) -> Path:
                 if result.asked:
                     raise Stopped(label, result)
                 model = result.model
-            rows.append(_measure(model, tokenizer, mode, tests, label, config))
+            rows.append(_measure(model, tokenizer, mode, tests, label, config, match))
             unfinished.done(label)
             for entry in read_metrics(out / "metrics.jsonl"):
                 for name, lines in curves.items():
                     if name in entry:
                         lines[label] = (*lines.get(label, ()), Point(entry["step"], entry[name]))
-        report = _study_report(config, betas, rows, curves, len(tests))
+        report = _study_report(config, betas, rows, curves, len(tests), kind)
         console = Console()
         console.print(results_table(report))
         console.print(report.verdict, markup=False)
@@ -181,7 +194,7 @@ def _study(config: Grpo, betas: Sequence[float], started_s: float) -> Path:
 
 def _study_report(
     config: Grpo, betas: Sequence[float], rows: Sequence[EvalRow], curves: dict[str, dict[str, tuple[Point, ...]]],
-    items: int,
+    items: int, kind: AnswerKind,
 ) -> EvalReport:  # fmt: skip
     before, *after = rows
     accuracy = tuple(Point(beta, row.accuracy, row.low, row.high) for beta, row in zip(betas, after, strict=True))
@@ -202,6 +215,7 @@ def _study_report(
             "model": config.model,
             "model sha256": model_hash(config.model),
             "data": config.data.data,
+            "answers compared": COMPARED[kind],
             "test questions": str(items),
             "steps": str(steps),
             "seed": str(config.train.seed),
@@ -225,7 +239,9 @@ def _verdict(betas: Sequence[float], before: EvalRow, after: Sequence[EvalRow]) 
     return f"{said} The intervals of {' and '.join(alike)} overlap with it: this run does not tell them apart."
 
 
-def _measure(model: Any, tokenizer: Any, mode: Mode, tests: Sequence[Example], label: str, config: Grpo) -> EvalRow:
-    settings = EvalSettings(max_new_tokens=config.grpo.max_new_tokens, seed=config.train.seed)
+def _measure(
+    model: Any, tokenizer: Any, mode: Mode, tests: Sequence[Example], label: str, config: Grpo, match: Match
+) -> EvalRow:
+    settings = EvalSettings(max_new_tokens=config.grpo.max_new_tokens, seed=config.train.seed, match=match)
     evaluator = Evaluator(model, tokenizer, tests, settings, label)
     return evaluator.measure(mode, k=evaluator.k if mode == "latent" else 0).row

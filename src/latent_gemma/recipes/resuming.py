@@ -1,6 +1,5 @@
 """Runs and studies that go on: only as they were begun, and with what is unfinished named when they are stopped."""
 
-import hashlib
 import json
 import os
 import signal
@@ -18,7 +17,16 @@ from latent_gemma.data.example import Example
 from latent_gemma.errors import RunError
 from latent_gemma.model.loading import load_model
 from latent_gemma.origin import read_origin, refuse_changes, write_origin
-from latent_gemma.recipes.stage import SETTINGS, Parent, begun, command_line, is_main_process, machine, versions
+from latent_gemma.recipes.stage import (
+    SETTINGS,
+    Parent,
+    begun,
+    command_line,
+    digest,
+    is_main_process,
+    machine,
+    versions,
+)
 from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.checkpoints import list_checkpoints, refuse_damaged
 from latent_gemma.training.running import FitResult
@@ -38,11 +46,6 @@ LEADS_TO = {
     ),
     "number of examples in a step": ("--batch-size", "--accumulate"),
 }
-
-
-def digest(examples: Sequence[Example]) -> str:
-    """SHA-256 over examples and their order."""
-    return hashlib.sha256(repr(list(examples)).encode("utf-8", "backslashreplace")).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from latent_gemma.config import Count, Whole, check_ranges
+from latent_gemma.data.example import Example
 from latent_gemma.data.load import DataSpec
 from latent_gemma.data.rows import FileColumns
 from latent_gemma.errors import DataError, RunError
@@ -106,6 +107,11 @@ def machine() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def digest(examples: Sequence[Example]) -> str:
+    """SHA-256 over examples and their order."""
+    return hashlib.sha256(repr(list(examples)).encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def model_hash(name: str) -> str:

@@ -12,6 +12,7 @@ from tyro.conf import Positional
 
 from latent_gemma.config import TEMPERATURES, Amount, Count, Range, Seed, Size, check_ranges, parse_numbers
 from latent_gemma.data.example import Example
+from latent_gemma.data.kinds import COMPARED, answer_kind
 from latent_gemma.data.load import load_examples
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.engine import Evaluator
@@ -27,8 +28,11 @@ from latent_gemma.model.config import WordsFormat
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.static import Prepared
 from latent_gemma.recipes.stage import DataSettings, machine, model_hash, next_free, run_folder, versions
+from latent_gemma.recipes.targets import AskedKind, match_of
 from latent_gemma.recipes.words import AskedMode, ask_for, writing_mode
+from latent_gemma.text.answers import Match, answers_match
 from latent_gemma.text.display import displayable
+from latent_gemma.text.verify import MathVerifier
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Vote:
         model: a run folder, model directory, GGUF file or hub name.
         question: the question to answer.
         data: instead of a question: the test part of generated and hub data, the held-out rows of a local file.
+        answer_kind: how answers are compared, as in `eval`; "auto" takes what the format of the data says.
         base: measure this model beside, asked in the same way: what the vote was worth before training.
         temperatures: of the traces.
         traces: traces in a vote, the temperatures taken in turn; None takes one each.
@@ -59,6 +64,7 @@ class Vote:
     model: Positional[str]
     question: Positional[str] = ""
     data: DataSettings = field(default_factory=lambda: DataSettings(data=""))
+    answer_kind: AskedKind = "auto"
     base: str | None = None
     temperatures: str = "0.2,0.4,0.6,0.8,1.0"
     traces: Annotated[int, Range(1, 50_000)] | None = None
@@ -128,7 +134,7 @@ def _show(voted: VotedAnswer, traces: bool) -> None:
 
 
 def measure_both(
-    voter: Voter, examples: Sequence[Example], label: str, batch_size: int
+    voter: Voter, examples: Sequence[Example], label: str, batch_size: int, match: Match = answers_match
 ) -> tuple[EvalRow, VoteMeasured]:
     """One greedy pass and the vote of a model over the same questions.
 
@@ -137,31 +143,34 @@ def measure_both(
         examples: the questions.
         label: the method's name in tables.
         batch_size: questions in one generation call.
+        match: how answers are compared.
 
     Returns:
         The row of the single pass, and what the vote is worth.
     """
-    settings = EvalSettings(batch_size=batch_size, max_new_tokens=voter.max_new_tokens, seed=voter.seed)
+    settings = EvalSettings(batch_size=batch_size, max_new_tokens=voter.max_new_tokens, seed=voter.seed, match=match)
     evaluator = Evaluator(voter.model, voter.frame.tokenizer, examples, settings, label)
     single = evaluator.measure(voter.mode, voter.num_thoughts).row
-    return single, measure_vote(voter, examples, f"{label}{VOTED}", batch_size)
+    return single, measure_vote(voter, examples, f"{label}{VOTED}", batch_size, match)
 
 
 def _measure(config: Vote, temperatures: Sequence[float]) -> Path:
-    examples = load_examples(config.data.spec("test", config.seed))
+    spec = config.data.spec("test", config.seed)
+    examples = load_examples(spec)
+    kind = answer_kind(spec, examples) if config.answer_kind == "auto" else config.answer_kind
     models = {Path(config.model).name: config.model}
     if config.base:
         models["base" if Path(config.base).name in models else Path(config.base).name] = config.base
     votes: dict[str, VoteMeasured] = {}
     singles: dict[str, EvalRow] = {}
-    with run_folder(config.out or next_free("vote"), resume=False) as out:
-        console = Console()
+    with run_folder(config.out or next_free("vote"), resume=False) as out, MathVerifier() as verifier:
+        console, match = Console(), match_of(kind, verifier.equal)
         asked = config
         for label, name in models.items():
             model, tokenizer = load_model(name)
             with console.status(f"measuring {label}"):
                 voter = _voter(model, tokenizer, asked, temperatures)
-                singles[label], votes[label] = measure_both(voter, examples, label, config.batch_size)
+                singles[label], votes[label] = measure_both(voter, examples, label, config.batch_size, match)
             # the base answers the same prompt in the same mode
             latent = model.config.latent
             asked = replace(config, mode=voter.mode, format=latent.words_format, system=latent.system)
@@ -172,7 +181,7 @@ def _measure(config: Vote, temperatures: Sequence[float]) -> Path:
             rows=tuple(rows),
             context={
                 "model": config.model, "model sha256": model_hash(config.model), "base": config.base or "not measured",
-                "data": config.data.data, "items": str(len(examples)),
+                "data": config.data.data, "answers compared": COMPARED[kind], "items": str(len(examples)),
                 "temperatures": ", ".join(f"{value:g}" for value in voter.temperatures),
                 "seed": str(config.seed), "machine": machine(), **versions(),
             },

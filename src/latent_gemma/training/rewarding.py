@@ -33,7 +33,7 @@ class RewardSettings:
         short_score: reasoning of fewer than `least_chars` characters.
         least_chars: see `short_score`.
         equality: "exact" compares numbers exactly and other answers by spelling; "math" also compares expressions,
-            by math-verify in a process of its own.
+            by math-verify in a process of its own; "auto" does so where the data's format is of mathematics.
         rewards: further rewards, each "module:function" of (question, completion, accepted) in the current folder or
             installed; one column each in the log.
     """
@@ -43,17 +43,22 @@ class RewardSettings:
     broken_score: Score = -15.0
     short_score: Score = -2.0
     least_chars: Whole = 5
-    equality: Literal["exact", "math"] = "exact"
+    equality: Literal["auto", "exact", "math"] = "auto"
     rewards: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_ranges(self)
 
-    def build(self, mode: Mode) -> list[Any]:
+    def compares_math(self, kind: str) -> bool:
+        """Whether answers to data of this kind are compared as expressions."""
+        return self.equality == "math" or (self.equality == "auto" and kind == "math")
+
+    def build(self, mode: Mode, kind: str = "text") -> list[Any]:
         """The rewards that apply: a latent model writes no tags and no reasoning, so it is paid for answers alone.
 
         Args:
             mode: of the prompts.
+            kind: of the data's answers; see `answer_kind`.
 
         Returns:
             Those with a score that is not zero, then the user's own.
@@ -61,7 +66,7 @@ class RewardSettings:
         Raises:
             ConfigError: if none is left, a user's reward cannot be imported, or two share a name.
         """
-        match = MathVerifier().equal if self.equality == "math" else answers_match
+        match = MathVerifier().equal if self.compares_math(kind) else answers_match
         chosen: list[Any] = [CorrectnessReward(self.correct_score, match)]
         if mode == "words":
             shaped = (

@@ -1,0 +1,60 @@
+"""What kind of answers a data set has, which decides how they are compared."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from latent_gemma.data.example import Example
+from latent_gemma.data.files import first_row
+from latent_gemma.data.load import DataSpec
+from latent_gemma.data.tasks import TASKS, AnswerKind
+from latent_gemma.text.language import translation_target
+from latent_gemma.text.normalize import normalize_answer, parse_number
+
+#: How answers of each kind are compared, in words.
+COMPARED: dict[AnswerKind, str] = {
+    "number": "as numbers, exactly",
+    "math": "as mathematical expressions, by math-verify",
+    "choice": "in spelling",
+    "text": "in spelling, or as numbers",
+    "translation": "in spelling",
+}
+#: Columns that one published format has and no other -> its kind, where its answers do not tell.
+_COLUMNS: tuple[tuple[frozenset[str], AnswerKind], ...] = (
+    (frozenset({"problem", "solution"}), "math"),  # MATH, MATH-500
+    (frozenset({"problem", "answer"}), "math"),  # Big-Math
+    (frozenset({"context", "question", "options", "answer"}), "choice"),  # ProntoQA
+)
+_LATEX = re.compile(r"\\[A-Za-z]")
+
+
+def answer_kind(spec: DataSpec, examples: Sequence[Example]) -> AnswerKind:
+    """Tell what kind of answers a data set has.
+
+    Args:
+        spec: where it comes from.
+        examples: what was read, at least one.
+
+    Returns:
+        What its task or the columns of its published format say. Of a format that says nothing, its answers do: "math"
+        if one is written in LaTeX, "translation" if every question asks for one, "number" if all are numbers, and else
+        "text", which no answer of another spelling passes but a number of the same value.
+    """
+    known = _by_source(spec)
+    if known is not None:
+        return known
+    if any(_LATEX.search(answer) for example in examples for answer in example.answers):
+        return "math"
+    if all(translation_target(example.question) for example in examples):
+        return "translation"
+    numbers = (parse_number(normalize_answer(example.answer)) is not None for example in examples)
+    return "number" if all(numbers) else "text"
+
+
+def _by_source(spec: DataSpec) -> AnswerKind | None:
+    name = spec.source.partition(":")[0]
+    if spec.is_generated or spec.is_hub_name:
+        kinds = {task.answer_kind for task in TASKS.values() if task.source.partition(":")[0] == name}
+        return kinds.pop() if len(kinds) == 1 else None
+    row = first_row(Path(spec.source).expanduser())
+    return next((kind for columns, kind in _COLUMNS if columns <= set(row)), None)
