@@ -1,6 +1,7 @@
 """The command line: one verb, one recipe. What a user got wrong is told in one line, with exit status 2."""
 
 import contextlib
+import errno
 import importlib
 import io
 import os
@@ -193,6 +194,11 @@ def main(args: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"latent-gemma: the name {str(error.filename)[:40]!a}.. is too long for a file", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("latent-gemma: stopped", file=sys.stderr)
         return 130
