@@ -177,7 +177,7 @@ def texts():
             continue  # their texts name folders
         for name, kinds, _ in options(config_of(verb)):
             plain = not any(get_origin(kind) is Literal for kind in kinds)
-            if not kinds & {int, float, bool} and plain and all(kind is not str or True for kind in kinds):
+            if not kinds & {int, float, bool} and plain:
                 yield from ((verb, command, name, text) for text in TEXTS)
 
 
@@ -194,7 +194,7 @@ def try_texts(chosen, capsys):
 
 
 def test_some_texts_for_every_verb(here, capsys):
-    try_texts(random.Random(0).sample(ALL_TEXTS, 60), capsys)
+    try_texts(random.Random(0).sample(ALL_TEXTS, 40), capsys)
 
 
 @pytest.mark.slow
@@ -221,7 +221,7 @@ def test_a_chat_goes_on_behind_what_is_no_text(here, monkeypatch, capsys):
         (lambda: TrainSettings(lr=-1.0), "--lr -1 is out of range: give more than 0"),
         (lambda: TrainSettings(batch_size=0), "--batch-size 0 is out of range: give 1 or more"),
         (lambda: TrainSettings(seed=2**32), "--seed 4294967296 is out of range: give at most 4294967295"),
-        (lambda: TrainSettings(max_hours=float("inf")), "--max-hours inf is out of range: give at most inf"),
+        (lambda: TrainSettings(max_hours=float("inf")), "--max-hours inf is out of range: give more than 0"),
         (lambda: LoraSettings(rank=2, dropout=1.0), r"--dropout 1 is outside \[0, 0.99\]: give at most 0.99"),
         (lambda: AnnealCurriculum(p_start=1.5), r"--p-start 1.5 is outside \[0, 1\]: give at most 1"),
         (lambda: CoconutCurriculum(first_stage=5), "--first-stage 5 lies behind --max-latent-stage 3"),
