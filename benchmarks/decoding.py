@@ -34,7 +34,7 @@ def measure(model: Any, rows: int, args: argparse.Namespace) -> tuple[float, lis
 
     def own(prepared: Prepared) -> list[list[int]]:
         with prepared.active():
-            return decode(model, ids, mask, cold, -1, args.tokens).tokens
+            return decode(model, ids, mask, cold, (-1,), args.tokens).tokens
 
     assert generate() == own(plain), "our steps give other tokens than generate"
     first = timed(lambda: own(compiled))

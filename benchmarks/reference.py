@@ -134,7 +134,7 @@ def answers(theirs: Any, ours: Any, args: argparse.Namespace, rows: int) -> tupl
 
     def own() -> Tensor:
         cold = torch.zeros(rows, device=DEVICE)
-        return torch.tensor(decode(ours, ids, torch.ones_like(ids), cold, args.vocabulary, args.tokens).tokens)
+        return torch.tensor(decode(ours, ids, torch.ones_like(ids), cold, (args.vocabulary,), args.tokens).tokens)
 
     return reference, own
 

@@ -47,7 +47,7 @@ def stock_call(model: LatentReasoningGemmaForCausalLM, frame: Frame, asked: list
     ids, mask = (part.to(model.device) for part in pad_left([frame.prompt(q, "words") for q in asked], frame.pad_id))
     model.generate(
         ids, attention_mask=mask, max_new_tokens=answer, do_sample=True, temperature=temperature, top_k=0,
-        eos_token_id=frame.end_id, pad_token_id=frame.pad_id,
+        eos_token_id=list(frame.end_ids), pad_token_id=frame.pad_id,
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ logging.disable_progress_bar()
 FAMILIES = ("gemma", "gemma2", "gemma3")
 RECURRENCES = ("append", "sequence")
 BOT, THOUGHT, EOT = 7, 8, 9
+every_family = pytest.mark.parametrize("family", FAMILIES)
 
 
 def weighted(model, std=0.1):
@@ -86,13 +87,18 @@ def prompts():
     return build
 
 
-@pytest.fixture
-def true_double(monkeypatch):
+def keep_double(patch):
     """Keep float64 where the stock code drops to float32 (RMSNorm, softmax, rotary angles)."""
     to_float, softmax = torch.Tensor.float, nn.functional.softmax
-    monkeypatch.setattr(torch.Tensor, "float", lambda x: x if x.dtype == torch.float64 else to_float(x))
-    monkeypatch.setattr(
+    patch.setattr(torch.Tensor, "float", lambda x: x if x.dtype == torch.float64 else to_float(x))
+    patch.setattr(
         nn.functional,
         "softmax",
         lambda x, dim, dtype=None: softmax(x, dim=dim, dtype=x.dtype if x.dtype == torch.float64 else dtype),
     )
+
+
+@pytest.fixture
+def true_double(monkeypatch):
+    """Keep float64 where the stock code drops to float32."""
+    keep_double(monkeypatch)

@@ -128,6 +128,10 @@ def test_translations_are_taken_one_way(rows):
     )
     assert [(e.answer, e.language) for e in load_task("ja-en", path)] == [("A cat.", "ja")]
     assert [(e.answer, e.language) for e in load_task("en-ja", path)] == [("犬。", "en"), ("英語に", "en")]
+    few = rows([{"instruction": TO_ENGLISH, "input": "猫。", "output": "A cat."}]
+               + [{"instruction": "何？", "input": "", "output": "猫"}] * 2, "few.jsonl")  # fmt: skip
+    with pytest.raises(DataError, match="expected translations as answers, found 1 in 3"):
+        load_task("ja-en", few)
     with pytest.raises(DataError, match=r"quiz\.jsonl holds no rows of task ja-en: give a file that does"):
         load_task("ja-en", rows([{"instruction": "何？", "input": "", "output": "猫"}], "quiz.jsonl"))
 
@@ -136,8 +140,101 @@ def test_the_language_of_an_mgsm_file_is_checked(tmp_path):
     path = tmp_path / "mgsm_de.tsv"
     path.write_text("Wie viele?\t3\n")
     assert load_task("mgsm-de", path) == [Example("Wie viele?", (), "3", "de")]
+    english = path.rename(tmp_path / "mgsm_en.tsv")
+    with pytest.raises(DataError, match=r"mgsm_en\.tsv is in 'en', task mgsm-de in 'de': take mgsm-en"):
+        load_task("mgsm-de", english)
+    with pytest.raises(DataError, match=r"holds rows of MGSM, task gsm8k reads GSM8K or PAL: it is a file of mgsm-en$"):
+        load_task("gsm8k", english)
+    english.rename(path)
     with pytest.raises(DataError, match=r"mgsm_de\.tsv is in 'de', task mgsm-ja in 'ja': take mgsm-de"):
         load_task("mgsm-ja", path)
+
+
+SVAMP = {"Body": "B.", "Question": "Q?", "Equation": "( 9.0 - 4.0 )", "Answer": 5.0}
+FILES = {
+    "GSM8K": {"question": "Q", "answer": "9-4=5\n#### 5"},
+    "MATH": {"problem": "Q", "solution": r"\boxed{5}", "level": "Level 1", "type": "Algebra"},
+    "Big-Math": {"problem": "Q", "answer": "5"},
+    "SVAMP": SVAMP,
+    "ASDiv": {"Body": "B.", "Question": "Q?", "Answer": "5 (nuts)", "Formula": "9-4=5"},
+    "MultiArith": {"sQuestion": "Q", "lEquations": ["X=9-4"], "lSolutions": [5.0]},
+    "PAL": {"input": "Q", "target": 5.0},
+    "GSM-Hard": {"input": "Q", "code": "def solution(): ..", "target": 5.0},
+    "ProsQA": {"question": "Q", "answer": "Ann is a bip.", "steps": [], "edges": [[0, 1]]},
+    "MGSM": {"question": "Q", "answer": None, "answer_number": 5},
+    "MSVAMP": {"m_query": "Q", "response": 5.0},
+    "ProntoQA": {"question": "F.", "query": "True or false: P.", "chain_of_thought": ["S."], "answer": "True"},
+    "MMLU": {"question": "Q", "choices": ["a", "b"], "answer": 1},
+    "llm-japanese-dataset": {"instruction": "何？", "input": "", "output": "猫"},
+    "AI王 quiz": {"original_question": "何？", "original_answer": "猫", "original_additional_info": ""},
+    "JEMHopQA": {"question": "何？", "answer": "猫", "derivations": []},
+}
+
+
+@pytest.mark.parametrize("published", FILES)
+def test_a_file_of_another_task_is_refused_with_the_name_of_its_own(rows, published):
+    path, others = rows([FILES[published]] * 3), [name for name, task in TASKS.items() if published in task.formats]
+    named = ", ".join(others[:3]) + (", .." if len(others) > 3 else "")
+    remedy = f"it is a file of {named}" if others else "give a file of the task"
+    for name in set(TASKS) - set(others):
+        with pytest.raises(DataError) as caught:
+            load_task(name, path)
+        assert str(caught.value).startswith(f"{path} holds rows of {published}, task {name} reads ")
+        assert str(caught.value).endswith(f": {remedy}")
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        *(("gsm8k", published) for published in ("GSM8K", "PAL")),
+        *(("math-500", published) for published in ("MATH", "Big-Math")),
+        *(("svamp", published) for published in ("SVAMP", "PAL")),
+        *(("asdiv", published) for published in ("ASDiv", "PAL")),
+        *(("multiarith", published) for published in ("MultiArith", "PAL")),
+        *(("jquiz", published) for published in ("llm-japanese-dataset", "AI王 quiz")),
+        *(("gsm-hard", published) for published in ("GSM-Hard", "PAL")),
+        ("prosqa", "ProsQA"),
+        ("big-math", "Big-Math"),
+        ("mgsm-en", "MGSM"),
+        ("mgsm-de", "MGSM"),
+        ("msvamp-en", "MSVAMP"),
+        ("prontoqa", "ProntoQA"),
+        ("jemhopqa", "JEMHopQA"),
+    ],
+)
+def test_a_task_takes_its_own_files(rows, name, published):
+    assert len(load_task(name, rows([FILES[published]] * 3))) == 3
+
+
+def test_lines_of_text_say_whose_they_are(tmp_path):
+    path = tmp_path / "valid.txt"
+    path.write_text("5 6 * 7 4||5 5 + 0 6 #### 5 0 1 3\n")
+    assert load_task("multiplication", path)[0].answer == "5 0 1 3"
+    with pytest.raises(DataError, match="holds rows of digit-wise multiplication, task gsm8k reads GSM8K or PAL"):
+        load_task("gsm8k", path)
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "message"),
+    [
+        ("gsm8k", {"question": "何個？", "answer": "5"}, "is in 'ja', task gsm8k in 'en': take mgsm-ja"),
+        ("svamp", {"question": "多少个？", "answer": "5"}, "is in 'zh', task svamp in 'en': take mgsm-zh"),
+        ("svamp", {"question": "Wie viele?", "answer": "5", "language": "de"}, "is in 'de', task svamp in 'en'"),
+        ("mgsm-ja", {"question": "How many?", "answer": "5"}, "is in 'en', task mgsm-ja in 'ja': take mgsm-en"),
+        ("msvamp-ja", {"m_query": "Q", "response": 5}, "is in 'en', task msvamp-ja in 'ja': take msvamp-en"),
+        ("jquiz", {"question": "Who?", "answer": "A cat"}, "is in 'en', task jquiz in 'ja'"),
+        ("gsm8k", {"question": "Who?", "answer": "A cat"}, "expected numbers as answers, found 0 in 3"),
+        ("prosqa", {"question": "How many?", "answer": "5"}, "expected no numbers as answers, found 3 in 3"),
+        (
+            "jquiz",
+            {"instruction": TO_ENGLISH, "input": "猫。", "output": "A cat."},
+            "expected no translations as answers, found 3 in 3",
+        ),
+    ],
+)
+def test_a_file_without_a_format_is_told_by_its_language_and_answers(rows, name, row, message):
+    with pytest.raises(DataError, match=rf"rows\.jsonl.*{message}"):
+        load_task(name, rows([row] * 3))
 
 
 @pytest.mark.parametrize("content", ["", "\n"])

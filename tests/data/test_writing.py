@@ -45,6 +45,12 @@ def test_accepted_answers_and_plain_japanese_survive(tmp_path):
     assert "ねこ" in path.read_text(encoding="utf-8")
 
 
+def test_the_language_of_a_data_set_of_one_survives(tmp_path):
+    path, example = tmp_path / "a.jsonl", Example("Wie viele?", (), "5", "de")
+    write_jsonl([example], path)
+    assert list(read_file(path)) == [example]
+
+
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text("old")

@@ -29,11 +29,12 @@ def test_it_gives_what_generate_gives(make_model, tokenizer, family, mode, thoug
     model = make_model(family, sliding_window=8, num_thoughts=thoughts, **latent)
     frame = Frame(tokenizer, model.config.latent)
     ids, mask = batch_of(frame, mode, thoughts)
-    stock = model.generate(ids, attention_mask=mask, max_new_tokens=14, do_sample=False, pad_token_id=0)
+    whole = {"do_sample": False, "pad_token_id": 0, "eos_token_id": -1}
+    stock = model.generate(ids, attention_mask=mask, max_new_tokens=14, **whole)
     # an end token that the rows reach at different steps, so that ended rows leave the batch on the way
     written = stock[:, ids.shape[1] :].tolist()
     end_id = max({token for row in written for token in row}, key=lambda t: sum(t in row[:-1] for row in written))
-    decoded = decode(model, ids, mask, torch.zeros(4), end_id, 14)
+    decoded = decode(model, ids, mask, torch.zeros(4), (end_id,), 14)
     assert decoded.tokens == [cut(row, end_id) for row in written]
 
 
@@ -46,7 +47,7 @@ def test_ended_rows_leave_the_batch_and_change_nothing(make_model, tokenizer):
 
     def sampled(end_id):
         sizes.clear()
-        return decode(model, ids, mask, torch.ones(4), end_id, 24, generator=torch.Generator().manual_seed(3))
+        return decode(model, ids, mask, torch.ones(4), (end_id,), 24, generator=torch.Generator().manual_seed(3))
 
     whole = sampled(-1)
     assert sizes == [4] * 24
@@ -63,11 +64,11 @@ def test_scores_are_made_a_few_rows_at_a_time(make_model, tokenizer, monkeypatch
     model = make_model()
     frame = Frame(tokenizer, model.config.latent)
     ids, mask = batch_of(frame, "words", 0)
-    whole = decode(model, ids, mask, torch.zeros(4), frame.end_id, 8)
+    whole = decode(model, ids, mask, torch.zeros(4), frame.end_ids, 8)
     monkeypatch.setitem(decoding.SCORE_BYTES, "cpu", 3 * 4 * model.config.vocab_size)
     sizes, project = [], model.project
     monkeypatch.setattr(model, "project", lambda hidden: sizes.append(len(hidden)) or project(hidden), raising=False)
-    parts = decode(model, ids, mask, torch.zeros(4), frame.end_id, 8)
+    parts = decode(model, ids, mask, torch.zeros(4), frame.end_ids, 8)
     assert sizes[:2] == [3, 1]
     assert parts.tokens == whole.tokens
     assert torch.allclose(parts.logprobs, whole.logprobs, atol=1e-5)

@@ -24,7 +24,7 @@ def taken(monkeypatch):
 def answers(model, tokenizer, mode, thoughts, tokens=12):
     frame = Frame(tokenizer, model.config.latent)
     ids, mask = pad_left([frame.prompt(question, mode, thoughts) for question in QUESTIONS], frame.pad_id)
-    return decode(model, ids, mask, torch.tensor([0.0, 1.0, 0.0, 0.7]), 77, tokens, generator=torch.manual_seed(2))
+    return decode(model, ids, mask, torch.tensor([0.0, 1.0, 0.0, 0.7]), (77,), tokens, generator=torch.manual_seed(2))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

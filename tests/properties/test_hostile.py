@@ -163,8 +163,8 @@ def test_empty_prompts_and_only_padding_still_answer(length, padding, k):
     )
     assert written.shape == (2, length + padding + k + 5)
     assert not (written[:, -3:] == THOUGHT).any()
-    prompt, seen = append_thoughts(ids[:1], mask[:1], model.config.latent, k)
+    asked = append_thoughts(ids[:1], mask[:1], model.config.latent, k, 0)
     alone = model.generate(torch.tensor([[BOT, *[THOUGHT] * k, EOT]]), max_new_tokens=3, do_sample=False,
                            pad_token_id=0, min_new_tokens=3)  # fmt: skip
-    assert prompt[0, int((seen == 0).sum()) :].tolist() == alone[0, : k + 2].tolist()
+    assert asked.input_ids[asked.attention_mask.bool()].tolist() == alone[0, : k + 2].tolist()
     assert written[0, -3:].tolist() == alone[0, -3:].tolist(), "padding says nothing"

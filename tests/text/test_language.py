@@ -14,6 +14,29 @@ def test_kana_and_kanji_are_japanese(text):
     assert detect_language(text) == "ja"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "东京",
+        "小明有3个苹果，吃了1个，还剩几个？",
+        "小明有三個蘋果，吃了一個，還剩幾個？",
+        "這是什麼？",
+        "你好",
+        "我的書是新的",
+        "Answer: 三个",
+    ],
+)
+def test_chinese_is_told_from_japanese(text):
+    assert detect_language(text) == "zh"
+
+
+@pytest.mark.parametrize(
+    "text", ["排他的経済水域", "東京都、大阪府、京都府", "日本国憲法第九条", "什器", "国是", "有無？", "终わり"]
+)
+def test_names_and_words_in_kanji_are_japanese(text):
+    assert detect_language(text) == "ja"
+
+
 @pytest.mark.parametrize("text", ["Solve 24 + 15", "", "7+5*3=", "naïve café", "１２"])
 def test_all_else_is_english(text):
     assert detect_language(text) == "en"

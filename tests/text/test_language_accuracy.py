@@ -84,6 +84,12 @@ def accuracy(sets):
     return right / total
 
 
+def test_nothing_japanese_is_taken_for_chinese():
+    texts = [text for sets in (questions(), short_answers()) for _, language, part in sets if language == "ja"
+             for text in part]  # fmt: skip
+    assert [text for text in texts if detect_language(text) == "zh"] == []
+
+
 def test_questions():
     assert accuracy(questions()) >= 0.995
 

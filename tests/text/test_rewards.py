@@ -8,6 +8,7 @@ from latent_gemma.text.rewards import (
     CorrectnessReward,
     FormatReward,
     ShortReasoningReward,
+    StepsReward,
     load_reward,
     reward_name,
 )
@@ -38,9 +39,18 @@ def test_work_is_shown_from_the_least_number_of_characters_on():
     assert [reward("", f"<reasoning>{text}</reasoning>", ()) for text in ("2+2=", "2+2=4")] == [-2.0, 0.0]
 
 
+@pytest.mark.parametrize(
+    ("reasoning", "share"),
+    [("20 plus 19 is 39.", 1), ("20 + 19 = 39, 2 + 2 = 5", 0.5), ("20 + 19 = 40", 0), ("Add them.", 0), ("", 0)],
+)
+def test_steps_are_paid_by_the_share_that_is_true(reasoning, share):
+    completion = f"<reasoning>{reasoning}</reasoning><answer>1+1=2</answer>"
+    assert StepsReward(score=4.0)("", completion, ("39",)) == 4 * share
+
+
 def test_names_are_columns():
-    names = [reward_name(r) for r in (FormatReward(), CorrectnessReward(), BrokenTagsReward(), ShortReasoningReward())]
-    assert names == ["format", "correctness", "broken_tags", "short_reasoning"]
+    rewards = (FormatReward(), CorrectnessReward(), BrokenTagsReward(), ShortReasoningReward(), StepsReward())
+    assert [reward_name(r) for r in rewards] == ["format", "correctness", "broken_tags", "short_reasoning", "steps"]
     assert reward_name(len) == "len"
 
 

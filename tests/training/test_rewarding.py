@@ -19,6 +19,13 @@ def test_words_are_paid_for_format_and_answer_thoughts_for_the_answer(tmp_path, 
     assert len(RewardSettings(format_score=0.0, short_score=0.0).build("words")) == 2
 
 
+def test_true_steps_are_paid_for_when_asked_for():
+    settings = RewardSettings(steps_score=5.0)
+    assert [reward.name for reward in settings.build("words")][-1] == "steps"
+    assert [reward.name for reward in settings.build("latent")] == ["correctness"]
+    assert "steps" not in [reward.name for reward in RewardSettings().build("words")]
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -23,11 +23,11 @@ def math_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
 
     Source: Hendrycks et al. 2021 (arXiv 2103.03874); MATH-500 after Lightman et al. 2023 (arXiv 2305.20050).
     """
-    question, solution = text_of(row, "problem", where), text_of(row, "solution", where)
+    question = text_of(row, "problem", where)
     if row.get("answer") is not None:
-        answer: str | None = text_of(row, "answer", where)
-    else:
-        answer = last_boxed(solution)
+        return {"question": question, "steps": row["solution"], "answer": text_of(row, "answer", where)}
+    solution = text_of(row, "solution", where)
+    answer = last_boxed(solution)
     if answer is None:
         raise DataError(f"{where}, column 'solution': expected an answer in \\boxed{{..}}, found none")
     return {"question": question, "steps": solution, "answer": answer}

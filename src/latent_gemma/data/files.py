@@ -1,16 +1,19 @@
-"""Any local file: JSON Lines, JSON, CSV, TSV, XML, Parquet, and the `question||steps #### answer` text format."""
+"""Any local file: JSON Lines, JSON, CSV, TSV, XML, Parquet, and text, which holds lines, a table or JSON Lines."""
 
 import csv
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from latent_gemma.data.example import Example
 from latent_gemma.data.gsm8k import StepsFormat, parse_internalized
-from latent_gemma.data.mgsm import mgsm_example, mgsm_language
-from latent_gemma.data.rows import FileColumns, Row, parse_row, sound_examples
+from latent_gemma.data.mgsm import file_language, is_mgsm, mgsm_example
+from latent_gemma.data.multiplication import is_multiplication
+from latent_gemma.data.prontoqa import generated_rows
+from latent_gemma.data.rows import ANYBODYS, FileColumns, Row, parse_row, row_format, sound_examples
 from latent_gemma.data.values import once_each
 from latent_gemma.data.xml_rows import xml_rows
 from latent_gemma.errors import DataError
@@ -59,11 +62,13 @@ def _json(text: str, path: Path, first_line: int) -> Any:
         raise DataError(f"{path}, line {first_line}: JSON that cannot be read, {error}") from error
 
 
-def _is_object(line: str) -> bool:
+def _is_row(line: str) -> bool:
+    """Whether a line is an object, and not a whole file of ProntoQA's generator."""
     try:
-        return isinstance(json.loads(line), dict)
+        data = json.loads(line)
     except (RecursionError, ValueError):
         return False
+    return isinstance(data, dict) and generated_rows(data) is None
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
@@ -71,17 +76,29 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
 
 
 def _text_rows(path: Path) -> Iterator[Row]:
-    yield from _line_rows(path, lambda line, *_: line)
+    """As the first line shows: JSON Lines, a table (the AI王 quiz's), or lines `question||steps #### answer`."""
+    with path.open("rb") as file:
+        first = next(filter(None, (raw.strip(b"\xef\xbb\xbf \r\n") for raw in file)), b"")
+    if first.startswith(b"{"):
+        yield from _jsonl_rows(path)
+    elif b"\t" in first and b"||" not in first:
+        yield from _tsv_rows(path)
+    else:
+        yield from _line_rows(path, lambda line, *_: line)
 
 
 def _json_rows(path: Path) -> Iterator[Row]:
     text = "\n".join(line for _, line in _decoded_lines(path))
     if not text.strip():
         return
-    if text.lstrip().startswith("{") and _is_object(text.lstrip().split("\n", 1)[0]):
+    if text.lstrip().startswith("{") and _is_row(text.lstrip().split("\n", 1)[0]):
         yield from _jsonl_rows(path)  # MSVAMP's JSON Lines are called .json
         return
     data = _json(text, path, 1)
+    generated = generated_rows(data) if isinstance(data, dict) else None
+    if generated is not None:
+        yield from ((f"{path}, {name}", row) for name, row in generated.items())
+        return
     rows = [data] if isinstance(data, dict) else data  # MATH has one problem a file
     if not isinstance(rows, list):
         raise DataError(f"{path}: expected a JSON array of rows, found one {type(data).__name__}")
@@ -114,7 +131,7 @@ def _tsv_rows(path: Path) -> Iterator[Row]:
     first = next(lines, "")
     fields = first.split("\t")
     numbered = len(fields) == 2 and parse_number(normalize_answer(fields[1])) is not None
-    headless = numbered or (mgsm_language(path) is not None and "question" not in fields)
+    headless = numbered or (is_mgsm(path) and "question" not in fields)
     names = ("question", "answer") if headless else None
     table = itertools.chain([first], lines)
     reader = csv.DictReader(table, names, restval="", delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
@@ -163,6 +180,52 @@ _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
 SUFFIXES = tuple(_READERS)
 
 
+#: How the files begin that git has in the place of large ones.
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def _check_file(path: Path) -> str:
+    """The suffix of a file that can be read."""
+    if path.is_dir():
+        raise DataError(f"{path} is a folder", "give one of its files")
+    if not path.exists():
+        raise DataError(f"there is no file {path}", "check the path; a hub name is written owner/name")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise DataError(f"{path} is of an unknown kind", f"name it with one of {', '.join(SUFFIXES)}")
+    try:
+        with path.open("rb") as file:
+            is_pointer = file.read(len(_LFS_POINTER)) == _LFS_POINTER
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    if is_pointer:
+        raise DataError(f"{path} is a pointer of Git LFS, not the file itself", "fetch that with git lfs pull")
+    return suffix
+
+
+def file_format(path: Path) -> str | None:
+    """Whose published format a file has, told by its first sound row.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Who publishes it, such as "SVAMP", or one of `rows.ANYBODYS`; None if it is not recognised.
+
+    Raises:
+        DataError: for a missing file, an unknown suffix, or a file that is not of its kind.
+    """
+    suffix = _check_file(path)
+    try:
+        row = next((row for _, row in _READERS[suffix](path) if not isinstance(row, DataError)), None)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    if isinstance(row, str) and "||" in row:
+        return "digit-wise multiplication" if is_multiplication(row.partition("||")[0].strip()) else "GSM8K"
+    found = row_format(row)
+    return "MGSM" if found == ANYBODYS[0] and is_mgsm(path) else found
+
+
 def read_file(
     path: Path,
     columns: FileColumns | None = None,
@@ -173,32 +236,27 @@ def read_file(
 
     Args:
         path: the file; its suffix says what it is: .jsonl, .json (an array, or JSON Lines), .csv, .tsv, .xml,
-            .parquet, or .txt with lines `question||steps #### answer`.
+            .parquet, or .txt with lines `question||steps #### answer`, a table with tabs, or JSON Lines.
         columns: names of the columns; None recognises published formats.
         steps_format: how annotated steps are written.
         on_bad: told of each malformed row, which is then left out; None raises at the first.
 
     Yields:
-        Examples, in order.
+        Examples, in order, in the language that a published file's name says (`mgsm_de.tsv`).
 
     Raises:
         DataError: for a missing file, an unknown suffix, a file that is not of its kind, or a malformed row (naming
             file, line and column).
     """
-    if path.is_dir():
-        raise DataError(f"{path} is a folder", "give one of its files")
-    if not path.exists():
-        raise DataError(f"there is no file {path}", "check the path; a hub name is written owner/name")
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise DataError(f"{path} is of an unknown kind", f"name it with one of {', '.join(SUFFIXES)}")
-    language = mgsm_language(path)
+    suffix, language = _check_file(path), file_language(path)
 
     def read(where: str, row: Any) -> Example:
-        if suffix == ".txt":
+        if suffix == ".txt" and isinstance(row, str):
             return _internalized(row, steps_format, where)
         example = parse_row(row, columns, steps_format, where)
-        return mgsm_example(example, language, where) if language else example
+        if language is None:
+            return example
+        return mgsm_example(example, language, where) if is_mgsm(path) else replace(example, language=language)
 
     try:
         yield from sound_examples(_READERS[suffix](path), read, on_bad)

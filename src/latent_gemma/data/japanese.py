@@ -1,16 +1,41 @@
-"""Japanese question answering: JEMHopQA, NIILC and the AI王 quiz."""
+"""Japanese question answering: JEMHopQA, NIILC and the AI王 quiz; golds are taken apart into what they accept."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from latent_gemma.data.values import answers_of, found, text_of, written
 from latent_gemma.errors import DataError
+from latent_gemma.text.golds import accepted_forms, noted_answers
+from latent_gemma.text.language import detect_language, translation_target
 
 _YES_NO = {"YES": ["はい"], "NO": ["いいえ"]}
-_QUOTED = re.compile(r"[「『]([^「」『』]+)[」』]")
-#: Words around an alternative answer that are no part of it, as in "別解：..", "※..も可", "..でも正解".
-_AROUND = re.compile(r"^※\s*|^(?:別解|許容|正解)\s*[:：]\s*|\s*(?:で)?も(?:可|正解|OK)(?:とする)?。?$")
+#: What readings and notes stand in; a sentence outside of them is no gold as quizzes write it.
+_REMARK = re.compile(r"※.*|（[^（）]*）|\([^()]*\)|［[^［］]*］|\[[^\[\]]*\]|【[^【】]*】", re.DOTALL)
+
+
+def _taken_apart(golds: Iterable[str]) -> tuple[str, list[str]]:
+    """The plain answer, which is learnt, and everything else that golds accept."""
+    forms = [[gold] if "。" in _REMARK.sub("", gold) else accepted_forms(gold) for gold in golds]
+    answer, *others = dict.fromkeys(form for group in forms for form in group)
+    return answer, others
+
+
+def instruction_gold(question: str, output: str) -> tuple[str, list[str]]:
+    """What the output of a row of llm-japanese-dataset accepts, whose quiz part has golds as quizzes write them.
+
+    Args:
+        question: the instruction; with an input it is no quiz row.
+        output: as published.
+
+    Returns:
+        The answer and the further accepted ones; the output as it is where it is a sentence, or the row asks for a
+        translation or no question at all: there what stands in brackets is part of the text.
+    """
+    asks = detect_language(question) == "ja" and re.search("[?？]", question) and translation_target(question) is None
+    if not asks or "\n" in output:
+        return output, []
+    return _taken_apart([output])
 
 
 def jemhopqa_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -28,12 +53,12 @@ def jemhopqa_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
 
     Source: Ishii et al. 2023, JEMHopQA (corpus version 1.2).
     """
-    answer = text_of(row, "answer", where)
+    answer, accepted = _taken_apart([text_of(row, "answer", where)])
     return {
         "question": text_of(row, "question", where),
         "steps": _derivations(row["derivations"], where),
         "answer": answer,
-        "accepted": _YES_NO.get(answer, []),
+        "accepted": _YES_NO.get(answer, accepted),
     }
 
 
@@ -65,7 +90,8 @@ def niilc_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     Raises:
         DataError: naming what is missing or wrong.
     """
-    answer, accepted = answers_of(row, "answers", where)
+    first, others = answers_of(row, "answers", where)
+    answer, accepted = _taken_apart([first, *others])
     return {"question": text_of(row, "text", where), "answer": answer, "accepted": accepted}
 
 
@@ -77,22 +103,17 @@ def quiz_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         where: file and line, for messages.
 
     Returns:
-        The row as question, answer and accepted answers. Alternatives come from `answers`, from an original answer
-        with ";;" in it, and from the additional information, where quoted words, or else the parts between commas,
-        count as alternatives.
+        The row as question, answer and accepted answers. Alternatives come from the original answer, with its readings,
+        notes and ";;", from `answers`, and from the additional information.
 
     Raises:
         DataError: naming the column that is missing or wrong.
     """
-    first, *others = [part.strip() for part in text_of(row, "original_answer", where).split(";;")]
+    golds = [part for part in text_of(row, "original_answer", where).split(";;") if part.strip()]
     if row.get("answers") is not None:
         listed, more = answers_of(row, "answers", where)
-        others += [listed, *more]
-    others += _alternatives(written(row.get("original_additional_info")) or "")
-    accepted = [other for other in dict.fromkeys(others) if other and other != first]
-    return {"question": text_of(row, "original_question", where), "answer": first, "accepted": accepted}
-
-
-def _alternatives(info: str) -> list[str]:
-    parts = _QUOTED.findall(info) or re.split(r";;|[、，,;；/／\n]", info)
-    return [part for part in (_AROUND.sub("", part.strip()) for part in parts) if part]
+        golds += [listed, *more]
+    answer, accepted = _taken_apart(golds)
+    accepted += noted_answers(written(row.get("original_additional_info")) or "")
+    accepted = [other for other in dict.fromkeys(accepted) if other != answer]
+    return {"question": text_of(row, "original_question", where), "answer": answer, "accepted": accepted}

@@ -11,14 +11,26 @@ from latent_gemma.data.values import list_of, text_of
 from latent_gemma.errors import DataError
 from latent_gemma.text.normalize import normalize_answer, parse_number, strip_thousands
 
-MGSM_LANGUAGES = ("bn", "de", "en", "es", "fr", "ja", "ru", "sw", "te", "th", "zh")
-_NAME = re.compile(r"mgsm_([a-z]{2})\.tsv")
+#: As MathOctopus names its files -> as everybody else does.
+_LANGUAGES = {
+    "bengali": "bn", "german": "de", "english": "en", "spanish": "es", "french": "fr", "japanese": "ja",
+    "russian": "ru", "swahili": "sw", "telugu": "te", "thai": "th", "chinese": "zh",
+}  # fmt: skip
+MGSM_LANGUAGES = tuple(_LANGUAGES.values())
+_NAME = re.compile(rf"(?:mgsm_(?:[a-z]{{2}}|{'|'.join(_LANGUAGES)})|test_(?:{'|'.join(_LANGUAGES)}))\.[a-z]+")
 
 
-def mgsm_language(path: Path) -> str | None:
-    """The language that a published file's name says, "ja" for `mgsm_ja.tsv`; None for any other file."""
-    match = _NAME.fullmatch(path.name.lower())
-    return match[1] if match else None
+def file_language(path: Path) -> str | None:
+    """The language that a published file's name says: "ja" for `mgsm_ja.tsv`, `mgsm_Japanese.json` and MSVAMP's
+    `test_Japanese.json`; None for any other file."""
+    name = path.name.lower()
+    said = name.partition("_")[2].partition(".")[0]
+    return _LANGUAGES.get(said, said) if _NAME.fullmatch(name) else None
+
+
+def is_mgsm(path: Path) -> bool:
+    """Whether a file's name says that it is one of MGSM's."""
+    return path.name.lower().startswith("mgsm_") and file_language(path) is not None
 
 
 def mgsm_example(example: Example, language: str, where: str) -> Example:

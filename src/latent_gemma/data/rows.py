@@ -9,12 +9,14 @@ from latent_gemma.data.asdiv import asdiv_row
 from latent_gemma.data.competition import math_row
 from latent_gemma.data.example import Example
 from latent_gemma.data.gsm8k import StepsFormat, format_steps, parse_gsm8k
-from latent_gemma.data.japanese import jemhopqa_row, niilc_row, quiz_row
-from latent_gemma.data.mgsm import mgsm_row
+from latent_gemma.data.japanese import instruction_gold, jemhopqa_row, niilc_row, quiz_row
+from latent_gemma.data.mathoctopus import instruct_row, mgsm_json_row, msvamp_row
+from latent_gemma.data.mgsm import MGSM_LANGUAGES, mgsm_row
 from latent_gemma.data.multiarith import multiarith_row
+from latent_gemma.data.multiple_choice import choices_row, lettered_row
 from latent_gemma.data.prontoqa import prontoqa_row
-from latent_gemma.data.svamp import msvamp_row, svamp_row
-from latent_gemma.data.values import found, list_of, text_of
+from latent_gemma.data.svamp import numbered_row, svamp_row
+from latent_gemma.data.values import found, list_of, names_of, text_of
 from latent_gemma.errors import DataError
 from latent_gemma.text.language import detect_language
 
@@ -43,37 +45,69 @@ class FileColumns:
 _INSTRUCTION = FileColumns(question="instruction", answer="output")
 #: Published formats that only name their columns in their own way, recognised by question and answer.
 _KNOWN = (
-    FileColumns(),  # GSM8K, COCONUT, what this package writes
-    FileColumns(question="problem"),  # Big-Math
-    FileColumns(answer="final_ans"),  # the hub's MultiArith
-    _INSTRUCTION,  # llm-japanese-dataset
-    FileColumns(question="input", answer="target"),  # PAL
-    FileColumns(question="prompt", answer="completion"),
+    ("question and answer", FileColumns()),  # COCONUT, what this package writes; with #### GSM8K
+    ("Big-Math", FileColumns(question="problem")),
+    ("MultiArith", FileColumns(answer="final_ans")),  # the hub's
+    ("llm-japanese-dataset", _INSTRUCTION),
+    ("PAL", FileColumns(question="input", answer="target")),
+    ("prompt and completion", FileColumns(question="prompt", answer="completion")),
 )
+_NUMBERED = frozenset({"Question", "Numbers", "Equation", "Answer"})
 #: Published formats that need more, recognised by the columns they alone have, and read into those of this package.
-_PUBLISHED: tuple[tuple[frozenset[str], Callable[[Mapping[str, Any], str], dict[str, Any]]], ...] = (
-    (frozenset({"question", "answer", "derivations"}), jemhopqa_row),
-    (frozenset({"context", "question", "options", "answer"}), prontoqa_row),
-    (frozenset({"question", "answer", "answer_number"}), mgsm_row),
-    (frozenset({"original_question", "original_answer"}), quiz_row),
-    (frozenset({"text", "answers"}), niilc_row),
-    (frozenset({"Body", "Question", "Answer", "Equation"}), svamp_row),
-    (frozenset({"Body", "Question", "Answer"}), asdiv_row),
-    (frozenset({"body", "question", "answer"}), asdiv_row),
-    (frozenset({"m_query", "response"}), msvamp_row),
-    (frozenset({"sQuestion", "lSolutions"}), multiarith_row),
-    (frozenset({"problem", "solution"}), math_row),
+_PUBLISHED: tuple[tuple[str, frozenset[str], Callable[[Mapping[str, Any], str], dict[str, Any]]], ...] = (
+    ("JEMHopQA", frozenset({"question", "answer", "derivations"}), jemhopqa_row),
+    ("ProntoQA", frozenset({"context", "question", "options", "answer", "explanation"}), lettered_row),
+    ("Logic-LM", frozenset({"context", "question", "options", "answer"}), lettered_row),
+    ("ProntoQA", frozenset({"question", "query", "chain_of_thought"}), prontoqa_row),
+    ("MMLU", frozenset({"question", "choices", "answer"}), choices_row),
+    ("MMLU-Pro", frozenset({"question", "options", "answer"}), choices_row),
+    ("MGSM", frozenset({"question", "answer", "answer_number"}), mgsm_row),
+    ("AI王 quiz", frozenset({"original_question", "original_answer"}), quiz_row),
+    ("NIILC", frozenset({"text", "answers"}), niilc_row),
+    # SVAMP's repository has the three with numbers taken out; columns tell whose problems they are.
+    ("SVAMP", _NUMBERED | {"Variation Type"}, numbered_row),
+    ("ASDiv", _NUMBERED | {"Grade"}, numbered_row),
+    ("MultiArith", _NUMBERED, numbered_row),
+    ("SVAMP", frozenset({"Body", "Question", "Answer", "Equation"}), svamp_row),
+    ("ASDiv", frozenset({"Body", "Question", "Answer"}), asdiv_row),
+    ("ASDiv", frozenset({"body", "question", "answer"}), asdiv_row),
+    ("MSVAMP", frozenset({"m_query", "response"}), msvamp_row),
+    ("MGSM", frozenset({"query", "response"}), mgsm_json_row),
+    ("MultiArith", frozenset({"sQuestion", "lSolutions"}), multiarith_row),
+    ("MATH", frozenset({"problem", "solution"}), math_row),
+    ("prompt and chosen", frozenset({"prompt", "chosen"}), instruct_row),
+    # Read as they are; what they have besides tells whose they are.
+    ("ProsQA", frozenset({"question", "answer", "steps", "edges"}), lambda row, where: dict(row)),
+    ("GSM-Hard", frozenset({"input", "target", "code"}), lambda row, where: dict(row)),
 )
+#: Formats that anybody's questions may have.
+ANYBODYS = ("question and answer", "prompt and completion", "prompt and chosen")
+
+
+def row_format(row: Any) -> str | None:
+    """Whose published format a row has.
+
+    Args:
+        row: column name -> value.
+
+    Returns:
+        The name of who publishes it, such as "SVAMP", or one of `ANYBODYS`; None if it is not recognised.
+    """
+    names = set(row) if isinstance(row, Mapping) else set()
+    known = ((name, frozenset({columns.question, columns.answer})) for name, columns in _KNOWN)
+    published = ((name, columns) for name, columns, _ in _PUBLISHED)
+    found_format = next((name for name, columns in (*published, *known) if columns <= names), None)
+    return "GSM8K" if found_format == ANYBODYS[0] and "####" in str(row["answer"]) else found_format
 
 
 def _published(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """A row of a published format with this package's columns, any other row as it is."""
     names = set(row)
-    return next((read(row, where) for columns, read in _PUBLISHED if columns <= names), row)
+    return next((read(row, where) for _, columns, read in _PUBLISHED if columns <= names), row)
 
 
 def _recognised(names: Collection[str]) -> FileColumns | None:
-    return next((known for known in _KNOWN if {known.question, known.answer} <= set(names)), None)
+    return next((known for _, known in _KNOWN if {known.question, known.answer} <= set(names)), None)
 
 
 def _as_asked(lines: list[str], steps_format: StepsFormat) -> tuple[str, ...]:
@@ -102,13 +136,17 @@ def parse_row(row: Any, columns: FileColumns | None, steps_format: StepsFormat, 
     names = columns or _recognised(row)
     if names is None:
         raise DataError(
-            f"{where}: expected columns 'question' and 'answer', found {', '.join(map(str, row)) or 'none'}",
+            f"{where}: expected columns 'question' and 'answer', found {names_of(row)}",
             "name them with --question-column and --answer-column",
         )
     question, answer = text_of(row, names.question, where), text_of(row, names.answer, where)
-    if columns is None and names is _INSTRUCTION and row.get("input") not in (None, ""):
-        question = f"{question}\n{text_of(row, 'input', where)}"
-    accepted = tuple(list_of(row, names.accepted, where))
+    accepted = list_of(row, names.accepted, where)
+    if columns is None and names is _INSTRUCTION:
+        if row.get("input") not in (None, ""):
+            question = f"{question}\n{text_of(row, 'input', where)}"
+        else:
+            answer, others = instruction_gold(question, answer)
+            accepted = [*others, *accepted]
     if "####" in answer:
         example = parse_gsm8k(question, answer, steps_format)
         if example is None:
@@ -124,7 +162,9 @@ def parse_row(row: Any, columns: FileColumns | None, steps_format: StepsFormat, 
         lines, answer = [line.strip() for line in (tagged[1] or "").split("\n") if line.strip()], tagged[2].strip()
     else:
         lines = list_of(row, names.steps, where)
-    return Example(question, _as_asked(lines, steps_format), answer, detect_language(question), accepted)
+    said = row.get("language") if columns is None else None  # as this package writes it
+    language = said if said in MGSM_LANGUAGES else detect_language(question)
+    return Example(question, _as_asked(lines, steps_format), answer, language, tuple(accepted))
 
 
 def sound_examples(

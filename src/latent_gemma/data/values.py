@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from latent_gemma.errors import DataError
+from latent_gemma.text.normalize import normalize_answer, parse_number, strip_thousands
 
 _WHOLE = re.compile(r"([0-9])\.0+(?![0-9.])")
 
@@ -63,6 +64,12 @@ def written(value: Any) -> str | None:
     return value.strip() or None
 
 
+def names_of(row: Mapping[str, Any]) -> str:
+    """The names of a row's columns for a message, the first dozen of them."""
+    names = [str(name)[:40] for name in row]
+    return ", ".join(names[:12]) + (", .." if len(names) > 12 else "") or "none"
+
+
 def text_of(row: Mapping[str, Any], column: str, where: str) -> str:
     """Read a text, or a number as text.
 
@@ -80,12 +87,33 @@ def text_of(row: Mapping[str, Any], column: str, where: str) -> str:
     if column not in row:
         raise DataError(
             f"{where}, column {column!r}: expected text or a number, found no such column",
-            f"the columns are {', '.join(map(str, row)) or 'none'}",
+            f"the columns are {names_of(row)}",
         )
     text = written(row[column])
     if text is None:
         raise DataError(f"{where}, column {column!r}: expected text or a number, found {found(row[column])}")
     return text
+
+
+def number_of(row: Mapping[str, Any], column: str, where: str) -> str:
+    """Read a number as text, without thousands separators and ".0".
+
+    Args:
+        row: column name -> value.
+        column: which.
+        where: file and line, for messages.
+
+    Returns:
+        The number.
+
+    Raises:
+        DataError: if the column is missing or holds something else.
+    """
+    text = text_of(row, column, where)
+    number = whole_numbers(strip_thousands(text))
+    if parse_number(normalize_answer(number)) is None:
+        raise DataError(f"{where}, column {column!r}: expected a number, found {text[:40]!r}")
+    return number
 
 
 def list_of(row: Mapping[str, Any], column: str, where: str) -> list[str]:

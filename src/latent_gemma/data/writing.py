@@ -1,7 +1,7 @@
 """Examples as JSON Lines."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +26,27 @@ def _row(example: Example, style: Style) -> dict[str, object]:
     return row | ({"accepted": list(example.accepted)} if example.accepted else {})
 
 
+def write_lines(rows: Iterable[Mapping[str, object]], path: Path) -> None:
+    """Write rows, one JSON object a line, whole or not at all.
+
+    Args:
+        rows: what to write.
+        path: the file; its folder is made if need be.
+
+    Raises:
+        DataError: if the file cannot be written.
+    """
+    try:
+        with (
+            whole_file(path) as partial,
+            partial.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file,
+        ):
+            for row in rows:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
 def write_jsonl(examples: Iterable[Example], path: Path, style: Style = "examples") -> None:
     """Write examples, whole or not at all.
 
@@ -38,9 +59,4 @@ def write_jsonl(examples: Iterable[Example], path: Path, style: Style = "example
     Raises:
         DataError: if the file cannot be written.
     """
-    try:
-        with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
-            for example in examples:
-                file.write(json.dumps(_row(example, style), ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+    write_lines((_row(example, style) for example in examples), path)

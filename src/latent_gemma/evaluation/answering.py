@@ -75,7 +75,7 @@ def answer_batch(
         settings["forced"] = _stack_at_end(forced).to(model.device)
     started = time.perf_counter()
     with model.thinking(**settings):
-        decoded = decode(model, ids, mask, torch.zeros(len(rows), device=ids.device), frame.end_id, max_new_tokens)
+        decoded = decode(model, ids, mask, torch.zeros(len(rows), device=ids.device), frame.end_ids, max_new_tokens)
     seconds = time.perf_counter() - started
     answers = [frame.read(row, mode) for row in decoded.tokens]
     thoughts = _own_thoughts(record, mask, num_thoughts, frame.latent.recurrence)

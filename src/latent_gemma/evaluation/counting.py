@@ -63,9 +63,13 @@ def _groups(items: Sequence[Item]) -> dict[tuple[str, str], list[Item]]:
 
 
 def _measured(names: Sequence[str], items: Sequence[Item], wanted: str, encoder: str) -> Figures:
-    # What is told apart is Japanese from all else.
-    language: Language = "ja" if wanted == "ja" else "en"
-    outputs = Outputs([item.answer for item in items], [item.expected for item in items], language, encoder=encoder)
+    # What is told apart is Japanese and Chinese from all else.
+    language: Language = "ja" if wanted == "ja" else "zh" if wanted == "zh" else "en"
+    # DNA and NHK are answers to Japanese questions; not where another language than the question's was asked for.
+    own = [item.expected if item.language == item.wanted else () for item in items]
+    outputs = Outputs(
+        [item.answer for item in items], [item.expected for item in items], language, allowed=own, encoder=encoder
+    )
     return measure(names, outputs)
 
 

@@ -200,7 +200,7 @@ class LatentGemmaLM(LM):
                 ids.to(self.device),
                 attention_mask=mask.to(self.device),
                 max_new_tokens=min(room, self.limit - ids.shape[1]),
-                eos_token_id=[self.frame.end_id, *ends],
+                eos_token_id=[*self.frame.end_ids, *ends],
                 pad_token_id=self.frame.pad_id,
                 stopping_criteria=StoppingCriteriaList([StopStrings(part, stops, ids.shape[1])] if stops else []),
                 **drawn,
@@ -223,7 +223,7 @@ class LatentGemmaLM(LM):
                     text = self.tokenizer.decode(row, skip_special_tokens=True)
                     prompts[context] += self.frame.text_ids(open_answer(text))
                 else:
-                    closing = (self.frame.end_id, latent.eot_id)
+                    closing = (*self.frame.end_ids, latent.eot_id)
                     length = next((i for i, token in enumerate(row) if token in closing), len(row))
                     prompts[context] += [*row[:length], latent.eot_id]
         return prompts

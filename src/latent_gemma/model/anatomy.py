@@ -17,6 +17,11 @@ STOCK_NORMS = (GemmaRMSNorm, Gemma2RMSNorm, Gemma3RMSNorm)
 Rotation = tuple[Tensor, Tensor]
 
 
+def running_layers(decoder: Any) -> Any:
+    """The layers that a forward goes through; an assistant that exits early goes through the first ones alone."""
+    return decoder.layers[: decoder.config.num_hidden_layers]
+
+
 @dataclass(frozen=True)
 class Anatomy:
     """A layer's modules and settings.

@@ -1,5 +1,6 @@
 """What a rollout keeps between its calls: a cache that grows in place, one that checkpointing can replay, a note."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,36 +17,93 @@ KeyValue = tuple[Tensor, Tensor]
 
 
 @dataclass
-class CacheState:
-    """What a cache has to remember besides keys and values, kept as its attribute `latent_state`.
+class RolloutNote:
+    """What a cache has to remember of a rollout besides keys and values.
 
     Args:
         length: positions in the cache when this was written.
         last_hidden: final hidden state of the last position, [B, D]; what a thought that comes next would feed back.
+            None where that position has been taken away.
         key_bias: bias per key for every later position, [B, length], or None where there is none.
     """
 
     length: int
-    last_hidden: Tensor
+    last_hidden: Tensor | None
     key_bias: Tensor | None
 
-    def select(self, rows: Tensor) -> None:
-        """Keep these rows of the batch, in this order; a row may come more than once."""
-        self.last_hidden = self.last_hidden[rows]
-        self.key_bias = None if self.key_bias is None else self.key_bias[rows]
+    @staticmethod
+    def on(cache: Any) -> "RolloutNote | None":
+        """The note of a cache, if it has one."""
+        layers = getattr(cache, "layers", ())
+        return getattr(layers[0], "rollout_note", None) if layers else None
+
+    @classmethod
+    def write(cls, cache: Any, last_hidden: Tensor, key_bias: Tensor | None) -> None:
+        """Put a note on a cache as it is now."""
+        layer: Any = cache.layers[0]
+        kind: Any = type(layer)
+        if not hasattr(layer, "rollout_note"):
+            layer.__class__ = _noted(kind)
+        layer.rollout_note = cls(int(cache.get_seq_length()), last_hidden, key_bias)
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> None:
+        """Change the rows."""
+        self.last_hidden = None if self.last_hidden is None else change(self.last_hidden)
+        self.key_bias = None if self.key_bias is None else change(self.key_bias)
 
 
-def select_rows(cache: Any, rows: Tensor) -> None:
-    """Keep these rows of a cache, in this order, with what it remembers of a rollout.
+@functools.cache
+def _noted(kind: Any) -> type:
+    """A cache's first layer with a note: what selects, repeats, crops or clears a cache does it to the note too.
 
     Args:
-        cache: a stock cache.
-        rows: indices into its batch, int64; a row may come more than once.
+        kind: class of the layer.
     """
-    cache.reorder_cache(rows)
-    state: CacheState | None = getattr(cache, "latent_state", None)
-    if state is not None:
-        state.select(rows)
+
+    class Noted(kind):
+        rollout_note: RolloutNote | None = None
+        _layer_type = None  # by which transformers would take this class for its own
+
+        def reorder_cache(self, beam_idx: Tensor) -> None:
+            super().reorder_cache(beam_idx)
+            if self.rollout_note is not None:
+                self.rollout_note.each(lambda part: part.index_select(0, beam_idx.to(part.device)))
+
+        def batch_select_indices(self, indices: Tensor) -> None:
+            super().batch_select_indices(indices)
+            if self.rollout_note is not None:
+                self.rollout_note.each(lambda part: part[indices])
+
+        def batch_repeat_interleave(self, repeats: int) -> None:
+            super().batch_repeat_interleave(repeats)
+            if self.rollout_note is not None:
+                self.rollout_note.each(lambda part: part.repeat_interleave(repeats, dim=0))
+
+        def crop(self, tokens_to_remove: int) -> None:
+            super().crop(tokens_to_remove)
+            note = self.rollout_note
+            if note is not None and tokens_to_remove:
+                length = note.length - abs(tokens_to_remove)
+                self.rollout_note = RolloutNote(
+                    length, None, None if note.key_bias is None else note.key_bias[:, :length]
+                )
+
+        def reset(self) -> None:
+            super().reset()
+            self.rollout_note = None
+
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            # pickle looks classes up by name, and this one is made when first needed
+            return _with_note, (kind, vars(self))
+
+    return Noted
+
+
+def _with_note(kind: Any, state: dict[str, Any]) -> Any:
+    layer = kind.__new__(kind)
+    layer.__class__ = _noted(kind)
+    vars(layer).update(state)
+    return layer
 
 
 class GrowingLayer(DynamicLayer):

@@ -16,8 +16,11 @@ from latent_gemma.model.cache import SegmentCache
 from latent_gemma.model.masks import biased_masks, one_position_mask
 from latent_gemma.model.static import StaticStep, stepper
 from latent_gemma.model.step import Step
-from latent_gemma.model.stock import CACHE
+from latent_gemma.model.stock import cache_field
 from latent_gemma.model.unrolled import Unrolled
+
+#: Keywords that only the loss reads.
+_OF_THE_LOSS = ("num_items_in_batch", "ignore_index", "shift_labels")
 
 
 def _replay_in_phase(function: Callable[..., Any], *args: Any) -> Any:
@@ -66,8 +69,12 @@ class Calls:
     ) -> None:
         self.decoder, self.start, self.padding, self.position_ids = decoder, start, padding, position_ids
         self.cache, self.columns, self.replays = cache, columns, replays
-        # PEFT hands on all it could be told
-        self.kwargs = {name: value for name, value in kwargs.items() if value is not None}
+        # PEFT hands on all it could be told, and Trainer what its loss divides by
+        self.kwargs = {
+            name: value
+            for name, value in kwargs.items()
+            if value is not None and value is not False and name not in _OF_THE_LOSS
+        }
         self.outputs: list[BaseModelOutputWithPast] = []
         self._step: Step | StaticStep | None = None
         self._unrolls: bool | None = None
@@ -102,7 +109,7 @@ class Calls:
                 attention_mask=mask,
                 position_ids=positions,
                 use_cache=False,
-                **{CACHE: cache},
+                **cache_field(cache),
                 **self.kwargs,
             )
         self.outputs.append(output)
@@ -182,11 +189,13 @@ class Calls:
                 layer._gradient_checkpointing_func, layer._can_checkpoint_with_cache = function, flag
 
     @staticmethod
-    def join(calls: list[Any]) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+    def join(calls: list[Any]) -> tuple[Tensor, tuple[Tensor | None, ...] | None]:
         """Final hidden states of some calls, and those of all layers where they were asked for."""
         hidden = torch.cat([call.last_hidden_state for call in calls], dim=1)
         if calls[0].hidden_states is None:
             return hidden, None
+        # a layer that was not asked for is None
         return hidden, tuple(
-            torch.cat(layer, dim=1) for layer in zip(*(call.hidden_states for call in calls), strict=True)
+            None if layer[0] is None else torch.cat(layer, dim=1)
+            for layer in zip(*(call.hidden_states for call in calls), strict=True)
         )

@@ -1,8 +1,8 @@
 """The latent part of a model's configuration, and the Gemma configurations that carry it."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from math import isfinite
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from transformers import Gemma2Config, Gemma3TextConfig, GemmaConfig, PreTrainedConfig
 
@@ -157,21 +157,26 @@ def _check_types(latent: LatentConfig) -> None:
         raise ConfigError(f"latent.embed_rms is {latent.embed_rms:g}", "leave it out: it is measured")
 
 
+def _check_markers(latent: LatentConfig, vocab_size: int) -> None:
+    markers = (latent.bot_id, latent.thought_id, latent.eot_id)
+    if not all(0 <= marker < vocab_size for marker in markers):
+        raise ConfigError(
+            f"the thought markers {markers} lie outside a vocabulary of {vocab_size} tokens",
+            "set bot_id, thought_id and eot_id to unused ids of this tokenizer",
+        )
+
+
 class LatentConfigMixin:
     """What the three latent Gemma configurations share: a nested `latent` that survives JSON."""
 
     latent: Any
+    #: No code of its own; TRL asks.
+    auto_map: ClassVar[dict[str, str]] = {}
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)  # type: ignore[misc]
         self.latent = LatentConfig.from_value(self.latent)
-        markers = (self.latent.bot_id, self.latent.thought_id, self.latent.eot_id)
-        vocab_size = self.vocab_size  # type: ignore[attr-defined]
-        if not all(0 <= marker < vocab_size for marker in markers):
-            raise ConfigError(
-                f"the thought markers {markers} lie outside a vocabulary of {vocab_size} tokens",
-                "set bot_id, thought_id and eot_id to unused ids of this tokenizer",
-            )
+        _check_markers(self.latent, self.vocab_size)  # type: ignore[attr-defined]
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON-ready data, the latent part nested under `latent`."""
@@ -208,12 +213,16 @@ LATENT_CONFIGS: dict[str, type[PreTrainedConfig]] = {
 }
 
 
+def _changed(stored: LatentConfig, latent: LatentConfig | dict[str, Any] | None) -> LatentConfig | dict[str, Any]:
+    return stored.to_dict() | (latent or {}) if latent is None or isinstance(latent, dict) else latent
+
+
 def as_latent_config(config: PreTrainedConfig, latent: LatentConfig | dict[str, Any] | None = None) -> PreTrainedConfig:
     """Give a Gemma configuration its latent part.
 
     Args:
         config: a plain Gemma, Gemma 2 or Gemma 3 text configuration, or a latent one (taken as it is).
-        latent: the latent part; None keeps the one that is there, or takes the defaults.
+        latent: the latent part, or fields of it that are to differ from the one that is there, or from the defaults.
 
     Returns:
         A configuration of the matching latent class; `config` itself is not changed.
@@ -223,7 +232,7 @@ def as_latent_config(config: PreTrainedConfig, latent: LatentConfig | dict[str, 
     """
     if isinstance(config, LatentConfigMixin):
         target: Any = type(config)
-        latent = LatentConfig.from_value(config.latent if latent is None else latent)
+        latent = LatentConfig.from_value(_changed(config.latent, latent))
     elif config.model_type in LATENT_CONFIGS:
         target, latent = LATENT_CONFIGS[config.model_type], LatentConfig.from_value(latent)
     else:
@@ -238,6 +247,27 @@ def as_latent_config(config: PreTrainedConfig, latent: LatentConfig | dict[str, 
     return result
 
 
+#: Fields that say which weights there are.
+_BUILT = ("bridge", "adapter", "lora_rank", "lora_alpha")
+
+
 def update_latent(config: PreTrainedConfig, **changes: Any) -> None:
-    """Replace fields of `config.latent` (which is frozen, so that a change is always checked)."""
-    config.latent = replace(config.latent, **changes)
+    """Replace fields of the latent part of a model that is built.
+
+    Args:
+        config: of the model; its `latent` is frozen, so that a change is always checked.
+        **changes: fields and their values.
+
+    Raises:
+        ConfigError: for an unknown field, a value outside its range, or a field that says which weights there are.
+    """
+    now = config.latent.to_dict()
+    for name in _BUILT:
+        if changes.get(name, now[name]) != now[name]:
+            raise ConfigError(
+                f"latent.{name} cannot become {changes[name]!r} in a model that is built",
+                f"load it with from_pretrained(..., latent={{{name!r}: {changes[name]!r}}})",
+            )
+    latent = LatentConfig.from_value(now | changes)
+    _check_markers(latent, config.vocab_size)
+    config.latent = latent

@@ -1,5 +1,8 @@
 """The decoder's latent phase: a mixin over the stock Gemma decoders."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,19 +13,35 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from latent_gemma.errors import ModelError
 from latent_gemma.model.adapters import install_thought_adapters
 from latent_gemma.model.attention import NAME as LATENT_EAGER
-from latent_gemma.model.cache import CacheState
+from latent_gemma.model.cache import RolloutNote
 from latent_gemma.model.config import LatentConfig, update_latent
 from latent_gemma.model.feedback import Bridge
 from latent_gemma.model.masks import biased_masks
 from latent_gemma.model.rollout import Project, Rollout
-from latent_gemma.model.stock import CACHE, cache_of, takes_either_name
+from latent_gemma.model.stock import cache_field, cache_of, takes_either_name
 from latent_gemma.model.thinking import Thinking
+
+_AS_CONFIGURED = Thinking()
+
+
+_NO_EXPORT = "a model that thinks cannot be exported: how often the decoder runs depends on the ids"
+
+
+# a strict export traces what it is to raise, and shows the reason given here
+@torch.compiler.disable(reason=_NO_EXPORT)
+def _refuse() -> None:
+    raise ModelError(_NO_EXPORT, "export the plain Gemma of the same weights")
+
+
+def refuse_export() -> None:
+    """Say in one line that `torch.export` is not to be had."""
+    if torch.compiler.is_exporting():
+        _refuse()
 
 
 class LatentDecoder(nn.Module):
     """Mixin that gives a stock Gemma decoder its latent phase; a sequence without thoughts runs the stock forward."""
 
-    thinking: Thinking = Thinking()
     # What the stock decoder beside this mixin brings.
     config: Any
     layers: nn.ModuleList
@@ -35,8 +54,14 @@ class LatentDecoder(nn.Module):
         if self.config._attn_implementation == "eager":
             self.config._attn_implementation = LATENT_EAGER
         latent: LatentConfig = self.config.latent
+        self._settings: dict[int, Thinking] = {}
         self.bridge = None if latent.bridge == "identity" else Bridge(self.config.hidden_size, latent.bridge)
-        install_thought_adapters(self.layers, latent.adapter, latent.lora_rank, latent.lora_alpha)
+        self.install_adapters(latent)
+
+    def install_adapters(self, latent: LatentConfig) -> None:
+        """Add the thought adapters that a latent configuration asks for."""
+        dtype = self.embed_tokens.weight.dtype
+        install_thought_adapters(self.layers, latent.adapter, latent.lora_rank, latent.lora_alpha, dtype)
 
     @torch.no_grad()
     def calibrate(self) -> None:
@@ -72,35 +97,40 @@ class LatentDecoder(nn.Module):
         project: Project | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """Run the decoder; wherever `input_ids` holds the thought id, the position before is fed back.
+        """Run the decoder; wherever the input is the thought token, the position before is fed back.
 
         Args:
             input_ids: [B, T].
             attention_mask: padding, [B, T_past + T].
             position_ids: [B, T]; counted from the cache when omitted, as in the stock decoder.
             cache: a cache to continue and extend.
-            inputs_embeds: [B, T, D] instead of ids; then no position is a thought.
+            inputs_embeds: [B, T, D] instead of ids; the embedding of the thought token stands for it.
             use_cache: return a cache.
             project: hidden states [..., D] to logits [..., V]; needed while p > 0, given by the causal-LM class.
             **kwargs: as the stock decoder.
 
         Returns:
             As the stock decoder, hidden states of all T positions.
-        """
-        thought = None if input_ids is None else torch.eq(input_ids, self.config.latent.thought_id)
-        if input_ids is not None and thought is not None and self._thinks(thought):
-            rollout = Rollout(self, thought, attention_mask, position_ids, cache, project, use_cache, kwargs)
-            return rollout.run(input_ids)
 
-        state: CacheState | None = getattr(cache, "latent_state", None)
-        bias = None
-        if state is not None and state.key_bias is not None:
+        Raises:
+            ModelError: where the prompt has thoughts, for what a rollout cannot give; see `Rollout`.
+        """
+        refuse_export()
+        thought = self._thoughts(input_ids, inputs_embeds)
+        if thought is not None and self._thinks(thought):
+            as_tuple = kwargs.pop("return_dict", None) is False
+            rollout = Rollout(self, thought, attention_mask, position_ids, cache, project, use_cache, kwargs)
+            rolled = rollout.run(self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds)
+            return rolled.to_tuple() if as_tuple else rolled  # type: ignore[return-value]
+
+        note, bias = RolloutNote.on(cache), None
+        if note is not None and note.key_bias is not None:
             given = input_ids if input_ids is not None else inputs_embeds
             if given is None or cache is None or isinstance(attention_mask, dict):
                 raise ModelError("a continued prompt with thoughts needs ids and a padding mask", "pass input_ids")
             batch, length = given.shape[:2]
             start = int(cache.get_seq_length())
-            bias = nn.functional.pad(state.key_bias, (0, start + length - state.length))
+            bias = nn.functional.pad(note.key_bias, (0, start + length - note.length))
             after = torch.ones((batch, length), dtype=torch.bool, device=bias.device)
             attention_mask = biased_masks(
                 self.config, attention_mask, cache, start, bias, after, self.embed_tokens.weight.dtype
@@ -111,18 +141,47 @@ class LatentDecoder(nn.Module):
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
-            **{CACHE: cache},
+            **cache_field(cache),
             **kwargs,
         )
         if isinstance(output, BaseModelOutputWithPast) and (held := cache_of(output)) is not None:
-            noted: Any = held
             last_hidden: Any = output.last_hidden_state
-            noted.latent_state = CacheState(int(noted.get_seq_length()), last_hidden[:, -1], bias)
+            RolloutNote.write(held, last_hidden[:, -1], bias)
         return output
+
+    @torch.no_grad()
+    def _thoughts(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor | None:
+        """Which positions are thoughts, [B, T] bool."""
+        thought_id = self.config.latent.thought_id
+        if input_ids is not None:
+            return torch.eq(input_ids, thought_id)
+        if inputs_embeds is None:
+            return None
+        # what prompt tuning and others make of ids before the model sees them
+        token = self.embed_tokens(torch.tensor([thought_id], device=inputs_embeds.device))
+        return torch.eq(inputs_embeds, token).all(-1)
 
     def _thinks(self, thought: Tensor) -> bool:
         settings = self.thinking
         return settings.passes > 0 or bool(thought.any() if settings.columns is None else settings.columns)
+
+    @property
+    def thinking(self) -> Thinking:
+        """The settings in force in this thread."""
+        return self._settings.get(threading.get_ident(), _AS_CONFIGURED)
+
+    @contextmanager
+    def with_thinking(self, settings: Thinking) -> Iterator[None]:
+        """Think by these settings inside a `with` block, in this thread alone."""
+        kept, thread = self.thinking, threading.get_ident()
+        self._settings[thread] = settings
+        try:
+            yield
+        finally:
+            if kept is _AS_CONFIGURED:
+                del self._settings[thread]
+            else:
+                self._settings[thread] = kept
 
     def decoder_call(self, **kwargs: Any) -> BaseModelOutputWithPast:
         """The stock decoder's forward."""

@@ -4,6 +4,7 @@ Token for token what `generate` gives at temperature 0. It differs in cost: `gen
 masks them by a test over the vocabulary and keeps ended rows to the end.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from latent_gemma.model.cache import select_rows
+from latent_gemma.model.cache import RolloutNote
 from latent_gemma.model.masks import one_position_mask
 from latent_gemma.model.sampling import choose
 from latent_gemma.model.static import StaticStep, new_cache, stepper
@@ -66,13 +67,13 @@ class _Advance:
         self.step = stepper(decoder, thinks=False)
         room = total - int(cache.get_seq_length())
         self.padding = None if padding is None else pad(padding, (0, room), value=1)
-        bias = cache.latent_state.key_bias
-        bias = None if bias is None else pad(bias, (0, room))
+        note = RolloutNote.on(cache)
+        bias = None if note is None or note.key_bias is None else pad(note.key_bias, (0, room))
         self.mask = one_position_mask(self.padding, bias, None, decoder.embed_tokens.weight.dtype)
 
     def select(self, rows: Tensor) -> None:
         """Go on with these rows."""
-        select_rows(self.cache, rows)
+        self.cache.reorder_cache(rows)
         self.padding = None if self.padding is None else self.padding[rows]
         self.mask = None if self.mask is None else self.mask[rows]
 
@@ -99,7 +100,7 @@ def decode(
     input_ids: Tensor,
     attention_mask: Tensor,
     temperatures: Tensor,
-    end_id: int,
+    end_ids: Sequence[int],
     max_new_tokens: int,
     cache: Any = None,
     generator: torch.Generator | None = None,
@@ -111,7 +112,7 @@ def decode(
         input_ids: prompts padded on the left, [B, T].
         attention_mask: [B, T], 0 on padding.
         temperatures: of each row, [B] float32; 0 is greedy.
-        end_id: the token that ends an answer.
+        end_ids: the tokens that end an answer.
         max_new_tokens: bound on generated tokens.
         cache: the first columns of the prompts, already read; None reads all. It is used up.
         generator: of the draws, on the CPU; None takes the global one.
@@ -125,7 +126,8 @@ def decode(
     padding = None if bool(attention_mask.all()) else attention_mask
     at, rows = positions_of(attention_mask), torch.arange(batch, device=device)
     alive = torch.ones(batch, dtype=torch.bool, device=device)
-    generated = torch.full((batch, max_new_tokens), end_id, device=device)
+    ends = torch.tensor(end_ids, device=device)
+    generated = torch.full((batch, max_new_tokens), end_ids[0], device=device)
     logprobs = torch.zeros(batch, device=device)
     start = cache.get_seq_length()
     hidden = decoder(
@@ -141,9 +143,9 @@ def decode(
         # one draw for every row of the batch, so that none depends on which others have ended
         uniform = torch.rand(batch, generator=generator).to(device)
         tokens, chosen = _next_tokens(model, hidden[:, -1], temperatures[rows], uniform[rows])
-        generated[rows, step] = torch.where(alive, tokens, end_id)
+        generated[rows, step] = torch.where(alive, tokens, end_ids[0])
         logprobs[rows] += torch.where(alive, chosen, 0.0)
-        alive &= tokens != end_id
+        alive &= ~torch.isin(tokens, ends)
         left = int(alive.sum())
         if left == 0 or step + 1 == max_new_tokens:
             break
@@ -154,9 +156,9 @@ def decode(
             advance.select(kept)
             rows, alive, tokens, at = rows[kept], alive[kept], tokens[kept], at[kept]
         hidden = advance(tokens[:, None], at)
-    return Decoded([_until(row, end_id) for row in generated.tolist()], logprobs)
+    return Decoded([_until(row, end_ids) for row in generated.tolist()], logprobs)
 
 
-def _until(row: list[int], end_id: int) -> list[int]:
+def _until(row: list[int], end_ids: Sequence[int]) -> list[int]:
     """A row up to and with its end token."""
-    return row[: row.index(end_id) + 1] if end_id in row else row
+    return row[: next((place for place, token in enumerate(row) if token in end_ids), len(row)) + 1]

@@ -8,7 +8,11 @@ from torch import Tensor, nn
 from latent_gemma.model.config import BridgeKind, Mix
 
 
-class ZeroLinear(nn.Linear):
+class BridgeLinear(nn.Linear):
+    """A Linear that no quantiser takes for one of the decoder's."""
+
+
+class ZeroLinear(BridgeLinear):
     """A Linear that the model's weight initialisation starts at zero."""
 
 
@@ -27,15 +31,20 @@ class Bridge(nn.Module):
     def __init__(self, hidden_size: int, kind: BridgeKind) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(hidden_size)
-        self.hidden = nn.Linear(hidden_size, hidden_size) if kind == "mlp" else None
+        self.hidden = BridgeLinear(hidden_size, hidden_size) if kind == "mlp" else None
         self.out = ZeroLinear(hidden_size, hidden_size)
 
     def forward(self, u: Tensor) -> Tensor:
-        """Bridge `u`, shape [..., D]."""
-        f = self.norm(u)
+        """Bridge `u`, shape [..., D], in its precision, whatever that of the weights is."""
+        f = nn.functional.layer_norm(u, self.norm.normalized_shape, *_as(u, self.norm), self.norm.eps)
         if self.hidden is not None:
-            f = nn.functional.gelu(self.hidden(f))
-        return u + self.out(f)
+            f = nn.functional.gelu(nn.functional.linear(f, *_as(u, self.hidden)))
+        return u + nn.functional.linear(f, *_as(u, self.out))
+
+
+def _as(u: Tensor, module: nn.Linear | nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    """Weight and bias in the precision of `u`."""
+    return module.weight.to(u.dtype), module.bias.to(u.dtype)
 
 
 def unit_rms(hidden_states: Tensor) -> Tensor:

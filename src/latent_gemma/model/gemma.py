@@ -1,7 +1,7 @@
 """The Gemma classes that think: one per family, and the name users type."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,7 +18,10 @@ from transformers import (
     Gemma3TextModel,
     GemmaForCausalLM,
     GemmaModel,
+    GenerationConfig,
     GenerationMixin,
+    LogitsProcessor,
+    LogitsProcessorList,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -26,9 +29,9 @@ from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from latent_gemma.errors import ConfigError
-from latent_gemma.model.adapters import PREFIX, ThoughtLinear
-from latent_gemma.model.cache import select_rows
+from latent_gemma.errors import ConfigError, ModelError
+from latent_gemma.model.adapters import PREFIX, load_updates, start_update
+from latent_gemma.model.address import address
 from latent_gemma.model.config import (
     LatentConfig,
     LatentGemma2Config,
@@ -37,14 +40,17 @@ from latent_gemma.model.config import (
     as_latent_config,
     update_latent,
 )
-from latent_gemma.model.decoder import LatentDecoder
+from latent_gemma.model.decoder import LatentDecoder, refuse_export
 from latent_gemma.model.feedback import ZeroLinear
 from latent_gemma.model.packing import laid_out, product
 from latent_gemma.model.paths import generate_answer
 from latent_gemma.model.prompt import append_thoughts, own_mode
-from latent_gemma.model.stock import CACHE, cache_of, takes_either_name
+from latent_gemma.model.sampling import NeverThought
+from latent_gemma.model.stock import CACHE, cache_field, cache_of, takes_either_name
 from latent_gemma.model.thinking import Thinking
 
+#: Keywords of the loader that a configuration has an attribute for as well.
+_LOADER_ARGUMENTS = ("dtype", "torch_dtype", "quantization_config", "attn_implementation")
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
@@ -53,12 +59,7 @@ def _init_latent_weights(module: nn.Module) -> None:
     if isinstance(module, ZeroLinear):
         init.zeros_(module.weight)
         init.zeros_(module.bias)
-    elif isinstance(module, ThoughtLinear):
-        if module.thought_a is not None:
-            init.kaiming_uniform_(module.thought_a, a=5**0.5)
-            init.zeros_(module.thought_b)
-        else:
-            init.zeros_(module.thought_delta)
+    start_update(module)
 
 
 class _LatentWeights:
@@ -181,11 +182,13 @@ class LatentReasoningGemmaForCausalLM(_Stock):
             pretrained_model_name_or_path: directory or hub name.
             *args: as transformers.
             config: a configuration to use instead of the stored one.
-            latent: the latent part; None keeps the stored one, or takes the defaults for a plain Gemma.
-            **kwargs: as transformers; `gguf_file` loads a plain Gemma in GGUF form.
+            latent: the latent part, or fields of it that are to differ from the stored one (from the defaults for a
+                plain Gemma).
+            **kwargs: as transformers, fields of the configuration among them; `gguf_file` loads a plain Gemma in GGUF
+                form.
 
         Returns:
-            A model of the family's class, its latent scale measured.
+            A model of the family's class, its latent scale measured; as transformers with `output_loading_info`.
 
         Raises:
             ModelError: if the architecture is not a Gemma text model.
@@ -196,17 +199,36 @@ class LatentReasoningGemmaForCausalLM(_Stock):
                 AutoModelForCausalLM.from_pretrained(pretrained_model_name_or_path, *args, **kwargs), latent
             )
         kwargs.setdefault("use_safetensors", True)  # the other format is a pickle
+        hub = {key: kwargs[key] for key in _HUB_ARGUMENTS if key in kwargs}
         if not isinstance(config, PreTrainedConfig):
-            hub = {key: kwargs[key] for key in _HUB_ARGUMENTS if key in kwargs}
             config = AutoConfig.from_pretrained(config or pretrained_model_name_or_path, **hub)
-        if latent is None and getattr(config, "latent", None) is None:
+        fields = [name for name in kwargs if hasattr(config, name) and name not in _LOADER_ARGUMENTS]
+        config = copy.deepcopy(config)
+        for name in fields:
+            setattr(config, name, kwargs.pop(name))
+        converts = getattr(config, "latent", None) is None
+        if converts and latent is None:
             latent = cls._default_latent()
         config = as_latent_config(config, latent)
+        quantizes = kwargs.get("quantization_config") or getattr(config, "quantization_config", None)
+        adapted = config.latent if quantizes and config.latent.adapter != "none" else None
+        if adapted is not None:  # a quantiser replaces plain Linears alone: the adapters come on top of what it makes
+            config = as_latent_config(config, replace(adapted, adapter="none"))
         loader: Any = super(LatentReasoningGemmaForCausalLM, _FAMILIES[config.model_type])
-        model = loader.from_pretrained(pretrained_model_name_or_path, *args, config=config, **kwargs)
-        if config.latent.embed_rms is None:
+        loaded = loader.from_pretrained(pretrained_model_name_or_path, *args, config=config, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        if adapted is not None:
+            model.config.latent = adapted
+            model.model.install_adapters(adapted)
+            load_updates(model, pretrained_model_name_or_path, hub)
+        if model.model.bridge is not None:
+            model.model.bridge.float()  # one that is new has been made in the dtype of the rest
+        if model.config.latent.embed_rms is None:
             model.model.calibrate()
-        return model
+        if converts:
+            model.config.architectures = [type(model).__name__]
+            model.config._name_or_path = address(model.config, str(pretrained_model_name_or_path), hub)
+        return loaded
 
     @classmethod
     def from_base(cls, base: PreTrainedModel, latent: LatentConfig | dict[str, Any] | None = None) -> Any:
@@ -276,6 +298,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         Returns:
             As the stock forward.
         """
+        refuse_export()
         given: dict[str, Any] = {
             "input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids, CACHE: cache,
             "inputs_embeds": inputs_embeds, "use_cache": use_cache, "project": self.project, **kwargs,
@@ -288,7 +311,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
             logits=self.project(decoded.last_hidden_state.flatten(0, 1)[read]),
             hidden_states=decoded.hidden_states,
             attentions=decoded.attentions,
-            **{CACHE: cache_of(decoded)},
+            **cache_field(cache_of(decoded)),
         )
 
     @property
@@ -296,63 +319,108 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         """Ids that no decoding chooses: the thought's, and what the generation configuration suppresses."""
         return sorted({*(self.generation_config.suppress_tokens or ()), self.config.latent.thought_id})
 
-    def generate(self, inputs: Tensor | None = None, *args: Any, num_thoughts: int | None = None, **kwargs: Any) -> Any:
-        """As `GenerationMixin.generate`, with an option to let bare prompts think.
+    def generate(
+        self,
+        inputs: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        logits_processor: Sequence[LogitsProcessor] | None = None,
+        *args: Any,
+        num_thoughts: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `GenerationMixin.generate`, with an option to let bare prompts think. The thought id is never generated.
 
         Args:
             inputs: prompt ids, [B, T].
+            generation_config: as `GenerationMixin.generate`.
+            logits_processor: as `GenerationMixin.generate`.
             *args: as `GenerationMixin.generate`.
-            num_thoughts: append `bot, thought x K, eot` to the prompt first; prompts that already hold a marker are
-                left alone. None appends nothing, unless `model.tokenizer` has been set and the model was trained to
-                think (then the configured K).
-            **kwargs: as `GenerationMixin.generate`. The thought id is never generated.
+            num_thoughts: K: each prompt thinks so many steps first, but for one that ends in a marker already. None
+                leaves prompts alone, unless `model.tokenizer` has been set and the model was trained to think (then
+                the configured K). In what is returned padding stands for the thoughts, so that text is the prompt and
+                the answer.
+            **kwargs: as `GenerationMixin.generate`.
 
         Returns:
-            As `GenerationMixin.generate`.
+            As `GenerationMixin.generate`; without the cache where prompts were made to think.
+
+        Raises:
+            ConfigError: for a K below 0, or one without ids to append it to or with a cache to extend.
+            ModelError: for contrastive search.
         """
+        if kwargs.get("penalty_alpha") or getattr(generation_config, "penalty_alpha", None):
+            raise ModelError("contrastive search is no mode of a model that thinks", "sample, or search with beams")
         latent: LatentConfig = self.config.latent
-        if num_thoughts is None and self.tokenizer is not None and own_mode(latent) == "latent":
+        processors = LogitsProcessorList([*(logits_processor or ()), NeverThought(latent.thought_id)])
+        rest = (generation_config, processors, *args)
+        ids = inputs if inputs is not None else kwargs.get("input_ids")
+        thinks = self.tokenizer is not None and ids is not None and own_mode(latent) == "latent"
+        if num_thoughts is None and thinks:
             num_thoughts = latent.num_thoughts
-        if num_thoughts is not None:
-            ids: Tensor = kwargs.pop("input_ids") if inputs is None else inputs
-            inputs, mask = append_thoughts(ids, kwargs.pop("attention_mask", None), latent, num_thoughts)
-            kwargs["attention_mask"] = mask
-        given = kwargs.get("generation_config")
-        if "suppress_tokens" not in kwargs:
-            if given is None:
-                kwargs["suppress_tokens"] = self.never_generated
-            else:  # transformers takes either a configuration or single settings
-                kwargs["generation_config"] = copy.deepcopy(given)
-                kwargs["generation_config"].suppress_tokens = [*(given.suppress_tokens or ()), latent.thought_id]
-        return super().generate(inputs, *args, **kwargs)  # type: ignore[misc]
+        if num_thoughts is None:
+            return super().generate(inputs, *rest, **kwargs)
+        if not isinstance(num_thoughts, int) or isinstance(num_thoughts, bool) or num_thoughts < 0:
+            raise ConfigError(f"num_thoughts is {num_thoughts!r}", "give a whole number of at least 0")
+        if ids is None:
+            raise ConfigError(f"num_thoughts={num_thoughts} without a prompt's ids", "pass input_ids")
+        if any(kwargs.get(name) is not None for name in ("cache", "past_key_values")):
+            raise ConfigError(
+                f"num_thoughts={num_thoughts} with a cache", "put the markers into the ids, or leave the cache out"
+            )
+        kwargs.pop("input_ids", None)
+        pad_id, ends = self._padding(generation_config, kwargs)
+        asked = append_thoughts(
+            ids, kwargs.pop("attention_mask", None), latent, num_thoughts, None if pad_id in ends else pad_id
+        )
+        output = super().generate(asked.input_ids, *rest, attention_mask=asked.attention_mask, **kwargs)
+        sequences = output if isinstance(output, Tensor) else output.sequences
+        prompts = sequences[:, : asked.added.shape[1]]
+        added = asked.added.repeat_interleave(len(sequences) // len(ids), dim=0).to(prompts.device)
+        hidden = next(iter(ends), 0) if pad_id is None else pad_id
+        sequences[:, : asked.added.shape[1]] = torch.where(added, hidden, prompts)
+        if not isinstance(output, Tensor) and CACHE in output:
+            output[CACHE] = None  # it holds the thoughts, which the ids do not
+        return output
+
+    def _padding(self, given: GenerationConfig | None, kwargs: dict[str, Any]) -> tuple[int | None, set[int]]:
+        """The id of padding, if there is one, and the ids that end a text, as `generate` finds them."""
+
+        def setting(name: str) -> Any:
+            sources = (kwargs.get(name), getattr(given, name, None), getattr(self.generation_config, name, None))
+            return next((value for value in sources if value is not None), None)
+
+        ends = setting("eos_token_id")
+        return setting("pad_token_id"), {*(ends if isinstance(ends, list | tuple) else () if ends is None else (ends,))}
+
+    def prepare_inputs_for_generation(self, *args: Any, inputs_embeds: Tensor | None = None, **kwargs: Any) -> Any:
+        """As the stock method; the cache by its older name, which PEFT's prompt and prefix tuning look for."""
+        inputs = super().prepare_inputs_for_generation(*args, inputs_embeds=inputs_embeds, **kwargs)
+        if "cache" in inputs:
+            inputs["past_key_values"] = inputs.pop("cache")
+        return inputs
 
     @staticmethod
     def create_masks_for_generate(attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
         """Hand the padding mask on: a prompt with thoughts is several decoder calls, each with its own mask."""
         return attention_mask
 
-    def _reorder_cache(self, past_key_values: Cache, beam_idx: torch.LongTensor) -> Cache:
-        """Reorder a cache for beam search, with what it remembers of the rollout."""
-        select_rows(past_key_values, beam_idx)
-        return past_key_values
-
     @contextmanager
     def thinking(self, **settings: Any) -> Iterator[Thinking]:
-        """Change how thoughts are made inside a `with` block; see `Thinking` for the settings.
+        """Change how thoughts are made inside a `with` block, in this thread; see `Thinking`.
 
         Args:
             **settings: fields of `Thinking`, on top of those already in force.
 
         Yields:
             The settings in force.
+
+        Raises:
+            ConfigError: for a value outside its range.
         """
         decoder: LatentDecoder = self.model
-        kept = decoder.thinking
-        decoder.thinking = replace(kept, **settings)
-        try:
-            yield decoder.thinking
-        finally:
-            decoder.thinking = kept
+        changed = replace(decoder.thinking, **settings)
+        with decoder.with_thinking(changed):
+            yield changed
 
     def set_latent(self, **changes: Any) -> None:
         """Replace fields of the latent configuration that need no rebuilding (p, num_thoughts, visibility, ...)."""

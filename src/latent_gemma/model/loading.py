@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -190,14 +191,21 @@ def load_tokenizer(name: str) -> Any:
         raise _damaged(name, error) from error
 
 
+_MARKERS = ("bot_id", "thought_id", "eot_id")
+_UNUSED = re.compile("<unused[0-9]+>")
+
+
 def _markers(tokenizer: Any) -> dict[str, int]:
-    """Ids of three unused tokens of this vocabulary, so that no embedding is resized."""
+    """Ids of three unused tokens of this vocabulary, so that no embedding is resized; the class takes the same."""
+    defaults = {name: getattr(LatentConfig, name) for name in _MARKERS}
+    if all(_UNUSED.fullmatch(name or "") for name in tokenizer.convert_ids_to_tokens(list(defaults.values()))):
+        return defaults
     ids = [tokenizer.convert_tokens_to_ids(f"<unused{i}>") for i in range(3)]
     if any(not isinstance(i, int) or i == tokenizer.unk_token_id for i in ids):
         raise ModelError(
             "the tokenizer has no <unused0>, <unused1>, <unused2>", "use a Gemma tokenizer, which reserves them"
         )
-    return dict(zip(("bot_id", "thought_id", "eot_id"), ids, strict=True))
+    return dict(zip(_MARKERS, ids, strict=True))
 
 
 def load_model(

@@ -10,7 +10,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.model.prefix import read_prefix, shared_columns
 from latent_gemma.model.prompt import Frame, Mode, own_mode
-from latent_gemma.model.stock import CACHE
+from latent_gemma.model.stock import cache_field
 
 
 @dataclass(frozen=True)
@@ -110,16 +110,16 @@ def generate_answer(
             attention_mask=torch.ones_like(input_ids),
             max_length=length,
             logits_processor=LogitsProcessorList([_BranchFirst(len(prompt))]),
-            eos_token_id=frame.end_id,
+            eos_token_id=list(frame.end_ids),
             pad_token_id=frame.pad_id,
             return_dict_in_generate=True,
             output_logits=True,
-            **{CACHE: read_prefix(self, once, torch.ones_like(once), columns, length, k)},
+            **cache_field(read_prefix(self, once, torch.ones_like(once), columns, length, k)),
             **sampling,
         )
     answers = output.sequences[:, len(prompt) :]
     best = torch.stack(output.logits, dim=1).float().softmax(-1).topk(2, dim=-1).values
-    ends = (answers == frame.end_id).cumsum(-1)
+    ends = torch.isin(answers, torch.tensor(frame.end_ids, device=answers.device)).cumsum(-1)
     # The answer span: up to the end token, which itself says nothing about the answer unless it is all there is.
     span = (ends == 0).to(best.dtype)
     span[:, 0] = 1.0

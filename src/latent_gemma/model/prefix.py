@@ -2,11 +2,9 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from latent_gemma.model.cache import select_rows
 from latent_gemma.model.decoding import positions_of
 from latent_gemma.model.static import new_cache
 
@@ -55,5 +53,5 @@ def read_prefix(model: Any, ids: Tensor, mask: Tensor, columns: int, total: int,
         use_cache=True,
         project=model.project,
     )
-    select_rows(cache, torch.arange(len(ids), device=ids.device).repeat_interleave(times))
+    cache.batch_repeat_interleave(times)
     return cache

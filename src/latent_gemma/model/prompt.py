@@ -131,7 +131,7 @@ class Frame:
 
     @property
     def end_id(self) -> int:
-        """The id that ends an answer: the end of the turn in a chat, the end of the text otherwise."""
+        """The id that is learnt as an answer's end: the end of the turn in a chat, the end of the text otherwise."""
         if self.is_chat:
             end = self.tokenizer.convert_tokens_to_ids("<end_of_turn>")
             if isinstance(end, int) and end not in (None, self.tokenizer.unk_token_id):
@@ -139,6 +139,12 @@ class Frame:
         if self.tokenizer.eos_token_id is None:
             raise ModelError("the tokenizer has no end-of-sequence token", "set tokenizer.eos_token")
         return int(self.tokenizer.eos_token_id)
+
+    @cached_property
+    def end_ids(self) -> tuple[int, ...]:
+        """The ids that end an answer, `end_id` first: a chat model may end the text instead of its turn."""
+        eos = self.tokenizer.eos_token_id
+        return tuple(dict.fromkeys([self.end_id, *([] if eos is None else [int(eos)])]))
 
     @property
     def pad_id(self) -> int:
@@ -177,8 +183,8 @@ class Frame:
             Reasoning and answer.
         """
         ids = list(generated)
-        finished = self.end_id in ids
-        ids = ids[: ids.index(self.end_id)] if finished else ids
+        length = next((place for place, token in enumerate(ids) if token in self.end_ids), len(ids))
+        finished, ids = length < len(ids), ids[:length]
         tokens = len(ids) + finished
         if mode != "words":
             text = self._decode(ids)
@@ -201,28 +207,58 @@ class Frame:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
-def append_thoughts(
-    input_ids: Tensor, attention_mask: Tensor | None, latent: LatentConfig, num_thoughts: int
-) -> tuple[Tensor, Tensor]:
-    """End a batch of prompts in `bot, thought x K, eot`, unless one of them already holds a marker.
+@dataclass(frozen=True)
+class Appended:
+    """A batch of prompts that end in `bot, thought x K, eot`.
 
     Args:
-        input_ids: [B, T], padded on the left if at all.
-        attention_mask: [B, T] or None.
+        input_ids: [B, W].
+        attention_mask: [B, W].
+        added: which columns of a row hold a frame that was not in it, [B, W] bool.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    added: Tensor
+
+
+def append_thoughts(
+    input_ids: Tensor, attention_mask: Tensor | None, latent: LatentConfig, num_thoughts: int, pad_id: int | None
+) -> Appended:
+    """End each prompt of a batch in `bot, thought x K, eot`; one that ends in a marker already is left alone.
+
+        pad  q   q   bot  t   t  eot
+         q   q   q   bot  t   t  eot
+        pad pad pad  pad  q  bot eot       was left alone
+
+    Args:
+        input_ids: [B, T], padded on either side.
+        attention_mask: [B, T]; None takes padding for what it is where that cannot be anything else, as `generate`.
         latent: the marker ids.
         num_thoughts: K.
+        pad_id: id of the padding, None if it is not known or also ends a text.
 
     Returns:
-        Ids and mask, [B, T + K + 2] each.
+        The prompts, padded on the left.
     """
-    mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-    markers = torch.tensor([latent.bot_id, latent.thought_id, latent.eot_id], device=input_ids.device)
-    if bool(torch.isin(input_ids, markers).any()):
-        return input_ids, mask
-    tail = torch.tensor(
-        [latent.bot_id, *[latent.thought_id] * num_thoughts, latent.eot_id], device=input_ids.device
-    ).expand(len(input_ids), -1)
-    return torch.cat([input_ids, tail], dim=1), torch.cat([mask, torch.ones_like(tail)], dim=1)
+    batch, length = input_ids.shape
+    if attention_mask is None:
+        attention_mask = torch.ones_like(input_ids) if pad_id is None else (input_ids != pad_id).to(input_ids.dtype)
+    behind = attention_mask.flip(-1).cumsum(-1).eq(0).sum(-1, keepdim=True)
+    columns = (torch.arange(length, device=input_ids.device)[None] - behind) % length
+    ids, mask = input_ids.gather(1, columns), attention_mask.gather(1, columns)
+    markers = torch.tensor([latent.bot_id, latent.thought_id, latent.eot_id], device=ids.device)
+    ends = torch.isin(ids[:, -1:], markers).any(-1, keepdim=True)  # none where there is no id
+    if bool(ends.all()):
+        return Appended(ids, mask, torch.zeros_like(ids, dtype=torch.bool))
+    frame = [latent.bot_id, *[latent.thought_id] * num_thoughts, latent.eot_id]
+    tail = torch.tensor(frame, device=ids.device).expand(batch, -1)
+    none, all_of = torch.zeros_like(tail), torch.ones_like(tail)
+    return Appended(
+        torch.where(ends, torch.cat([none if pad_id is None else none + pad_id, ids], 1), torch.cat([ids, tail], 1)),
+        torch.where(ends, torch.cat([none, mask], 1), torch.cat([mask, all_of], 1)),
+        ~ends & (torch.arange(length + len(frame), device=ids.device) >= length),
+    )
 
 
 def pad_left(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:

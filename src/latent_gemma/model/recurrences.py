@@ -13,27 +13,23 @@ if TYPE_CHECKING:
     from latent_gemma.model.rollout import Rollout
 
 #: Final hidden states [B, T, D], and those of all layers where they were asked for.
-Hidden = tuple[Tensor, tuple[Tensor, ...] | None]
+Hidden = tuple[Tensor, tuple[Tensor | None, ...] | None]
 
 
-def append(rollout: "Rollout", input_ids: Tensor) -> Hidden:
-    """One new position per latent step, for ids [B, T]."""
-    decoder, thought, columns, length = rollout.decoder, rollout.thought, rollout.columns, input_ids.shape[1]
-    calls = rollout.calls
+def append(rollout: "Rollout", embeds: Tensor) -> Hidden:
+    """One new position per latent step, for embeddings [B, T, D]."""
+    thought, columns, calls, length = rollout.thought, rollout.columns, rollout.calls, embeds.shape[1]
     bias = rollout.bias()
     adapted = rollout.latent.adapter != "none"
     truncated = 0 if rollout.latent.backprop_steps is None else max(0, len(columns) - rollout.latent.backprop_steps)
     counts = thought.cumsum(-1) - 1
     ends = [*columns[1:], length]
-    # one look-up: the gradient of each is as large as the whole embedding
-    prompt, *pieces = decoder.embed_tokens(input_ids).split(
-        [columns[0], *(b - a for a, b in zip(columns, ends, strict=True))], dim=1
-    )
+    prompt, *pieces = embeds.split([columns[0], *(b - a for a, b in zip(columns, ends, strict=True))], dim=1)
     last: Tensor | None = None
     if columns[0] > 0:
         last = calls.call(prompt, 0, calls.cache, None, bias)[:, -1]
-    elif rollout.state is not None and rollout.state.length == rollout.start:
-        last = rollout.state.last_hidden
+    elif rollout.note is not None and rollout.note.length == rollout.start:
+        last = rollout.note.last_hidden
     if last is None:
         raise ModelError(
             "a thought stands first, and the cache does not hold the hidden state before it",
@@ -76,9 +72,9 @@ def _pass(calls: Calls, inputs: Tensor, thinks: Tensor | None, bias: Bias | None
     return replayed
 
 
-def sequence(rollout: "Rollout", input_ids: Tensor) -> Hidden:
-    """All hidden states of the prompt go through the decoder again in each latent step; ids [B, T]."""
-    decoder, thought, calls, length = rollout.decoder, rollout.thought, rollout.calls, input_ids.shape[1]
+def sequence(rollout: "Rollout", embeds: Tensor) -> Hidden:
+    """All hidden states of the prompt go through the decoder again in each latent step; embeddings [B, T, D]."""
+    thought, calls = rollout.thought, rollout.calls
     if rollout.start:
         raise ModelError(
             "recurrence 'sequence' sends the whole prompt through again and cannot extend a cache",
@@ -100,7 +96,7 @@ def sequence(rollout: "Rollout", input_ids: Tensor) -> Hidden:
     region = (before & (steps > 0)[:, None])[:, :width]
     bias = rollout.bias()
     truncated = 0 if rollout.latent.backprop_steps is None else max(0, passes - rollout.latent.backprop_steps)
-    inputs = decoder.embed_tokens(input_ids[:, :width])
+    inputs = embeds[:, :width]
     thinks = region[:, :, None] if rollout.latent.adapter != "none" else None
     hidden = _pass(calls, inputs, None, bias)
     ends = (firsts - 1).clamp(min=0)
@@ -126,7 +122,7 @@ def sequence(rollout: "Rollout", input_ids: Tensor) -> Hidden:
                 rollout.record.tokens.append(tokens[rows, ends])
     if rollout.record is not None:
         rollout.record.prefix = inputs
-    calls.call(decoder.embed_tokens(input_ids[:, width:length]), width, calls.next_cache(), None, bias)
+    calls.call(embeds[:, width:], width, calls.next_cache(), None, bias)
     return calls.join(calls.outputs[-2:])
 
 

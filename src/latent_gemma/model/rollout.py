@@ -21,13 +21,13 @@ from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from latent_gemma.errors import ModelError
-from latent_gemma.model.cache import CacheState, SegmentCache
+from latent_gemma.model.cache import RolloutNote, SegmentCache
 from latent_gemma.model.calls import Bias, Calls
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.feedback import latent_from_hidden, mix_inputs
 from latent_gemma.model.recurrences import append, sequence
 from latent_gemma.model.static import new_cache
-from latent_gemma.model.stock import CACHE
+from latent_gemma.model.stock import cache_field
 from latent_gemma.model.thinking import Thinking
 
 Project = Callable[[Tensor], Tensor]
@@ -65,8 +65,7 @@ class Rollout:
             raise ModelError(
                 "a prompt with thoughts needs the padding mask [batch, length]", "pass a 2-D attention_mask"
             )
-        kwargs.pop("return_dict", None)
-        if kwargs.pop("output_attentions", False):
+        if kwargs.pop("output_attentions", decoder.config.output_attentions):
             raise ModelError(
                 "attention maps of a prompt with thoughts come from several calls and are not joined",
                 "drop output_attentions",
@@ -81,7 +80,7 @@ class Rollout:
         self.p = self.latent.p if self.settings.p is None else self.settings.p
         self.record = self.settings.record
         self.start = 0 if cache is None else int(cache.get_seq_length())
-        self.state: CacheState | None = getattr(cache, "latent_state", None)
+        self.note = RolloutNote.on(cache)
         replays = decoder.training and torch.is_grad_enabled() and decoder.gradient_checkpointing
         if replays and cache is not None:
             raise ModelError(
@@ -93,7 +92,7 @@ class Rollout:
         if cache is None:
             cache = self._empty_cache(thought.shape[1])
         given = self.settings.columns
-        self.columns: list[int] = self._columns(attention_mask) if given is None else list(given)
+        self.columns: list[int] = self._columns(attention_mask, position_ids) if given is None else list(given)
         idle = range(self.columns[-1] + 1 if self.columns else 1, thought.shape[1])
         self.columns += idle[: max(0, self.settings.passes - len(self.columns))]
         self.calls = Calls(decoder, self.start, attention_mask, position_ids, cache, len(self.columns), replays, kwargs)
@@ -104,18 +103,26 @@ class Rollout:
             return new_cache(config, length)
         return DynamicCache(config=config) if self.returns_cache else SegmentCache.empty(config)
 
-    def _columns(self, padding: Tensor | None) -> list[int]:
+    def _columns(self, padding: Tensor | None, position_ids: Tensor | None) -> list[int]:
         """Columns that hold thoughts; one transfer to the host for them and for what is wrong with them."""
         thought, start = self.thought, self.start
         columns = thought.any(0)
-        misplaced = torch.zeros_like(columns)
+        misplaced, again = torch.zeros_like(columns), torch.zeros_like(columns)
         if padding is not None:
             seen = padding.bool()
             before = seen[:, start - 1 : start - 1 + thought.shape[1]] if start else nn.functional.pad(seen, (1, -1))
             misplaced = (thought & ~before).any(0)
         elif start == 0:
             misplaced[0] = columns[0]
-        holds, bad = torch.stack([columns, misplaced]).tolist()
+        if padding is None and position_ids is not None:
+            # several examples in a row, which the stock decoder tells by their positions
+            again[1:] = (position_ids.diff(dim=-1) != 1).any(0)
+        holds, bad, packed = torch.stack([columns, misplaced, again]).tolist()
+        if any(packed):
+            raise ModelError(
+                "several examples are packed into a row with thoughts, which would see each other's",
+                "leave packing out (packing=False, a collator that pads), or pass the attention_mask of one example",
+            )
         if any(bad):
             raise ModelError(
                 "a thought stands where nothing comes before it", "begin the prompt with at least one token"
@@ -143,30 +150,28 @@ class Rollout:
         if record is not None and fed.requires_grad:
             fed.register_hook(lambda grad: record.grad_norms.__setitem__(step, grad.detach().float().norm()))
 
-    def run(self, input_ids: Tensor) -> BaseModelOutputWithPast:
-        """Roll out; see the module's docstring."""
+    def run(self, embeds: Tensor) -> BaseModelOutputWithPast:
+        """Roll out from what layer 0 would see without thoughts, [B, T, D]; see the module's docstring."""
         recurrence, calls = append if self.latent.recurrence == "append" else sequence, self.calls
         try:
             with calls.layers_replay():
-                hidden, all_hidden = recurrence(self, input_ids)
+                hidden, all_hidden = recurrence(self, embeds)
         finally:
             calls.close()
         cache: Any = calls.cache
         if self.returns_cache:
             bias = self.bias()
-            cache.latent_state = CacheState(
-                self.start + input_ids.shape[1], hidden[:, -1], None if bias is None else bias.keys
-            )
+            RolloutNote.write(cache, hidden[:, -1], None if bias is None else bias.keys)
         return BaseModelOutputWithPast(
             last_hidden_state=hidden,
-            **{CACHE: cache if self.returns_cache else None},
-            hidden_states=all_hidden,
+            hidden_states=all_hidden,  # type: ignore[arg-type]
+            **cache_field(cache if self.returns_cache else None),
         )
 
     def bias(self) -> Bias | None:
         """Keys that positions after the thoughts do not see, or None where they see everything."""
         thought, latent = self.thought, self.latent
-        past = None if self.state is None else self.state.key_bias
+        past = None if self.note is None else self.note.key_bias
         if latent.question_visibility == 1.0 and latent.recurrence == "append" and past is None:
             return None
         started = thought.cumsum(-1) > 0
@@ -182,5 +187,7 @@ class Rollout:
             if past is None:
                 fill = math.log(visibility) if visibility > 0.0 else lowest
                 past = torch.where(has_thoughts, fill, 0.0).expand(-1, self.start)
+            # the cache may have grown since by calls that leave no note
+            past = nn.functional.pad(past, (0, self.start - past.shape[1]))
             dim = torch.cat([past, dim], dim=1)
         return Bias(dim, queries)

@@ -15,7 +15,16 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from latent_gemma.model.adapters import ThoughtLinear
-from latent_gemma.model.anatomy import STOCK_LAYERS, STOCK_NORMS, Anatomy, Norm, Rotation, norm_of, rotations
+from latent_gemma.model.anatomy import (
+    STOCK_LAYERS,
+    STOCK_NORMS,
+    Anatomy,
+    Norm,
+    Rotation,
+    norm_of,
+    rotations,
+    running_layers,
+)
 from latent_gemma.model.packing import Product, product
 
 
@@ -120,7 +129,7 @@ class Step:
 
     def __init__(self, decoder: Any, thinks: bool) -> None:
         self.decoder = decoder
-        self.layers = [Layer(layer, index, thinks) for index, layer in enumerate(decoder.layers)]
+        self.layers = [Layer(layer, index, thinks) for index, layer in enumerate(running_layers(decoder))]
         self.norm = Norm(decoder.norm)
         self.layer_types = {layer.layer_type for layer in self.layers}
 

@@ -25,6 +25,11 @@ def cache_of(output: Any) -> Cache | None:
     return cache
 
 
+def cache_field(cache: Any) -> dict[str, Any]:
+    """A cache as an argument of a stock forward or a field of a stock output."""
+    return {CACHE: cache}
+
+
 def takes_either_name(forward: Callable[..., Any]) -> Callable[..., Any]:
     """Let a method that takes `cache` be called with `past_key_values` too.
 

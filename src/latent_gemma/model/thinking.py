@@ -1,9 +1,12 @@
 """What can be asked of a rollout from outside: other thoughts, noise, and a record of what was thought."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from latent_gemma.errors import ConfigError
 
 
 @dataclass
@@ -61,6 +64,16 @@ class Thinking:
     record: ThoughtRecord | None = None
     passes: int = 0
     columns: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.p is not None and not 0.0 <= self.p <= 1.0:
+            raise ConfigError(f"p is {self.p!r}, outside [0, 1]", "give a share between 0 and 1")
+        if not 0.0 <= self.noise_std < math.inf:
+            raise ConfigError(f"noise_std is {self.noise_std!r}", "give 0 or more")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ConfigError(f"dropout is {self.dropout!r}, outside [0, 1)", "give a share below 1")
+        if self.passes < 0:
+            raise ConfigError(f"passes is {self.passes!r}", "give 0 or more")
 
     def perturb(self, latent: Tensor, embed_rms: float) -> Tensor:
         """Add the noise and the dropout asked for to latents of shape [..., D]."""

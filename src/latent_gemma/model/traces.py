@@ -92,7 +92,7 @@ def sample_traces(
         torch.manual_seed(seed)  # noise in the thoughts is drawn on the model's device, tokens on the CPU
         cache = read_prefix(model, ids, mask, columns, ids.shape[1] + bound, times)
         with model.thinking(noise_std=noise_std):
-            decoded = decode(model, wide_ids, wide_mask, rows, frame.end_id, bound, cache)
+            decoded = decode(model, wide_ids, wide_mask, rows, frame.end_ids, bound, cache)
     written = [frame.read(row, mode) for row in decoded.tokens]
     totals = decoded.logprobs.tolist()
     traces = [

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from transformers.activations import GELUTanh
 
-from latent_gemma.model.anatomy import Anatomy, Rotation, rotations
+from latent_gemma.model.anatomy import Anatomy, Rotation, rotations, running_layers
 from latent_gemma.model.cache import KeyValue
 from latent_gemma.model.layer_vjp import Kept, UnrolledLayer
 from latent_gemma.model.masks import beyond_window
@@ -104,7 +104,9 @@ class Unrolled:
         if torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False), torch.no_grad():
-            self.layers = [UnrolledLayer(*each, room, dtype) for each in zip(decoder.layers, past, strict=True)]
+            self.layers = [
+                UnrolledLayer(*each, room, dtype) for each in zip(running_layers(decoder), past, strict=True)
+            ]
         self.start, self.layer_types = past[0][0].shape[2], {layer.layer_type for layer in self.layers}
         with torch.enable_grad():  # the first positions may be ones that backpropagation does not reach
             self.tokens: list[Tensor] = [_Collect.apply(layer, *layer.book.tensors) for layer in self.layers]

@@ -5,11 +5,11 @@ hand a part takes half the operations, and what a weight's gradient is a product
 steps then make one product of K times as many rows.
 """
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
 from latent_gemma.model.adapters import ThoughtLinear
@@ -118,6 +118,13 @@ class Term:
         return torch.addmm(into, grad, self.first)
 
 
+def _is_lora(module: Any) -> bool:
+    """Whether a module is PEFT's Linear with LoRA."""
+    # importing PEFT takes seconds; where nobody has, no module is of its making
+    peft = sys.modules.get("peft.tuners.lora.layer")
+    return peft is not None and type(module) is peft.Linear
+
+
 class Projection:
     """A Linear without bias, with its adapters.
 
@@ -128,7 +135,7 @@ class Projection:
 
     def __init__(self, module: Any, dtype: torch.dtype) -> None:
         lora: Any = None
-        if isinstance(module, LoraLinear):
+        if _is_lora(module):
             lora, module = module, module.base_layer
         self.base: Tensor = module.weight
         self.weight = self.base.detach().to(dtype)
@@ -147,7 +154,7 @@ class Projection:
     @staticmethod
     def fits(module: Any) -> bool:
         """Whether a module is a plain Linear, with a thought adapter or LoRA in their plain forms or without."""
-        if type(module) is LoraLinear:
+        if _is_lora(module):
             if module.merged or module.lora_variant or any(module.lora_bias.values()):
                 return False
             if any(type(dropout) is not nn.Identity for dropout in module.lora_dropout.values()):

@@ -17,7 +17,7 @@ from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Frame
 from latent_gemma.recipes.words import AskedMode, writing_mode
 from latent_gemma.text.display import displayable
-from latent_gemma.text.language import AnswerLanguage, Language, ask_in, translation_request
+from latent_gemma.text.language import AnswerLanguage, Asked, ask_in, translation_request
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Asking:
     k: Size | None = None
     p: Share | None = None
     answer_language: AnswerLanguage = "same"
-    translate: Language | None = None
+    translate: Asked | None = None
     thoughts: bool = False
     paths: Annotated[int, Range(1, 50_000)] = 1
     max_new_tokens: Count = 256

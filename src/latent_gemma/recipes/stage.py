@@ -227,7 +227,7 @@ def save_stage(run: Path, origin: Mapping[str, Any], tokenizer: Any, result: Fit
     # What ends an answer in our prompts ends it in a bare `generate` too.
     known = model.generation_config.eos_token_id
     ends = {*(known if isinstance(known, list) else [] if known is None else [known])}
-    model.generation_config.eos_token_id = sorted({*ends, Frame(tokenizer, model.config.latent).end_id})
+    model.generation_config.eos_token_id = sorted({*ends, *Frame(tokenizer, model.config.latent).end_ids})
     try:
         with whole_folder(folder) as partial:
             model.save_pretrained(partial)

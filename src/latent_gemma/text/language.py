@@ -1,43 +1,82 @@
-"""Japanese or English, by the script a text is written in; which language an answer should be in."""
+"""Japanese, Chinese or English, by the script a text is written in; which language an answer should be in."""
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal
 
-Language = Literal["en", "ja"]
+#: What is told apart; all that is neither Japanese nor Chinese counts as English.
+Language = Literal["en", "ja", "zh"]
+#: What answers and translations can be asked for in.
+Asked = Literal["en", "ja"]
 #: "same" answers in the language of the question.
 AnswerLanguage = Literal["same", "en", "ja"]
 
 _KANA = r"\u3040-\u30ff\uff66-\uff9f"
 _KANJI = r"\u3005\u3006\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_JAPANESE = re.compile(f"[{_KANA}{_KANJI}]")
-_INTO: Mapping[Language, re.Pattern[str]] = {
+_ANY_KANA = re.compile(f"[{_KANA}]")
+_ANY_KANJI = re.compile(f"[{_KANJI}]")
+#: Of the characters that both languages have, what only Chinese makes sentences of.
+_CHINESE_WORDS = re.compile("[们們你您妳她它这這哪吗嗎呢吧啊个麼很]")
+_CHINESE_GRAMMAR = frozenset("的是了我也就把被")
+_CHINESE_IN_SENTENCES = _CHINESE_GRAMMAR | frozenset("有比多")
+_INTO: Mapping[Asked, re.Pattern[str]] = {
     "en": re.compile(r"英語(?:に|へ)|into English"),
     "ja": re.compile(r"日本語(?:に|へ)|into Japanese"),
 }
 _TRANSLATION = re.compile(r"translat|訳", re.IGNORECASE)
-_ANSWER_IN: Mapping[Language, str] = {"en": "Answer in English.", "ja": "日本語で答えてください。"}
+_ANSWER_IN: Mapping[Asked, str] = {"en": "Answer in English.", "ja": "日本語で答えてください。"}
 #: As llm-japanese-dataset asks, whichever language is translated.
-_TRANSLATE: Mapping[Language, str] = {
+_TRANSLATE: Mapping[Asked, str] = {
     "en": "次の入力を英語に翻訳してください。",
     "ja": "次の入力を日本語に翻訳してください。",
 }
 
 
+@lru_cache(maxsize=8192)
+def _is_simplified(character: str) -> bool:
+    """Whether a character is Chinese alone: in GB 2312, China's standard, but not in JIS X 0213, Japan's."""
+    try:
+        character.encode("gb2312")
+    except UnicodeEncodeError:
+        return False
+    try:
+        character.encode("euc_jis_2004")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _is_chinese(text: str) -> bool:
+    """Whether a text without kana is Chinese rather than a Japanese name or word in kanji."""
+    if _CHINESE_WORDS.search(text) or any(map(_is_simplified, text)):
+        return True
+    characters = set(text)
+    # 排他的 and 国是 are Japanese; two such characters, or one in what is clearly a sentence, are not.
+    is_sentence = len(_ANY_KANJI.findall(text)) > 5 and bool(characters & {"，", "？"})
+    return len(characters & _CHINESE_GRAMMAR) > 1 or (is_sentence and bool(characters & _CHINESE_IN_SENTENCES))
+
+
 def detect_language(text: str) -> Language:
-    """Tell Japanese from English.
+    """Tell Japanese, Chinese and English apart.
 
     Args:
         text: any text.
 
     Returns:
-        "ja" if it holds kana or kanji, else "en". Detectors that know every language call 東京 Chinese and
-        "Solve 24 + 15" Portuguese; between these two the script decides.
+        "ja" if it holds kana, or kanji that are not Chinese; "zh" for kanji without kana if one is a character of
+        simplified Chinese alone (东, 说), if there is a word such as 这, 吗 or 你, or grammar such as 的 beside 是;
+        else "en". 東京 and 排他的経済水域 stay Japanese, as does Chinese in traditional characters without such words.
+        Detectors that know every language call 東京 Chinese and "Solve 24 + 15" Portuguese.
     """
-    return "ja" if _JAPANESE.search(text) else "en"
+    if _ANY_KANA.search(text):
+        return "ja"
+    if not _ANY_KANJI.search(text):
+        return "en"
+    return "zh" if _is_chinese(text) else "ja"
 
 
-def translation_target(question: str) -> Language | None:
+def translation_target(question: str) -> Asked | None:
     """The language that a question asks to translate into.
 
     Args:
@@ -53,7 +92,7 @@ def translation_target(question: str) -> Language | None:
     return next((language for language, into in _INTO.items() if into.search(request)), None)
 
 
-def translation_request(text: str, language: Language) -> str:
+def translation_request(text: str, language: Asked) -> str:
     """Ask for a translation.
 
     Args:

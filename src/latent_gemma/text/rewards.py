@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from latent_gemma.errors import ConfigError
 from latent_gemma.text.answers import Match, answers_match, grade
+from latent_gemma.text.equations import share_true
 from latent_gemma.text.tags import parse_tagged
 
 
@@ -69,6 +70,17 @@ class ShortReasoningReward:
 
     def __call__(self, question: str, completion: str, accepted: Sequence[str]) -> float:
         return self.score if len(parse_tagged(completion).reasoning) < self.least_chars else 0.0
+
+
+@dataclass(frozen=True)
+class StepsReward:
+    """`score` times the share of equations in the reasoning that are true; 0 where it holds none."""
+
+    score: float = 1.0
+    name: str = "steps"
+
+    def __call__(self, question: str, completion: str, accepted: Sequence[str]) -> float:
+        return self.score * share_true(parse_tagged(completion).reasoning)
 
 
 def load_reward(path: str) -> Any:

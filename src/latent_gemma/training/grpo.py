@@ -24,7 +24,7 @@ from latent_gemma.training.rollouts import FramedGrpoTrainer
 from latent_gemma.training.running import FitResult, checkpoint_to_resume, run_trainer, trainer_arguments
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 from latent_gemma.training.stopping import CleanStop
-from latent_gemma.training.watching import RewardWatch, SampleTable, describe_rewards
+from latent_gemma.training.watching import SAMPLES, RewardWatch, SampleTable, describe_rewards
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def fit_grpo(
     examples = _with_room(frame, examples, mode, num_thoughts, room, on_bad)
     _check_count(examples, settings, grpo)
     ends = model.generation_config.eos_token_id
-    model.generation_config.eos_token_id = [frame.end_id]
+    model.generation_config.eos_token_id = list(frame.end_ids)
     adapter = lora_config(model, lora) if lora.rank else None
     if adapter is None:
         model.freeze_phases()
@@ -177,7 +177,7 @@ def fit_grpo(
         callbacks=[
             MetricsFile(run / "metrics.jsonl"),
             ProgressBar(title, describe_rewards, "num_tokens"),
-            SampleTable(book, grpo.sample_every, run / "samples.jsonl"),
+            SampleTable(book, grpo.sample_every, run / SAMPLES),
             watch,
             CleanStop(started_s, settings.max_hours),
         ],

@@ -13,6 +13,7 @@ from latent_gemma.text.rewards import (
     CorrectnessReward,
     FormatReward,
     ShortReasoningReward,
+    StepsReward,
     load_reward,
     reward_name,
 )
@@ -32,6 +33,8 @@ class RewardSettings:
         broken_score: a tag without its partner, repeated or out of order.
         short_score: reasoning of fewer than `least_chars` characters.
         least_chars: see `short_score`.
+        steps_score: times the share of equations in the reasoning that are true, arithmetic checked exactly; 0, as
+            published, leaves it out.
         equality: "exact" compares numbers exactly and other answers by spelling; "math" also compares expressions,
             by math-verify in a process of its own; "auto" does so where the data's format is of mathematics.
         rewards: further rewards, each "module:function" of (question, completion, accepted) in the current folder or
@@ -43,6 +46,7 @@ class RewardSettings:
     broken_score: Score = -15.0
     short_score: Score = -2.0
     least_chars: Whole = 5
+    steps_score: Score = 0.0
     equality: Literal["auto", "exact", "math"] = "auto"
     rewards: tuple[str, ...] = ()
 
@@ -73,6 +77,7 @@ class RewardSettings:
                 FormatReward(self.format_score),
                 BrokenTagsReward(self.broken_score),
                 ShortReasoningReward(self.short_score, self.least_chars),
+                StepsReward(self.steps_score),
             )
             chosen = [*chosen, *shaped]
         chosen = [reward for reward in chosen if reward.score]

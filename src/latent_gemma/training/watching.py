@@ -15,6 +15,8 @@ from latent_gemma.text.display import displayable
 from latent_gemma.training.callbacks import append_lines, keep_lines
 from latent_gemma.training.rewarding import RewardBook
 
+#: What a run's sample completions are kept in.
+SAMPLES = "samples.jsonl"
 #: The share of groups without spread that is called high, over this many log entries.
 HIGH_ZERO_SPREAD, ENTRIES = 0.8, 5
 SHOWN = 4

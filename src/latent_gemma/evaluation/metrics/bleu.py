@@ -9,7 +9,7 @@ from sacrebleu.metrics import BLEU
 from latent_gemma.evaluation.metrics.texts import References, as_lists, tame
 from latent_gemma.text.language import Language
 
-_TOKENIZERS: dict[Language, str] = {"ja": "ja-mecab", "en": "13a"}
+_TOKENIZERS: dict[Language, str] = {"ja": "ja-mecab", "zh": "zh", "en": "13a"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ def bleu(predictions: Sequence[str], references: References, language: Language)
     Args:
         predictions: one text an item; of one longer than 10,000 characters the beginning is scored.
         references: one text an item, or several that count together.
-        language: what the references are written in: "ja" is cut into words by MeCab, "en" by the rules of 13a.
+        language: what the references are written in: "ja" is cut into words by MeCab, "zh" into characters, "en" by
+            the rules of 13a.
 
     Returns:
         The score on both scales and its signature. A set whose predictions have all fewer than four words scores 0.

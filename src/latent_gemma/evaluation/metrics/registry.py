@@ -23,6 +23,7 @@ class Outputs:
         predictions: one text an item.
         references: one text an item, or several.
         language: what the answers should be written in.
+        allowed: answers an item whose own language is right as well; none where there are no items in it.
         threshold: fuzzy score, 0 to 100, from which an item counts as right.
         encoder: hub name or local directory of the encoder of BERTScore.
         num_layers: its layer; None for the one `bertscore_f1` chooses.
@@ -31,6 +32,7 @@ class Outputs:
     predictions: Sequence[str]
     references: References
     language: Language
+    allowed: Sequence[Sequence[str]] = ()
     threshold: float = DEFAULT_THRESHOLD
     encoder: str = DEFAULT_ENCODER
     num_layers: int | None = None
@@ -52,7 +54,7 @@ def _bertscore(outputs: Outputs) -> Figures:
 
 
 def _language(outputs: Outputs) -> Figures:
-    return {"language_share": language_share(outputs.predictions, outputs.language)}
+    return {"language_share": language_share(outputs.predictions, outputs.language, outputs.allowed)}
 
 
 #: Name as users type it -> what computes its figures.
