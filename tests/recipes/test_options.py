@@ -34,6 +34,7 @@ COMMANDS = {
     "ask": ["m", "1+2=", "--max-new-tokens", "2"],
     "chat": ["m", "--max-new-tokens", "2"],
     "data preview": ["--data", "d.jsonl"],
+    "data mine": ["evaluated", "--out", "out.jsonl"],
     "data arithmetic": ["--n", "2", "--out", "out.jsonl"],
     "data chains": ["--n", "2", "--out", "out.jsonl"],
     "tasks": [],

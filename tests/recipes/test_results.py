@@ -104,6 +104,18 @@ def test_bilingual_measures_each_kind_of_row(tmp_path, monkeypatch):
     assert {"report.json", "report.md"} <= names(out)
 
 
+def test_bilingual_stops_and_goes_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("latent_gemma.recipes.results_bilingual._ROWS", 50)
+    whole = run_bilingual(Bilingual(out=tmp_path / "whole", models=tmp_path / "m1", items=3, steps=3))
+    config = Bilingual(out=tmp_path / "cut", models=tmp_path / "m2", items=3, steps=3, resume="auto")
+    assert run_bilingual(replace(config, max_hours=1e-9)) is None
+    assert "stopped in bilingual at step 1; unfinished and not reported: bilingual" in capsys.readouterr().out
+    assert not (tmp_path / "cut").exists()
+    assert not (tmp_path / "m2" / "run.json").exists()
+    assert accuracies(run_bilingual(config)) == accuracies(whole)
+    assert {row.mode for row in whole.rows} == {"none"}
+
+
 def test_bilingual_on_local_files_never_measures_a_pair_it_learnt_from(tmp_path, monkeypatch):
     made = {kind: list(itertools.islice(bilingual_rows(kind, "train", 0), 60)) for kind in ("en-ja", "quiz-ja")}
     # The same pairs the other way round, as published files have them.

@@ -264,22 +264,6 @@ def read_file(
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def first_row(path: Path) -> dict[str, Any]:
-    """The first row of a local file that can be taken from it, by column.
-
-    Args:
-        path: the file, of a kind that `read_file` knows.
-
-    Returns:
-        Column name -> value; empty where rows have no columns, and for a file that cannot be read.
-    """
-    try:
-        row = next((row for _, row in _READERS[path.suffix.lower()](path) if isinstance(row, dict)), {})
-    except (DataError, OSError, KeyError):
-        return {}
-    return row
-
-
 def _internalized(line: str, steps_format: StepsFormat, where: str) -> Example:
     example = parse_internalized(line, steps_format)
     if example is None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from latent_gemma.data.example import Example
-from latent_gemma.data.files import first_row
+from latent_gemma.data.files import file_format
 from latent_gemma.data.load import DataSpec
 from latent_gemma.data.tasks import TASKS, AnswerKind
 from latent_gemma.text.language import translation_target
@@ -13,18 +13,14 @@ from latent_gemma.text.normalize import normalize_answer, parse_number
 
 #: How answers of each kind are compared, in words.
 COMPARED: dict[AnswerKind, str] = {
-    "number": "as numbers, exactly",
+    "number": "as numbers, by value",
     "math": "as mathematical expressions, by math-verify",
     "choice": "in spelling",
     "text": "in spelling, or as numbers",
     "translation": "in spelling",
 }
-#: Columns that one published format has and no other -> its kind, where its answers do not tell.
-_COLUMNS: tuple[tuple[frozenset[str], AnswerKind], ...] = (
-    (frozenset({"problem", "solution"}), "math"),  # MATH, MATH-500
-    (frozenset({"problem", "answer"}), "math"),  # Big-Math
-    (frozenset({"context", "question", "options", "answer"}), "choice"),  # ProntoQA
-)
+#: Published formats of choices that are no task.
+_CHOICES = ("Logic-LM", "MMLU", "MMLU-Pro")
 _LATEX = re.compile(r"\\[A-Za-z]")
 
 
@@ -36,7 +32,7 @@ def answer_kind(spec: DataSpec, examples: Sequence[Example]) -> AnswerKind:
         examples: what was read, at least one.
 
     Returns:
-        What its task or the columns of its published format say. Of a format that says nothing, its answers do: "math"
+        What its task or the published format of its file says. Of a format that says nothing, its answers do: "math"
         if one is written in LaTeX, "translation" if every question asks for one, "number" if all are numbers, and else
         "text", which no answer of another spelling passes but a number of the same value.
     """
@@ -52,9 +48,13 @@ def answer_kind(spec: DataSpec, examples: Sequence[Example]) -> AnswerKind:
 
 
 def _by_source(spec: DataSpec) -> AnswerKind | None:
+    """What the tasks that have this source or format agree on; None where they do not, or none has."""
     name = spec.source.partition(":")[0]
     if spec.is_generated or spec.is_hub_name:
         kinds = {task.answer_kind for task in TASKS.values() if task.source.partition(":")[0] == name}
-        return kinds.pop() if len(kinds) == 1 else None
-    row = first_row(Path(spec.source).expanduser())
-    return next((kind for columns, kind in _COLUMNS if columns <= set(row)), None)
+    else:
+        published = file_format(Path(spec.source).expanduser())
+        if published in _CHOICES:
+            return "choice"
+        kinds = {task.answer_kind for task in TASKS.values() if published in task.formats}
+    return kinds.pop() if len(kinds) == 1 else None

@@ -70,7 +70,7 @@ class Evaluator:
 
     def measure(
         self,
-        mode: Mode = "latent",
+        mode: Mode | None = None,
         k: int = 0,
         p: float | None = None,
         control: str = "none",
@@ -79,7 +79,7 @@ class Evaluator:
         """Answer every example under one setting.
 
         Args:
-            mode: see `answer_batch`.
+            mode: see `answer_batch`; None takes what the model was trained for.
             k: latent steps.
             p: share of the token embedding; None as configured.
             control: name of what stands in the thought positions.
@@ -88,6 +88,7 @@ class Evaluator:
         Returns:
             The row, the items and the thoughts.
         """
+        mode = mode or own_mode(self.frame.latent)
         setting = self.setting(Point(k, p, control), mode)
         thoughts: list[Tensor | None] = [None] * len(self.examples)
 
