@@ -1,7 +1,10 @@
 """What is gone on with is what was begun: another setting, model or data set is refused, and nothing is lost."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from latent_gemma.cli import main
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.tiny import save_tiny
+from latent_gemma.training.callbacks import read_metrics
 
 SIZES = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
 RUN = ["--model", "base", "--data", "a.jsonl", "--steps", "6", "--batch-size", "4", "--lr", "1e-3", "--log-every", "2"]
@@ -197,3 +201,23 @@ def test_a_study_over_beta_and_a_single_run_are_two_things(here, capsys):
     assert run(*command, "--max-hours", "1e-9") == 0
     assert run(*command, "--beta", "0,0.04", "--eval-items", "2", "--resume", "auto") == 2
     assert "is a study with another recipe (grpo there, grpo, several beta here)" in capsys.readouterr().err
+
+
+def test_two_processes_stop_and_go_on_together(here, capsys):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+    def together(folder, *options):
+        command = [*launch, "latent_gemma.cli", "train", "anneal", *changed(RUN, "--log-every", "1"), "--out", folder]
+        return subprocess.run(
+            [*command, "--resume", "auto", *options], env=environment, capture_output=True, text=True, timeout=200
+        )
+
+    done = together("cut", "--max-hours", "1e-9")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "stopped at step 1" in done.stdout
+    assert run("train", "anneal", *RUN, "--out", "cut", "--resume", "auto") == 2
+    assert "another number of examples in a step (8 there, 4 here)" in capsys.readouterr().err
+    assert together("cut").returncode == 0
+    steps = [entry["step"] for entry in read_metrics(here / "cut" / "metrics.jsonl") if "loss" in entry]
+    assert steps == [1, 2, 3, 4, 5, 6]

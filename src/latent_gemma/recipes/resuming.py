@@ -132,7 +132,7 @@ def check_origin(folder: Path, kind: str, origin: Origin) -> None:
     Raises:
         RunError: naming what differs, as it was and as it is.
     """
-    if not begun(folder) or not is_main_process():
+    if not is_main_process() or not begun(folder):  # the folder may not be there yet for the others
         return
     if (folder / SETTINGS).is_file():
         _refuse_other(folder, kind, read_origin(folder / SETTINGS), origin.record())
