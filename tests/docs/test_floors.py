@@ -12,6 +12,7 @@ PACKAGE = Path(latent_gemma.__file__).parent
 FLOORS = [
     "errors",
     "files",
+    "launch",
     "origin",
     "config",
     "text",

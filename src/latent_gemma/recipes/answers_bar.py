@@ -6,8 +6,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from latent_gemma.launch import is_main_process
 from latent_gemma.recipes.contestants import Contestant
-from latent_gemma.recipes.stage import is_main_process
 from latent_gemma.recipes.targets import Target
 
 

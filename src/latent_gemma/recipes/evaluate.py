@@ -37,6 +37,7 @@ from latent_gemma.inspection.tables import further_tables, metrics_grid, results
 from latent_gemma.inspection.verdict import verdict
 from latent_gemma.inspection.votes import votes_charts, votes_grids
 from latent_gemma.inspection.write import write_report
+from latent_gemma.launch import is_main_process
 from latent_gemma.model.config import WordsFormat
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.traces import check_temperatures
@@ -44,7 +45,6 @@ from latent_gemma.recipes.answers_bar import AnswersBar
 from latent_gemma.recipes.contestants import Contestant, fitting, identity, line_up
 from latent_gemma.recipes.stage import (
     DataSettings,
-    is_main_process,
     machine,
     model_hash,
     next_free,

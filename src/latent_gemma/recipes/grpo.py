@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from rich.console import Console
 from transformers import set_seed
 
@@ -23,6 +22,7 @@ from latent_gemma.evaluation.results import Chart, EvalReport, EvalRow, Point
 from latent_gemma.inspection.numbers import with_interval
 from latent_gemma.inspection.tables import results_table
 from latent_gemma.inspection.write import write_report
+from latent_gemma.launch import process_count
 from latent_gemma.model.config import WordsFormat
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Mode
@@ -145,7 +145,7 @@ def _run(config: Grpo, beta: float, out: Path, started_s: float) -> tuple[Any, F
 
 
 def _study(config: Grpo, betas: Sequence[float], started_s: float) -> Path:
-    if PartialState().num_processes > 1:
+    if process_count() > 1:
         raise ConfigError(f"--beta {config.beta} in several processes", "launch one beta at a time")
     spec = config.data.spec("test", config.train.seed, config.eval_items)
     if not (spec.is_generated or spec.is_hub_name or spec.holdout):

@@ -10,11 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from accelerate import PartialState
-
 from latent_gemma.config import option
 from latent_gemma.data.example import Example
 from latent_gemma.errors import RunError
+from latent_gemma.launch import is_main_process, process_count
 from latent_gemma.model.loading import load_model
 from latent_gemma.origin import read_origin, refuse_changes, write_origin
 from latent_gemma.recipes.stage import (
@@ -23,7 +22,6 @@ from latent_gemma.recipes.stage import (
     begun,
     command_line,
     digest,
-    is_main_process,
     machine,
     versions,
 )
@@ -89,7 +87,7 @@ class Origin:
 
 def step_size(batch_size: int, accumulate: int) -> int:
     """Examples in an optimiser step, of all processes together."""
-    return batch_size * accumulate * PartialState().num_processes
+    return batch_size * accumulate * process_count()
 
 
 def _options(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

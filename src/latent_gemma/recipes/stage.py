@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import itertools
-import os
 import platform
 import shlex
 import sys
@@ -25,6 +24,7 @@ from latent_gemma.errors import DataError, RunError
 from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.files import remove_partial, whole_folder
 from latent_gemma.inspection.plots import plot_curves
+from latent_gemma.launch import is_main_process
 from latent_gemma.model.loading import weight_files
 from latent_gemma.model.prompt import Frame, own_mode
 from latent_gemma.origin import write_origin
@@ -84,11 +84,6 @@ def say_left_out(error: DataError) -> None:
     """Tell of a row that is left out."""
     if is_main_process():
         print(f"left out: {displayable(str(error))}")
-
-
-def is_main_process() -> bool:
-    """Whether this process writes: the only one, or the first of those that a launcher started."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def versions() -> dict[str, str]:

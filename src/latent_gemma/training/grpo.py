@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from accelerate import PartialState
 from datasets import Dataset
 from transformers import set_seed
 from trl import GRPOConfig
@@ -15,6 +14,7 @@ from trl import GRPOConfig
 from latent_gemma.config import MOST, Count, Positive, Range, Whole, check_ranges
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError
+from latent_gemma.launch import process_count
 from latent_gemma.model.prompt import Frame, Mode
 from latent_gemma.training.batches import OnBad, sound
 from latent_gemma.training.callbacks import MetricsFile, ProgressBar
@@ -73,7 +73,7 @@ def grpo_arguments(settings: TrainSettings, grpo: GrpoSettings, beta: float, run
         each completion's tokens and then over completions (`loss_type="grpo"`), advantages are divided by the group's
         standard deviation, ratios are per token, and the KL estimate carries no importance weight.
     """
-    processes = PartialState().num_processes
+    processes = process_count()
     completions = settings.batch_size * settings.accumulate * processes
     if completions % grpo.num_generations:
         raise ConfigError(
@@ -204,7 +204,7 @@ def _with_room(
 
 def _check_count(examples: Sequence[Example], settings: TrainSettings, grpo: GrpoSettings) -> None:
     """TRL draws whole batches of different questions, and of fewer than that none at all."""
-    processes = PartialState().num_processes
+    processes = process_count()
     groups = settings.batch_size * settings.accumulate * processes // grpo.num_generations
     if len(examples) < groups:
         raise DataError(

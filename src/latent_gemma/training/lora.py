@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from peft import PeftModel
 
 from latent_gemma.errors import ConfigError
+from latent_gemma.launch import is_main_process
 from latent_gemma.training.settings import LoraSettings
 
 
@@ -115,7 +115,7 @@ def merge(trained: Any, folder: Path) -> Any:
     Returns:
         The merged model. 4-bit weights are dequantised first, so that what is saved is an ordinary model.
     """
-    trained.save_pretrained(folder, is_main_process=PartialState().is_main_process)
+    trained.save_pretrained(folder, is_main_process=is_main_process())
     if getattr(trained.get_base_model(), "is_loaded_in_4bit", False):
         # The adapter's layers are made for the kind of weights they stand on: take it off and put it on again.
         base = trained.unload().dequantize()

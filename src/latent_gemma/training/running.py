@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback
 
 from latent_gemma.errors import RunError
+from latent_gemma.launch import is_main_process
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.training.callbacks import TrainsSomething, read_metrics
 from latent_gemma.training.checkpoints import last_checkpoint
@@ -109,7 +109,7 @@ def checkpoint_to_resume(run: Path) -> Path:
         if refused:
             raise RunError(f"{refused[0]}, and no other one is whole", "start again in another folder (--out)")
         raise RunError(f"{run} holds no checkpoint to resume", "start it with --resume no, or auto")
-    if PartialState().is_main_process:
+    if is_main_process():
         for line in refused:
             tqdm.write(f"{line}; going on from {checkpoint.name}")
     return checkpoint
