@@ -4,14 +4,17 @@ import contextlib
 import errno
 import importlib
 import io
+import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from latent_gemma.errors import LatentGemmaError
 from latent_gemma.text.display import displayable
+from latent_gemma.versions import untested, versions
 
 #: verb -> module of its recipe, configuration class, function
 VERBS: dict[str, tuple[str, str, str]] = {
@@ -72,7 +75,14 @@ def _usage(group: str = "") -> str:
     width = max(map(len, shown))
     lines = [f"  {verb:<{width}}  {SUMMARIES[verb]}" for verb in shown]
     return "\n".join(
-        [f"usage: latent-gemma {group}VERB [options]", "", *lines, "", "latent-gemma VERB --help shows its options"]
+        [
+            f"usage: latent-gemma {group}VERB [options]",
+            "",
+            *lines,
+            "",
+            "latent-gemma VERB --help shows its options",
+            "latent-gemma --version shows what it runs with",
+        ]
     )
 
 
@@ -137,7 +147,7 @@ def parse(config_class: type, args: Sequence[str], verb: str) -> Any:
 
     stream = io.StringIO()
     if getattr(config_class, "passes_on", False) and args[:1] != ["--help"]:
-        args = ["--", *args]  # options of another program
+        return config_class(options=tuple(args))  # of another program
     try:
         with contextlib.redirect_stderr(stream):
             return tyro.cli(
@@ -161,9 +171,16 @@ def _refuse_broken(args: Sequence[str]) -> None:
 
 
 def _quieten() -> None:
-    from transformers.utils import logging
+    """Leave out what libraries say that is no user's business: bars for every file, deprecations among themselves."""
+    # Progress is shown by the recipes; bars of the libraries for every file they touch would drown it.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a faster way that is not installed
+    if not sys.warnoptions:
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.filterwarnings("ignore", category=category, module=r"(?!latent_gemma)")
+    from transformers.utils import logging as transformers_logging
 
-    logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -180,14 +197,15 @@ def main(args: Sequence[str] | None = None) -> int:
     if group is not None:
         print(_usage(group))
         return 0
-    # Progress is shown by the recipes; bars of the libraries for every file they touch would drown it.
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if args == ["--version"]:
+        print("\n".join([*(f"{name} {version}" for name, version in versions().items()), *untested()]))
+        return 0
     try:
         _refuse_broken(args)
         verb, rest = _split(args)
         module_name, class_name, function_name = VERBS[verb]
-        module = importlib.import_module(f"latent_gemma.recipes.{module_name}")
         _quieten()
+        module = importlib.import_module(f"latent_gemma.recipes.{module_name}")
         config = parse(getattr(module, class_name), rest, verb)
         getattr(module, function_name)(config)
     except LatentGemmaError as error:

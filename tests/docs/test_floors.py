@@ -11,6 +11,7 @@ PACKAGE = Path(latent_gemma.__file__).parent
 #: Lowest first. The evaluation's rows (`evaluation.results`) are what inspection shows, so inspection stands above it.
 FLOORS = [
     "errors",
+    "versions",
     "files",
     "launch",
     "origin",

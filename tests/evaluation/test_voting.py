@@ -55,6 +55,23 @@ def test_one_question(voter):
     assert voter("c").answer is None
 
 
+def test_a_trace_that_was_cut_off_has_no_vote():
+    cut = Written("", "so 42", "<reasoning>so 42", "<reasoning>so 42", False, 7, False)
+    unsaid = Written("4", "so", "4", "<reasoning>so</reasoning><answer>4", False, 7, False)
+    traces = [Trace(cut, 0.0, 1.0)] * 2 + [Trace(unsaid, 0.0, 1.0)] * 2 + [trace("7")]
+    assert (voting.elect(traces).answer, voting.elect(traces).votes) == ("7", 1)
+    assert voting.elect([*traces, trace("8", finished=False)] * 2).total == 12
+
+
+def test_equal_expressions_are_one_answer_where_the_grader_says_so():
+    def same(predicted, accepted):
+        return predicted is not None and sorted(predicted) in [sorted(answer) for answer in accepted]
+
+    traces = [trace("x+1"), trace("2x"), trace("1+x")]
+    assert voting.elect(traces).votes == 1
+    assert (voting.elect(traces, same).answer, voting.elect(traces, same).votes) == ("x+1", 2)
+
+
 def test_real_traces_in_words_and_in_thoughts(make_model, tokenizer):
     words = Voter(make_model(num_thoughts=0), tokenizer, max_new_tokens=4)
     assert words.mode == "words"

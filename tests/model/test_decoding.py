@@ -38,6 +38,21 @@ def test_it_gives_what_generate_gives(make_model, tokenizer, family, mode, thoug
     assert decoded.tokens == [cut(row, end_id) for row in written]
 
 
+@torch.no_grad()
+def test_any_of_the_ends_ends_a_row(make_model, tokenizer):
+    model = make_model()
+    frame = Frame(tokenizer, model.config.latent)
+    ids, mask = batch_of(frame, "words", 0)
+    whole = decode(model, ids, mask, torch.zeros(4), (-1,), 14).tokens
+    ends = sorted({row[place] for row, place in zip(whole, (3, 5, 2, 7), strict=True)})
+    stock = model.generate(ids, attention_mask=mask, max_new_tokens=14, do_sample=False, pad_token_id=0,
+                           eos_token_id=ends)[:, ids.shape[1] :].tolist()  # fmt: skip
+    found = decode(model, ids, mask, torch.zeros(4), ends, 14).tokens
+    first = [min(row.index(end) for end in ends if end in row) for row in whole]
+    assert found == [row[: place + 1] for row, place in zip(whole, first, strict=True)]
+    assert found == [row[: place + 1] for row, place in zip(stock, first, strict=True)]
+
+
 def test_ended_rows_leave_the_batch_and_change_nothing(make_model, tokenizer):
     model = make_model()
     frame = Frame(tokenizer, model.config.latent)

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from transformers import AutoTokenizer, Gemma2ForCausalLM
 
 from latent_gemma.errors import ModelError
 from latent_gemma.model import LatentConfig
-from latent_gemma.model.loading import load_model, resolve_model
+from latent_gemma.model.loading import _markers, load_model, resolve_model
 from latent_gemma.model.tiny import build_tokenizer, save_tiny
 
 SIZES = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
@@ -46,6 +48,26 @@ def test_a_plain_gemma_gets_its_markers_from_the_tokenizer(tmp_path, folder):
     assert latent.bridge == "mlp"
     assert latent.embed_rms > 0
     assert torch.equal(loaded.model.embed_tokens.weight, model.model.embed_tokens.weight)
+
+
+@pytest.mark.parametrize(("shift", "wanted"), [(0, (7, 8, 9)), (-1, (7, 8, 9)), (5, (12, 13, 14))])
+def test_the_command_line_takes_the_markers_that_the_class_takes(shift, wanted):
+    # <unused0> is 7 in the vocabularies of Gemma 1 and 2, and 6 in that of Gemma 3
+    names = {7 + shift + number: f"<unused{number}>" for number in range(6)}
+    tokenizer = SimpleNamespace(
+        unk_token_id=3,
+        convert_ids_to_tokens=lambda ids: [names.get(i, "word") for i in ids],
+        convert_tokens_to_ids=lambda name: next((i for i, known in names.items() if known == name), 3),
+    )
+    assert tuple(_markers(tokenizer).values()) == wanted
+
+
+def test_importing_the_package_registers_its_classes(folder):
+    code = (
+        f"import latent_gemma, transformers as t; print(type(t.AutoModelForCausalLM.from_pretrained({str(folder)!r})))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "LatentGemma2ForCausalLM" in found.stdout
 
 
 def test_tiny_is_built_in_place():

@@ -35,6 +35,18 @@ def test_a_system_text_is_folded_into_the_users_turn(chat_tokenizer):
     assert frame.end_id == chat_tokenizer.convert_tokens_to_ids("<end_of_turn>")
 
 
+def test_a_chat_model_may_end_the_text_instead_of_its_turn(chat_tokenizer):
+    for words_format, mode in (("markers", "latent"), ("markers", "words"), ("tags", "words")):
+        frame = Frame(chat_tokenizer, LatentConfig(words_format=words_format))
+        turn, text = frame.end_ids
+        assert (turn, text) == (frame.end_id, chat_tokenizer.eos_token_id)
+        before = [EOT] if (words_format, mode) == ("markers", "words") else []
+        answer, more = ids(chat_tokenizer, "42"), ids(chat_tokenizer, "xyz")
+        for end in frame.end_ids:
+            written = frame.read([*before, *answer, end, *more, turn], mode)
+            assert (written.answer, written.finished, written.tokens) == ("42", True, len(before) + len(answer) + 1)
+
+
 def test_without_a_template_it_stands_before_the_question(tokenizer):
     frame = Frame(tokenizer, LatentConfig(words_format="tags", system="Show your work."))
     assert tokenizer.decode(frame.words_prompt("1+2")) == "<bos>Show your work.\n1+2\n"

@@ -17,13 +17,32 @@ from latent_gemma.text.answers import Grade, answers_match, candidate, extract_a
         (r"so \boxed{\frac{1}{2}}.", r"\frac{1}{2}"),
         (r"\boxed{1} then \boxed{2}", "2"),
         ("<answer>5</answer> #### 6", "5"),
+        ("<answer>5</answer> <answer> </answer>", "5"),
+        (r"#### Step 2\nso \boxed{7}", "7"),
+        (r"\boxed{7} #### 8", "8"),
+        (r"<answer>so \boxed{7}</answer>", "7"),
+        (r"\boxed{1}, \boxed{2} and \boxed{3}", "1, 2, 3"),
+        ("<think>#### 6</think>#### 7", "7"),
     ],
 )
 def test_marked_answers_are_found_strictly_and_leniently(text, answer):
     assert extract_answer(text, strict=True) == extract_answer(text, strict=False) == answer
 
 
-@pytest.mark.parametrize("text", ["42", "The answer is 42.", "<answer>42", r"\boxed{4{2}", "####", "#### \n", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "42",
+        "The answer is 42.",
+        "<answer>42",
+        "<think>#### 42",
+        "<think>#### 42</think>",
+        r"\boxed{4{2}",
+        "####",
+        "#### \n",
+        "",
+    ],
+)
 def test_nothing_unmarked_is_strict(text):
     assert extract_answer(text, strict=True) is None
 
@@ -40,8 +59,13 @@ def test_nothing_unmarked_is_strict(text):
         ("答え：5", "5"),
         ("答え 8", "8"),
         ("so 10-4 and 48/2=24", "24"),
-        ("10-4", "4"),
-        ("from 3 to -$1,250.50", "-$1,250.50"),
+        ("10-4", "10-4"),
+        ("it fell to -$1,250.50", "-$1,250.50"),
+        ("from 3 to 7", "from 3 to 7"),
+        ("18 (not 17)", "18"),
+        ("<think>It may be 7", None),
+        ("<think>It may be 7</think>8", "8"),
+        ("<answer>9", "9"),
         ("it is −3", "-3"),
         ("a half, 1/2", "1/2"),
         ("Tom is a lempus.", "Tom is a lempus."),
@@ -91,7 +115,13 @@ def test_no_accepted_answer_matches_nothing():
         ("it is <answer>39</answer>", ["39.0"], Grade(True, True, "39")),
         ("The answer is 39.", ["39"], Grade(False, True, "39")),
         ("答えは1600年代です。", ["1600年代"], Grade(False, True, "1600")),
-        ("39 or 40", ["39"], Grade(False, False, "40")),
+        ("39 or 40", ["39"], Grade(False, False, "39 or 40")),
+        ("<answer>39 km</answer>", ["39"], Grade(True, True, "39 km")),
+        ("39 km", ["39"], Grade(True, True, "39 km")),
+        ("He walks 39 km.", ["39"], Grade(False, True, "39")),
+        ("東京です。", ["東京"], Grade(True, True, "東京です。")),
+        ("東京です。首都ですから。", ["東京"], Grade(False, True, "東京です。首都ですから。")),
+        ("<reasoning>39", ["39"], Grade(False, False, None)),
         ("", ["39"], Grade(False, False, None)),
     ],
 )
@@ -115,7 +145,44 @@ def test_right_answers_are_graded_alike_in_every_frame(frame, answer, others):
 
 
 @pytest.mark.parametrize(
-    "piece", ["<answer>", "</answer>", "#### ", "\\boxed{", "answer is ", "答えは", "1,111", "-", "1/", "answer "]
+    "piece",
+    [
+        "<answer>",
+        "</answer>",
+        "#### ",
+        "\\boxed{",
+        "answer is ",
+        "答えは",
+        "1,111",
+        "-",
+        "1/",
+        "answer ",
+        "が答えです",
+        "$",
+        "\\(",
+        "\\[",
+        "(",
+        "\\frac{",
+        "\\frac{1}{2}",
+        "\\text{",
+        "**",
+        "一",
+        "3分の",
+        "1.",
+        "x^",
+        "= 1",
+        "1 or ",
+        "東（",
+        "<<",
+        "</think>",
+        "<think>",
+        "です",
+        "km^2 ",
+        " ",
+        "\n",
+        "1 000 ",
+        "(1, ",
+    ],
 )
 def test_time_is_linear_in_hostile_text(piece):
     started = time.perf_counter()
@@ -129,6 +196,11 @@ def test_time_is_linear_in_hostile_text(piece):
     [
         ("<reasoning>1 plus 2 is 3.</reasoning><answer>3</answer>", "3"),
         ("<answer></answer>", None),
+        ("<answer>the answer is 14 cups</answer>", "14 cups"),
+        ("<reasoning>6 times 7 is 42", None),
+        ("<think>6 times 7 is 42", None),
+        ("<think>6 times 7</think>42", "42"),
+        ("<reasoning>a</reasoning><answer>42", "42"),
         ("7 remainder 3", "7 remainder 3"),
         ("So the answer is 39.", "39"),
         ("東京", "東京"),

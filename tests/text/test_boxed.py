@@ -18,6 +18,8 @@ from latent_gemma.text.boxed import MAX_BOX_CHARS, last_boxed
         (r"\boxed{print('}')}", "print('"),
         (r"write $\boxed$ around it", None),
         (r"\boxed{}", None),
+        (r"\boxed{5}. I have put it in \boxed{}.", "5"),
+        (r"\boxed{5} in \boxed{ } and \fbox{}", "5"),
         (r"\boxed{1} and \boxed{2", None),
         ("\\boxed{" + "1" * MAX_BOX_CHARS + "}", "1" * MAX_BOX_CHARS),
         ("\\boxed{" + "1" * (MAX_BOX_CHARS + 1) + "}", None),

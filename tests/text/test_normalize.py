@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latent_gemma.text.normalize import fold_characters, normalize_answer, parse_number, strip_thousands
+from latent_gemma.text.normalize import fold_characters, normalize_answer, parse_number, strip_thousands, undivided
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,18 @@ from latent_gemma.text.normalize import fold_characters, normalize_answer, parse
         ("two\n words", "two words"),
         (".5", ".5"),
         ("...", ""),
+        ("「東京」", "東京"),
+        ("『蛍の 光』", "蛍の 光"),
+        ("**Tokyo**", "tokyo"),
+        ("'Tokyo.'", "tokyo"),
+        ("“Tokyo”", "tokyo"),
+        ("it’s", "it's"),
+        ("2**10", "2**10"),
+        ("x**2", "x**2"),
+        ("3½", "3 1/2"),
+        ("1\u202f080", "1080"),
+        ("(3,100)", "(3,100)"),
+        ("[1,080]", "[1,080]"),
     ],
 )
 def test_one_spelling(written, normal):
@@ -65,3 +77,17 @@ def test_all_else_is_no_number(text):
 def test_superscripts_are_powers_not_digits(text, plain):
     assert fold_characters(text) == plain
     assert normalize_answer(text) != normalize_answer(text.translate(str.maketrans("²¹⁻³", "21-3")))
+
+
+@pytest.mark.parametrize(
+    ("text", "one"),
+    [
+        ("ジョン・レノン", "ジョンレノン"),
+        ("ジャン=ジャック ルソー", "ジャンジャックルソー"),
+        ("a b", "a b"),
+        ("B・B", "B・B"),
+        ("1・2", "1・2"),
+    ],
+)
+def test_what_divides_japanese_names_is_taken_away(text, one):
+    assert undivided(text) == one

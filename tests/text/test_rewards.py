@@ -1,5 +1,7 @@
 """Rewards as named functions of texts."""
 
+import time
+
 import pytest
 
 from latent_gemma.errors import ConfigError
@@ -25,7 +27,17 @@ GOOD = "<reasoning>20 plus 19 is 39.</reasoning><answer>39</answer>"
         ("<reasoning>20 plus 19 is 39.<answer>39</answer>", (0.0, 25.0, -15.0, 0.0)),
         ("<reasoning></reasoning><answer>39.0</answer>", (2.0, 25.0, 0.0, -2.0)),
         ("the answer is 39", (0.0, 0.0, 0.0, -2.0)),
-        ("39", (0.0, 25.0, 0.0, -2.0)),
+        ("39", (0.0, 10.0, 0.0, -2.0)),
+        ("#### 39", (0.0, 10.0, 0.0, -2.0)),
+        ("<think>20 + 19</think>39", (0.0, 10.0, 0.0, -2.0)),
+        (GOOD.replace("39</answer>", "39 apples</answer>"), (2.0, 25.0, 0.0, 0.0)),
+        (GOOD.replace("39</answer>", "**39**</answer>"), (2.0, 25.0, 0.0, 0.0)),
+        (GOOD.replace("39</answer>", "答えは39個です</answer>"), (2.0, 25.0, 0.0, 0.0)),
+        (GOOD.replace("39</answer>", "39 or 40</answer>"), (2.0, 0.0, 0.0, 0.0)),
+        (f"Sure! {GOOD}", (0.0, 25.0, 0.0, 0.0)),
+        (f"{GOOD} No, 40.", (0.0, 25.0, 0.0, 0.0)),
+        (GOOD.replace("<answer>", "so <answer>"), (0.0, 25.0, 0.0, 0.0)),
+        (f"\n{GOOD}\n", (2.0, 25.0, 0.0, 0.0)),
         ("", (0.0, 0.0, 0.0, -2.0)),
     ],
 )
@@ -37,6 +49,40 @@ def test_the_published_sizes(completion, expected):
 def test_work_is_shown_from_the_least_number_of_characters_on():
     reward = ShortReasoningReward(least_chars=5)
     assert [reward("", f"<reasoning>{text}</reasoning>", ()) for text in ("2+2=", "2+2=4")] == [-2.0, 0.0]
+
+
+QUESTION = "Mika has 6 boxes of 7 pens. How many pens has she?"
+
+
+@pytest.mark.parametrize(
+    "reasoning",
+    [
+        "6 times 7 is 42.",
+        "6 x 7 = 42",
+        "2.5 + 39.5 = 42.0",
+        "7 + 7 + 7 + 7 + 7 + 7 = 42",
+        "6かける7は42です。",
+        f"{QUESTION} Six times seven is 42.",
+    ],
+)
+def test_work_is_worth_all(reasoning):
+    assert ShortReasoningReward()(QUESTION, f"<reasoning>{reasoning}</reasoning>", ()) == 0.0
+
+
+@pytest.mark.parametrize(
+    "reasoning",
+    [".....", "- - - - - -", "so so so so", "so " * 99, "so then " * 30, "ああああああ", "42 42 42", QUESTION,
+     QUESTION * 3, "Mika has 6 boxes", f"{QUESTION} 42", "boxes of pens has Mika"],
+)  # fmt: skip
+def test_what_shows_no_work(reasoning):
+    assert ShortReasoningReward()(QUESTION, f"<reasoning>{reasoning}</reasoning>", ()) == -2.0
+
+
+@pytest.mark.parametrize("piece", [".", "so ", "1+", "あ", "a b c "])
+def test_work_is_looked_for_in_linear_time(piece):
+    started = time.perf_counter()
+    ShortReasoningReward()(QUESTION, f"<reasoning>{piece * (300_000 // len(piece))}</reasoning>", ())
+    assert time.perf_counter() - started < 3
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,21 @@ def test_shapes(text, shape, answer):
     assert (parsed.shape, parsed.answer) == (shape, answer)
 
 
+@pytest.mark.parametrize(
+    ("text", "alone"),
+    [
+        ("<reasoning>a</reasoning><answer>39</answer>", True),
+        (" \n<reasoning>a</reasoning>\n<answer>39</answer>\n", True),
+        ("so: <reasoning>a</reasoning><answer>39</answer>", False),
+        ("<reasoning>a</reasoning> hence <answer>39</answer>", False),
+        ("<reasoning>a</reasoning><answer>39</answer> or 40", False),
+        ("39", False),
+    ],
+)
+def test_what_stands_outside_of_the_tags_is_told(text, alone):
+    assert parse_tagged(text).alone == alone
+
+
 def test_of_several_pairs_the_first_reasoning_and_the_last_answer_count():
     parsed = parse_tagged("<reasoning>a</reasoning><answer>1</answer><reasoning>b</reasoning><answer>2</answer>")
     assert (parsed.reasoning, parsed.answer) == ("a", "2")

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import sympy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -246,6 +247,26 @@ def test_no_process_is_left_behind():
     kept.close()
 
 
+@posix
+def test_a_forked_process_has_a_worker_of_its_own():
+    script = (
+        "import os, sys, threading\nfrom latent_gemma.text.verify import MathVerifier\n"
+        "v = MathVerifier(timeout_s=20)\nassert v.equal('2x', ['x+x'])\nworker = v._worker.pid\n"
+        "v._lock.acquire()\n"  # as a thread may at that moment, which does not exist in the child
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    right = v.equal('3x', ['x+2x']) and not v.equal('3x', ['4x']) and v._worker.pid != worker\n"
+        "    sys.exit(0 if right else 1)\n"
+        "v._lock.release()\n"
+        "assert v.equal('4x', ['2x+2x'])\nassert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0\n"
+        "assert v.equal('5x', ['2x+3x'])\nassert (v._worker.pid, v.crashes, v.timeouts) == (worker, 0, 0)\n"
+    )
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert time.monotonic() - started < 60
+
+
 @linux
 @pytest.mark.parametrize(
     "last_words",
@@ -280,6 +301,15 @@ def test_a_worker_ends_after_its_parent(last_words):
 def test_the_second_fence(event, arguments):
     with pytest.raises(PermissionError):
         verify_worker.forbid(event, arguments)
+
+
+def test_values_are_near_in_proportion():
+    small, smaller, text = sympy.Rational(1, 3**60), sympy.Rational(1, 3**61), sympy.Symbol("x")
+    assert verify_worker.is_near(small, small)
+    assert not verify_worker.is_near(small, smaller)
+    assert verify_worker.is_near(sympy.Float("0.3333333"), sympy.Rational(1, 3))
+    assert verify_worker.is_near(text, small)
+    assert verify_worker.is_near(sympy.FiniteSet(1), sympy.FiniteSet(2)), "told apart elsewhere"
 
 
 def test_reading_is_allowed():

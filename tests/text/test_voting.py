@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latent_gemma.text.voting import MAX_SUBSETS, maj_at_k, pass_at_k, vote
+from latent_gemma.text.voting import MAX_COMPARED, MAX_SUBSETS, agree, maj_at_k, pass_at_k, vote
 
 ANSWERS = st.lists(st.sampled_from(["7", "7.0", "８", "8", "nine", None, ""]), min_size=1, max_size=7)
 
@@ -20,6 +20,46 @@ def test_the_majority_wins_over_the_probable():
 def test_spellings_of_one_number_are_one_answer():
     assert vote(["1,080", "1080.0", "１０８０", "12", "12"], [0.0] * 5).votes == 3
     assert vote(["7 remainder 3", "7 remainder 3", "3"], [0.0] * 3).answer == "7 remainder 3"
+
+
+@pytest.mark.parametrize(
+    ("answers", "winner"),
+    [
+        (["3", "3", "1/2", r"\frac12", "0.5"], "1/2"),
+        (["20", "18 eggs", "18"], "18"),
+        (["大阪", "「東京」です", "東京"], "東京"),
+        (["大阪", "東京（とうきょう）", "**東京**"], "**東京**"),
+        (["7 remainder 3", "7", "7"], "7"),
+        (["19", "$18", "十八", "18.0"], "$18"),
+        (["19", "19", "18 eggs", "18 hens", "18"], "18"),
+        (["19 km", "18 km", "18 m", "19 km"], "19 km"),
+    ],
+)
+def test_equal_answers_count_together_and_the_plainest_stands_for_them(answers, winner):
+    assert vote(answers, [0.0] * len(answers)).answer == winner
+
+
+def test_what_a_grader_holds_equal_counts_together():
+    def same(predicted, accepted):
+        return predicted is not None and predicted.replace(" ", "") in [answer.replace(" ", "") for answer in accepted]
+
+    answers = ["x+2", "x + 1", "x+ 1", "x +1", "y", None]
+    assert vote(answers, [0.0] * 6).votes == 1
+    assert vote(answers, [0.0, -1.0, -2.0, -1.5, 0.0, 0.0], same).answer == "x + 1"
+    assert agree(answers, same) == ["x+2", "x + 1", "x + 1", "x + 1", "y", None]
+    assert vote(agree(answers, same), [0.0] * 6).votes == 3
+
+
+def test_a_grader_is_asked_a_bounded_number_of_times():
+    asked = []
+
+    def never(predicted, accepted):
+        asked.append(predicted)
+        return False
+
+    assert len(set(agree([f"x{i}" for i in range(200)], never))) == 200
+    assert len(asked) <= 200 * MAX_COMPARED
+    assert agree(["a", "b"], lambda predicted, accepted: predicted == "b") == ["a", "b"], "one way is not equal"
 
 
 def test_missing_answers_never_win():

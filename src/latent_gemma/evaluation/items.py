@@ -41,7 +41,7 @@ class TraceItem:
     Args:
         answer: what the trace answered.
         reasoning: its written steps.
-        ballot: the answer it votes for; None if it has none.
+        ballot: the answer it votes for, in one spelling for all traces whose answers are equal; None if it has none.
         logprob: mean log-probability of its tokens, nats.
         temperature: it was sampled at.
         correct: under lenient matching.

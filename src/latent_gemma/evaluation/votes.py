@@ -10,10 +10,10 @@ from latent_gemma.evaluation.items import Cost, Item, Setting, TraceItem, is_mar
 from latent_gemma.evaluation.log import ItemLog, Progress, answer_missing
 from latent_gemma.evaluation.memory import peak_gib, reset_peak
 from latent_gemma.evaluation.results import EvalRow
-from latent_gemma.evaluation.voting import VotedAnswer, Voter
-from latent_gemma.text.answers import Match, answers_match, candidate, grade
+from latent_gemma.evaluation.voting import VotedAnswer, Voter, vote_of
+from latent_gemma.text.answers import Match, answers_match, grade
 from latent_gemma.text.language import AnswerLanguage, ask_in, wanted_language
-from latent_gemma.text.voting import maj_at_k, pass_at_k, vote
+from latent_gemma.text.voting import agree, maj_at_k, pass_at_k, vote
 
 #: What a voted method is called, behind the name of its single pass.
 VOTED = ", vote"
@@ -57,7 +57,7 @@ def measure_vote(
         examples: the questions, never ones the model was trained on.
         label: the method's name in tables.
         batch_size: questions in one generation call; N times as many rows.
-        match: how answers are compared.
+        match: how answers are compared, with the accepted ones and for the vote with each other.
         answer_language: what the answers should be in.
         log: what is finished already, and where what gets finished is kept; None answers everything anew.
         progress: told how many traces have been generated.
@@ -72,7 +72,7 @@ def measure_vote(
         batch = [examples[index] for index in indices]
         reset_peak(voter.model.device)
         started = time.perf_counter()
-        voted = voter.answer([ask_in(example.question, answer_language) for example in batch], indices[0])
+        voted = voter.answer([ask_in(example.question, answer_language) for example in batch], indices[0], match)
         cost = Cost((time.perf_counter() - started) / len(batch), peak_gib(voter.model.device))
         return [
             _vote_item(
@@ -95,13 +95,14 @@ def _vote_item(
     setting: Setting, index: int, example: Example, wanted: str, voted: VotedAnswer, match: Match, cost: Cost
 ) -> Item:
     grades = [grade(trace.written.graded, example.answers, match) for trace in voted.traces]
+    # Written alike, equal answers are counted together again without asking the grader.
+    ballots = agree([vote_of(trace) for trace in voted.traces], match)
     traces = tuple(
         TraceItem(
-            trace.written.answer, trace.written.reasoning, candidate(trace.written.graded), trace.logprob,
-            trace.temperature, one.lenient, one.strict, trace.written.complete, trace.written.tokens,
-            trace.written.finished,
+            trace.written.answer, trace.written.reasoning, ballot, trace.logprob, trace.temperature, one.lenient,
+            one.strict, trace.written.complete, trace.written.tokens, trace.written.finished,
         )
-        for trace, one in zip(voted.traces, grades, strict=True)
+        for trace, ballot, one in zip(voted.traces, ballots, grades, strict=True)
     )  # fmt: skip
     winner = voted.consensus.winner
     won = None if winner is None else traces[winner]

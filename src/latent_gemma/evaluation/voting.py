@@ -9,7 +9,7 @@ from latent_gemma.errors import ConfigError
 from latent_gemma.model.prompt import Frame, Mode, own_mode
 from latent_gemma.model.static import Prepared
 from latent_gemma.model.traces import Trace, check_temperatures, sample_traces
-from latent_gemma.text.answers import candidate
+from latent_gemma.text.answers import Match, answers_match, candidate, extract_answer
 from latent_gemma.text.voting import Consensus, vote
 
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -93,12 +93,13 @@ class Voter:
         """Answer one question."""
         return self.answer([question])[0]
 
-    def answer(self, questions: Sequence[str], start: int = 0) -> list[VotedAnswer]:
+    def answer(self, questions: Sequence[str], start: int = 0, match: Match = answers_match) -> list[VotedAnswer]:
         """Answer questions in one generation call.
 
         Args:
             questions: the questions.
             start: how many came before them: every batch has a seed of its own, whatever was sampled before it.
+            match: which answers count together.
 
         Returns:
             The consensus and the traces of each.
@@ -116,9 +117,25 @@ class Voter:
                 )  # fmt: skip
         finally:
             self.model.set_latent(p=own)
-        return [VotedAnswer(elect(traces), tuple(traces)) for traces in groups]
+        return [VotedAnswer(elect(traces, match), tuple(traces)) for traces in groups]
 
 
-def elect(traces: Sequence[Trace]) -> Consensus:
-    """Hold the vote of a question's traces."""
-    return vote([candidate(trace.written.graded) for trace in traces], [trace.logprob for trace in traces])
+def elect(traces: Sequence[Trace], match: Match = answers_match) -> Consensus:
+    """Hold the vote of a question's traces.
+
+    Args:
+        traces: the traces. One that was cut off before it gave its answer has no vote.
+        match: which answers count together.
+
+    Returns:
+        The outcome.
+    """
+    return vote([vote_of(trace) for trace in traces], [trace.logprob for trace in traces], match)
+
+
+def vote_of(trace: Trace) -> str | None:
+    """The answer that a trace gives its vote to; None if it has none, or was cut off before it had given it."""
+    text = trace.written.graded
+    if not trace.written.finished and extract_answer(text, strict=True) is None:
+        return None
+    return candidate(text)

@@ -72,13 +72,23 @@ def _thinking(kind: type[nn.Linear]) -> type:
     return type(f"Thought{kind.__name__}", (kind,), {"kind": kind, **methods})
 
 
+@torch.no_grad()
+def start_update(module: Any) -> None:
+    """Start the update of a Linear, if it has one, at zero; transformers' functions spare weights that were loaded."""
+    if isinstance(getattr(module, "thought_b", None), nn.Parameter):
+        init.kaiming_uniform_(module.thought_a, a=5**0.5)
+        init.zeros_(module.thought_b)
+    elif isinstance(getattr(module, "thought_delta", None), nn.Parameter):
+        init.zeros_(module.thought_delta)
+
+
 def install_thought_adapters(layers: nn.Module, kind: Adapter, rank: int, alpha: float, dtype: torch.dtype) -> None:
     """Give every Linear under `layers` an update on thought positions; its own weight stays what it is.
 
     Args:
         layers: the decoder's layers.
         kind: "none" leaves them as they are; "lora", scale * B A x with B = 0 at the start; "full", D x with D = 0 at
-            the start (set by `start_update`).
+            the start.
         rank: of the "lora" update.
         alpha: its scale times its rank.
         dtype: of the update, where the weight's own is that of a code.
@@ -92,7 +102,6 @@ def install_thought_adapters(layers: nn.Module, kind: Adapter, rank: int, alpha:
             "device": weight.device, "dtype": weight.dtype if weight.dtype.is_floating_point else dtype
         }  # fmt: skip
         linear.__class__ = _thinking(type(linear))
-        linear._is_hf_initialized = False  # the stock decoder's initialisation has come past it
         linear.scale = alpha / rank
         if kind == "lora":
             linear.thought_a = nn.Parameter(torch.empty(rank, linear.in_features, **factory))
@@ -100,28 +109,18 @@ def install_thought_adapters(layers: nn.Module, kind: Adapter, rank: int, alpha:
         else:
             linear.register_parameter("thought_a", None)
             linear.thought_delta = nn.Parameter(torch.empty(linear.out_features, linear.in_features, **factory))
-
-
-def start_update(module: Any) -> None:
-    """Start the update of a Linear, if it has one, at zero; transformers' functions spare weights that were loaded."""
-    if isinstance(getattr(module, "thought_b", None), nn.Parameter):
-        init.kaiming_uniform_(module.thought_a, a=5**0.5)
-        init.zeros_(module.thought_b)
-    elif isinstance(getattr(module, "thought_delta", None), nn.Parameter):
-        init.zeros_(module.thought_delta)
+        start_update(linear)
 
 
 @torch.no_grad()
 def load_updates(model: nn.Module, name: str, hub: dict[str, Any]) -> None:
-    """Start the updates of a model that has been loaded without them, and load those that its checkpoint holds.
+    """Load the updates that a checkpoint holds into a model that has been loaded without them.
 
     Args:
         model: the model.
         name: directory or hub name of the checkpoint.
         hub: where on the hub, as `cached_file` takes it.
     """
-    for module in model.modules():
-        start_update(module)
     files = [cached_file(name, SAFE_WEIGHTS_NAME, _raise_exceptions_for_missing_entries=False, **hub)]
     if files[0] is None:
         index = cached_file(name, SAFE_WEIGHTS_INDEX_NAME, **hub)

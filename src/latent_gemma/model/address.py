@@ -12,6 +12,13 @@ from typing import Any
 from transformers import PreTrainedConfig
 from transformers.utils import CONFIG_NAME, cached_file
 
+#: What is missing is None.
+_QUIETLY: dict[str, Any] = {
+    "_raise_exceptions_for_missing_entries": False,
+    "_raise_exceptions_for_gated_repo": False,
+    "_raise_exceptions_for_connection_errors": False,
+}
+
 
 @functools.cache
 def _folders() -> tempfile.TemporaryDirectory[str]:
@@ -27,10 +34,11 @@ def address(config: PreTrainedConfig, name: str, hub: dict[str, Any]) -> str:
         hub: where on the hub, as `cached_file` takes it.
 
     Returns:
-        The folder; `name` where the file system has no links.
+        The folder; `name` where no plain model lies there any more, or the file system has no links.
     """
-    source = cached_file(name, CONFIG_NAME, **hub)
-    assert source is not None
+    source = cached_file(name, CONFIG_NAME, **_QUIETLY, **hub) if name else None
+    if source is None:
+        return name
     folder = Path(tempfile.mkdtemp(dir=_folders().name, prefix=f"{Path(name).name}-"))
     try:
         for file in Path(source).parent.iterdir():

@@ -226,8 +226,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         if model.config.latent.embed_rms is None:
             model.model.calibrate()
         if converts:
-            model.config.architectures = [type(model).__name__]
-            model.config._name_or_path = address(model.config, str(pretrained_model_name_or_path), hub)
+            model._name_anew(str(pretrained_model_name_or_path), hub)
         return loaded
 
     @classmethod
@@ -254,7 +253,14 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         model.generation_config = base.generation_config
         model.train(base.training)
         model.model.calibrate()
+        if not isinstance(base, LatentReasoningGemmaForCausalLM):
+            model._name_anew(base.config._name_or_path, {})
         return model
+
+    def _name_anew(self, name: str, hub: dict[str, Any]) -> None:
+        """Take a name under which trainers find this model, and not the plain Gemma of that name."""
+        self.config.architectures = [type(self).__name__]
+        self.config._name_or_path = address(self.config, name, hub)
 
     def project(self, hidden_states: Tensor) -> Tensor:
         """Logits [..., V] of final hidden states [..., D], through the model's own head, final softcap included."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latent_gemma.errors import ModelError
+from latent_gemma.errors import ConfigError, ModelError
 from latent_gemma.model.config import LatentConfig, Mode
 from latent_gemma.text.tags import parse_tagged
 
@@ -155,6 +155,8 @@ class Frame:
     def tail_ids(self, mode: Mode, num_thoughts: int = 0) -> list[int]:
         """Ids between the question and what the model goes on with; `num_thoughts` counts in latent mode only."""
         latent = self.latent
+        if num_thoughts < 0:
+            raise ConfigError(f"num_thoughts is {num_thoughts}", "give 0 or more")
         if mode != "words":
             thoughts = num_thoughts if mode == "latent" else 0
             return [latent.bot_id, *[latent.thought_id] * thoughts, latent.eot_id]

@@ -23,7 +23,7 @@ _QUOTES = re.compile("[「」『』《》〈〉]")
 _QUOTED = re.compile("「([^「」]+)」|『([^『』]+)』")
 _JAPANESE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff々〆]")
 #: Only golds with one of these are taken apart: in "(3, 100)" or "f(x)" brackets mean something.
-_ANNOTATED = re.compile(rf"{_JAPANESE.pattern}|[「」『』（）［］【】※]")
+_ANNOTATED = re.compile(rf"{_JAPANESE.pattern}|[「」『』（）［］【】※]|^[A-Z]{{2,}} ?[(\[][A-Z][a-z]+")
 _KANJI = re.compile(r"[\u3400-\u9fff々〆]")
 _KANA = re.compile(r"[\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff]")
 _KATAKANA = re.compile(r"[\u30a1-\u30fa]")
@@ -79,10 +79,13 @@ def accepted_forms(gold: str) -> tuple[str, ...]:
     if not _ANNOTATED.search(whole) or len(whole) > MAX_GOLD_CHARS or "\\" in whole:
         return (whole,)
     text, _, remark = whole.partition("※")
+    if not text.strip():
+        return (whole,)
     forms = [form for name in _BETWEEN_NAMES.split(_hide_slashes(text)) for form in _forms_of(name.replace("\0", "／"))]
     forms += noted_answers(remark)
     # What is right is written once: "王将" and "『王将』" are the same answer to a grader.
-    return tuple(dict.fromkeys(form for form in (*forms, whole) if any(map(str.isalnum, form)))) or (whole,)
+    named = [form for form in forms[1:] if any(map(str.isalnum, form))]
+    return tuple(dict.fromkeys([*filter(None, forms[:1]), *named, whole]))
 
 
 def noted_answers(note: str) -> tuple[str, ...]:
@@ -178,7 +181,8 @@ def _forms_of(name: str) -> list[str]:
             if not names and len(parts) == 1 and not spaced:
                 others.append(f"{longer.strip()}{text}")
             others += names
-    return [plain, longer.strip(), *others]
+    company = ["".join(piece.text for piece in _pieces(name) or [] if not piece.bracket)] if "㈱" in name else []
+    return [plain, longer.strip(), *company, *others]
 
 
 def _parts(text: str) -> list[str]:

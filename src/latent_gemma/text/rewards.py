@@ -6,7 +6,9 @@ relative to each other matter: multiplying all of them by ten changes nothing.
 """
 
 import importlib
+import itertools
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +18,11 @@ from latent_gemma.errors import ConfigError
 from latent_gemma.text.answers import Match, answers_match, grade
 from latent_gemma.text.equations import share_true
 from latent_gemma.text.tags import parse_tagged
+
+#: Of the pairs of neighbouring words in honest work, this share or more are different.
+LEAST_VARIETY = 0.3
+#: A number, a word, one Japanese character, or one sign; full stops and commas are the same everywhere.
+_PIECE = re.compile(r"[0-9]+(?:[.,][0-9]+)*|[^\W\d_\u3040-\u30ff\u3400-\u9fff]+|[^\s.,!?:;、。]")
 
 
 class Reward(Protocol):
@@ -28,25 +35,38 @@ class Reward(Protocol):
 
 @dataclass(frozen=True)
 class FormatReward:
-    """`score` for both pairs of tags, once and in order."""
+    """`score` for both pairs of tags, once and in order, and nothing outside of them."""
 
     score: float = 2.0
     name: str = "format"
 
     def __call__(self, question: str, completion: str, accepted: Sequence[str]) -> float:
-        return self.score if parse_tagged(completion).shape == "complete" else 0.0
+        parsed = parse_tagged(completion)
+        return self.score if parsed.shape == "complete" and parsed.alone else 0.0
 
 
 @dataclass(frozen=True)
 class CorrectnessReward:
-    """`score` for the right answer: what stands in the answer tags, or the whole text, equals it as `match` says."""
+    """`score` for the right answer in the answer tags, of which a part is paid where it stands outside of them.
+
+    Args:
+        score: for what stands in the answer tags, if `match` accepts it: a number with its unit, in bold or in a short
+            sentence as well.
+        match: whether an answer equals an accepted one.
+        name: column in the logs.
+        untagged_share: of the score, for an answer in another mark (`#### ..`, `\\boxed{..}`) or as the whole text; 1
+            where no tags are asked for.
+    """
 
     score: float = 25.0
     match: Match = answers_match
     name: str = "correctness"
+    untagged_share: float = 0.4
 
     def __call__(self, question: str, completion: str, accepted: Sequence[str]) -> float:
-        return self.score if grade(completion, accepted, self.match).strict else 0.0
+        if not grade(completion, accepted, self.match).strict:
+            return 0.0
+        return self.score if parse_tagged(completion).answer else self.score * self.untagged_share
 
 
 @dataclass(frozen=True)
@@ -62,14 +82,43 @@ class BrokenTagsReward:
 
 @dataclass(frozen=True)
 class ShortReasoningReward:
-    """`score`, a penalty, for reasoning of fewer than `least_chars` characters: an answer that shows no work."""
+    """`score`, a penalty, for reasoning that shows no work.
+
+    Args:
+        score: of fewer than `least_chars` characters, without words or numbers, of one word or one phrase over and
+            over, or copied from the question.
+        least_chars: see `score`.
+        name: column in the logs.
+    """
 
     score: float = -2.0
     least_chars: int = 5
     name: str = "short_reasoning"
 
     def __call__(self, question: str, completion: str, accepted: Sequence[str]) -> float:
-        return self.score if len(parse_tagged(completion).reasoning) < self.least_chars else 0.0
+        reasoning = parse_tagged(completion).reasoning
+        return self.score if len(reasoning) < self.least_chars or not shows_work(reasoning, question) else 0.0
+
+
+def shows_work(reasoning: str, question: str) -> bool:
+    """Whether a text is more than dots, one phrase over and over, or the question.
+
+    Args:
+        reasoning: the text.
+        question: the question that it reasons about.
+
+    Returns:
+        True if besides the question as a whole it has two different words or numbers (of Japanese each character
+        counts), something in it is not in the question, a word, a number or a sign, and its pairs of neighbours are
+        not the same few ones over and over.
+    """
+    pieces, asked = _PIECE.findall(reasoning.casefold()), _PIECE.findall(question.casefold())
+    pairs = list(itertools.pairwise(pieces))
+    if len(set(pairs)) < LEAST_VARIETY * len(pairs) or set(pieces) <= set(asked):
+        return False
+    # The whole question and one word more is a copy too.
+    own = f" {' '.join(pieces)} ".replace(f" {' '.join(asked)} ", " ") if asked else " ".join(pieces)
+    return len({piece for piece in own.split() if piece[0].isalnum()}) > 1
 
 
 @dataclass(frozen=True)

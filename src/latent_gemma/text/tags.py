@@ -27,11 +27,13 @@ class Tagged:
         reasoning: what stands between `<reasoning>` and the tag after it, or the end; of several the first that is not
             empty, "" if there is none.
         answer: what stands in the last intact pair of answer tags, None if there is none.
+        alone: whether nothing but white space stands outside of the pairs of tags.
     """
 
     shape: Shape
     reasoning: str
     answer: str | None
+    alone: bool
 
 
 def write_tagged(steps: Sequence[str], answer: str, separator: str = "\n") -> str:
@@ -65,6 +67,7 @@ def parse_tagged(text: str) -> Tagged:
     else:
         shape = "partial" if names in ((), TAGS[:2], TAGS[2:]) else "broken"
     reasoning, answer = "", None
+    outside = text[: found[0].start()] if found else text
     for index, match in enumerate(found):
         after = found[index + 1] if index + 1 < len(found) else None
         inside = text[match.end() : after.start() if after else len(text)].strip()
@@ -72,7 +75,9 @@ def parse_tagged(text: str) -> Tagged:
             reasoning = inside
         elif match[0] == "<answer>" and after is not None and after[0] == "</answer>":
             answer = inside
-    return Tagged(shape, reasoning, answer)
+        if match[1]:
+            outside += inside
+    return Tagged(shape, reasoning, answer, not outside.strip())
 
 
 def answer_start(text: str) -> int:

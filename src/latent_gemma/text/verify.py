@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 
 from latent_gemma.errors import LatentGemmaError
-from latent_gemma.text.answers import MAX_ANSWER_CHARS, answers_match
-from latent_gemma.text.expressions import to_expression
+from latent_gemma.text.answers import MAX_ANSWER_CHARS
+from latent_gemma.text.expressions import settle
 
 #: Importing sympy takes a second, on a busy machine many.
 START_TIMEOUT_S = 120.0
@@ -41,8 +41,8 @@ class MathVerifier:
 
     One worker process is started when the first question needs it, and again after it had to be killed. It has no
     environment, may neither write files nor open sockets nor start processes, and its memory and CPU time are limited
-    where the system can. Safe to use from any thread; questions are answered one at a time. Use it as a context
-    manager, or call `close`.
+    where the system can. Safe to use from any thread; questions are answered one at a time. A forked process starts a
+    worker of its own. Use it as a context manager, or call `close`.
 
     Args:
         timeout_s: wall-clock seconds for one question, after which the worker is killed.
@@ -52,11 +52,12 @@ class MathVerifier:
     Attributes:
         timeouts: questions graded False because the worker took too long.
         crashes: questions graded False because the worker ended or replied nonsense.
-        refusals: questions graded False unasked: no mathematics in them, nested too deep, a tower of exponents.
+        refusals: questions graded False unasked: other numbers, no mathematics in them, nested too deep, a tower of
+            exponents.
 
     Source: math-verify (Kydlíček 2024). Its own time limits need the main thread and cannot interrupt one long
     multiplication, so they are off and the process is killed instead; a text is compared as a whole, where
-    math-verify alone looks for an expression anywhere in it.
+    math-verify alone looks for an expression anywhere in it; numbers are compared exactly, without it.
     """
 
     def __init__(self, timeout_s: float = 5.0, memory_gib: float = 1.0, max_chars: int = MAX_ANSWER_CHARS) -> None:
@@ -71,6 +72,7 @@ class MathVerifier:
         self._end_worker: weakref.finalize[..., MathVerifier] | None = None
         self._asked = 0
         self._has_run = False
+        _VERIFIERS.add(self)
 
     def __enter__(self) -> "MathVerifier":
         return self
@@ -93,25 +95,29 @@ class MathVerifier:
             accepted: what counts as correct.
 
         Returns:
-            True if `answers_match` says so (the worker is then not asked) or math-verify does. False too where the
-            worker had to be killed, which `timeouts` and `crashes` count.
+            True if `settle` says so (the worker is then not asked) or math-verify does. False too where the worker
+            had to be killed, which `timeouts` and `crashes` count.
 
         Raises:
             VerifierError: if the worker cannot be started the first time.
         """
         if predicted is None or len(predicted) > self.max_chars:
             return False
-        if answers_match(predicted, accepted):
-            return True
-        given = to_expression(predicted)
-        wanted = [to_expression(answer) for answer in accepted if len(answer) <= self.max_chars]
-        known = [answer for answer in wanted if answer is not None]
+        asked: dict[str, list[str]] = {}
+        for answer in accepted:
+            if len(answer) > self.max_chars:
+                continue
+            verdict, given, wanted = settle(predicted, answer)
+            if verdict is True:
+                return True
+            if given is not None and wanted is not None:
+                asked.setdefault(given, []).append(wanted)
         with self._lock:
-            if given is None or not known:
+            if not asked:
                 self.refusals += 1
                 return False
             try:
-                return self._ask(given, known)
+                return any(self._ask(given, wanted) for given, wanted in asked.items())
             except _WorkerTimeout:
                 self.timeouts += 1
             except _WorkerCrash:
@@ -177,6 +183,31 @@ class MathVerifier:
         if self._end_worker is not None:
             self._end_worker()
         self._worker = self._end_worker = None
+
+    def _forget(self) -> None:
+        """In a forked process: leave the worker, and a lock that a thread may have held, to the parent."""
+        self._lock = threading.Lock()
+        if self._end_worker is not None:
+            self._end_worker.detach()
+        if self._worker is not None:
+            self._worker.returncode = 0  # it is no child of this process, which must not wait for it
+            for pipe in (self._worker.stdin, self._worker.stdout):
+                # The descriptor alone: what is buffered is the parent's to send.
+                if pipe is not None:
+                    getattr(pipe, "raw", pipe).close()
+        self._worker = self._end_worker = None
+
+
+_VERIFIERS: weakref.WeakSet[MathVerifier] = weakref.WeakSet()
+
+
+def _forget_workers() -> None:
+    for verifier in list(_VERIFIERS):
+        verifier._forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_workers)
 
 
 def _exchange(worker: subprocess.Popen[bytes], line: bytes, timeout_s: float) -> dict[str, object]:

@@ -13,6 +13,8 @@ from typing import Any
 
 #: What no comparison needs: a process, a socket, a change on the disk.
 _FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.remove", "os.rename", "os.mkdir")
+#: Two decimal numbers that are equal differ by no more than this share.
+TOLERANCE = 1e-5
 _FORBIDDEN_ROOMS = ("subprocess.", "socket.", "shutil.", "urllib.")
 
 
@@ -65,6 +67,23 @@ def forbid(event: str, arguments: tuple[Any, ...]) -> None:
         raise PermissionError(event)
 
 
+def is_near(one: Any, other: Any) -> bool:
+    """Whether two values found equal are, in proportion: math-verify rounds to six decimals, where 3^-60 is 3^-61.
+
+    Args:
+        one: a parsed answer.
+        other: a parsed answer.
+
+    Returns:
+        False for two numbers that differ by more than `TOLERANCE` of the larger; True for anything else.
+    """
+    try:
+        numbers = [complex(value.doit().evalf(15)) for value in (one, other)]
+    except (TypeError, ValueError, ArithmeticError, AttributeError):
+        return True
+    return abs(numbers[0] - numbers[1]) <= TOLERANCE * max(map(abs, numbers))
+
+
 def serve(memory_gib: float, timeout_s: float) -> None:
     """Answer questions until the input ends.
 
@@ -78,15 +97,23 @@ def serve(memory_gib: float, timeout_s: float) -> None:
     limit_memory(memory_gib)
     import logging
 
+    from latex2sympy2_extended import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse, verify
 
     logging.disable(logging.CRITICAL)
     # LaTeX only, all or nothing: the other readings take "9" out of "9**9" and "3" out of "3; 4".
-    latex = [LatexExtractionConfig()]
+    # Units were taken away by whoever asks: here "4t" and "6c" would lose their letters.
+    normal = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
+    latex = [LatexExtractionConfig(normalization_config=normal)]
 
     def read(text: str) -> list[Any]:
         # Without a time limit of its own: that needs signals, and a signal cannot stop one long multiplication.
         return parse(text, latex, fallback_mode="no_fallback", parsing_timeout=None)
+
+    def is_equal(gold: list[Any], given: list[Any]) -> bool:
+        return verify(gold, given, timeout_seconds=None, allow_set_relation_comp=True) and all(
+            is_near(one, other) for one, other in zip(gold, given, strict=False)
+        )
 
     sys.addaudithook(forbid)
     print(json.dumps({"ready": True}), file=replies, flush=True)
@@ -94,7 +121,7 @@ def serve(memory_gib: float, timeout_s: float) -> None:
         question = json.loads(line)
         limit_cpu(timeout_s)
         given = read(question["predicted"])
-        equal = any(verify(read(gold), given, timeout_seconds=None) for gold in question["accepted"])
+        equal = any(is_equal(read(gold), given) for gold in question["accepted"])
         print(json.dumps({"id": question["id"], "equal": equal}), file=replies, flush=True)
 
 

@@ -28,10 +28,12 @@ class RewardSettings:
     sizes relative to each other matter.
 
     Args:
-        format_score: both pairs of tags, once and in order.
-        correct_score: the right answer in the answer tags (for a latent model: as the whole text).
+        format_score: both pairs of tags, once and in order, and nothing outside of them.
+        correct_score: the right answer in the answer tags (for a latent model: as the whole text); outside of them 0.4
+            of it.
         broken_score: a tag without its partner, repeated or out of order.
-        short_score: reasoning of fewer than `least_chars` characters.
+        short_score: reasoning that shows no work: of fewer than `least_chars` characters, of dots, of one phrase over
+            and over, or copied from the question.
         least_chars: see `short_score`.
         steps_score: times the share of equations in the reasoning that are true, arithmetic checked exactly; 0, as
             published, leaves it out.
@@ -71,15 +73,16 @@ class RewardSettings:
             ConfigError: if none is left, a user's reward cannot be imported, or two share a name.
         """
         match = MathVerifier().equal if self.compares_math(kind) else answers_match
-        chosen: list[Any] = [CorrectnessReward(self.correct_score, match)]
-        if mode == "words":
+        if mode != "words":
+            chosen: list[Any] = [CorrectnessReward(self.correct_score, match, untagged_share=1.0)]
+        else:
             shaped = (
                 FormatReward(self.format_score),
                 BrokenTagsReward(self.broken_score),
                 ShortReasoningReward(self.short_score, self.least_chars),
                 StepsReward(self.steps_score),
             )
-            chosen = [*chosen, *shaped]
+            chosen = [CorrectnessReward(self.correct_score, match), *shaped]
         chosen = [reward for reward in chosen if reward.score]
         chosen += [load_reward(path) for path in self.rewards]
         names = [reward_name(reward) for reward in chosen]

@@ -7,6 +7,7 @@ from rapidfuzz import fuzz
 
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.metrics.texts import MAX_CHARS, References, as_lists
+from latent_gemma.text.golds import accepted_forms
 from latent_gemma.text.normalize import normalize_answer
 
 DEFAULT_THRESHOLD = 80.0
@@ -32,7 +33,7 @@ def fuzzy_score(predicted: str, accepted: Sequence[str]) -> float:
 
     Args:
         predicted: the prediction; of more than 10,000 characters the beginning is compared.
-        accepted: what counts as correct.
+        accepted: what counts as correct, as published; see `accepted_forms`.
 
     Returns:
         The best `rapidfuzz.fuzz.ratio` (normalised insertions and deletions) of the normalised texts, 0 to 100; 0 for
@@ -41,7 +42,8 @@ def fuzzy_score(predicted: str, accepted: Sequence[str]) -> float:
     given = normalize_answer(predicted[:MAX_CHARS])
     if not given:
         return 0.0
-    return max((fuzz.ratio(given, normalize_answer(answer[:MAX_CHARS])) for answer in accepted), default=0.0)
+    forms = (form[:MAX_CHARS] for answer in accepted for form in accepted_forms(answer))
+    return max((fuzz.ratio(given, normalize_answer(form)) for form in forms), default=0.0)
 
 
 def fuzzy(predictions: Sequence[str], references: References, threshold: float = DEFAULT_THRESHOLD) -> FuzzyScore:
