@@ -1,6 +1,7 @@
 """The command line: one verb, one recipe. What a user got wrong is told in one line, with exit status 2."""
 
 import contextlib
+import errno
 import importlib
 import io
 import logging
@@ -162,6 +163,13 @@ def parse(config_class: type, args: Sequence[str], verb: str) -> Any:
         raise LatentGemmaError(_one_line(stream.getvalue()), f"see latent-gemma {verb} --help") from None
 
 
+def _refuse_broken(args: Sequence[str]) -> None:
+    """What is no UTF-8 reaches Python as halves of surrogate pairs, which tokenizers, files and terminals refuse."""
+    for arg in args:
+        if "\0" in arg or any("\ud800" <= character <= "\udfff" for character in arg):
+            raise LatentGemmaError(f"{arg[:60]!a} is no valid text", "write it in UTF-8")
+
+
 def _quieten() -> None:
     """Leave out what libraries say that is no user's business: bars for every file, deprecations among themselves."""
     # Progress is shown by the recipes; bars of the libraries for every file they touch would drown it.
@@ -193,6 +201,7 @@ def main(args: Sequence[str] | None = None) -> int:
         print("\n".join([*(f"{name} {version}" for name, version in versions().items()), *untested()]))
         return 0
     try:
+        _refuse_broken(args)
         verb, rest = _split(args)
         module_name, class_name, function_name = VERBS[verb]
         _quieten()
@@ -205,6 +214,11 @@ def main(args: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"latent-gemma: the name {str(error.filename)[:40]!a}.. is too long for a file", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("latent-gemma: stopped", file=sys.stderr)
         return 130

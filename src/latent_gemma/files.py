@@ -107,6 +107,20 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def copy_folder(source: Path, path: Path) -> None:
+    """Copy a folder whole or not at all; one that has the name makes way.
+
+    Args:
+        source: the folder.
+        path: its copy.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    with whole_folder(path) as partial:
+        shutil.copytree(source, partial, dirs_exist_ok=True)
+
+
 def remove_partial(folder: Path) -> None:
     """Remove what a killed process left half-written in a folder that nobody else writes to."""
     for path in folder.glob(f".*{PARTIAL}"):

@@ -13,6 +13,8 @@ FLOORS = [
     "errors",
     "versions",
     "files",
+    "launch",
+    "origin",
     "config",
     "text",
     "data",

@@ -1,13 +1,16 @@
 """What the README and the pages in docs tell people to type is what the programs take."""
 
 import importlib
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from latent_gemma.cli import VERBS, parse
+from latent_gemma.cli import VERBS, main, parse
+from latent_gemma.model import LatentConfig
+from latent_gemma.model.tiny import save_tiny
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,6 +29,51 @@ def test_every_command_parses(command):
     module, name, _ = VERBS[verb]
     config_class = getattr(importlib.import_module(f"latent_gemma.recipes.{module}"), name)
     assert isinstance(parse(config_class, words[len(verb.split()) :], verb), config_class)
+
+
+def twin(command, **changes):
+    """A command of the README with some options changed; an option that is None is left out with its values."""
+    words = []
+    for word in shlex.split(command):
+        if word.startswith("--") or not words or not words[-1][0].startswith("--"):
+            words.append([word])
+        else:
+            words[-1].append(word)
+    changed = {f"--{name.replace('_', '-')}": value for name, value in changes.items()}
+    kept = [part for part in words if part[0] not in changed]
+    given = [[name, *str(value).split()] for name, value in changed.items() if value is not None]
+    return [word for part in (*kept, *given) for word in part]
+
+
+def readme(start):
+    return next(command for command in COMMANDS if command.startswith(start))
+
+
+def test_train_your_own_prints_what_the_models_can_do(tmp_path, monkeypatch, capsys):
+    """The README's words, annealed, eval and compare on a task that a tiny model learns in seconds."""
+    monkeypatch.chdir(tmp_path)
+    save_tiny("tiny", latent=LatentConfig(num_thoughts=0), hidden_size=64, num_heads=2, intermediate_size=128)
+    task = {"data": "chains:length=2;ops=+;modulus=5", "holdout": None}
+    size = {**task, "limit": 9600, "steps": 300, "batch_size": 32, "lr": 4e-3}
+    assert main([*twin(readme("train sft"), model="tiny", rank=None, **size), "--step-separator", ""]) == 0
+    given = {**size, "c_thought": 1, "max_latent_steps": 2, "grow_until": 0.35, "steps": 200}
+    assert main(twin(readme("train anneal --model runs/words"), **given)) == 0
+    tests = {**task, "limit": 100, "max_new_tokens": 8}
+    assert main(twin(readme("eval runs/words runs/annealed --data"), **tests)) == 0
+    capsys.readouterr()
+    assert main(twin(readme("compare runs/both"))) == 0
+    shown = capsys.readouterr().out
+
+    rows = {row["label"]: row for row in reversed(json.loads(Path("runs/both/report.json").read_text())["rows"])}
+    assert {label: row["mode"] for label, row in rows.items()} == {"words": "words", "annealed": "latent"}
+    assert rows["words"]["accuracy"] >= 0.9
+    assert rows["words"]["complete"] == 100
+    assert main(twin("eval runs/words --mode words --out runs/alone", **tests)) == 0
+    (alone,) = json.loads(Path("runs/alone/report.json").read_text())["rows"]
+    timed = ("seconds_per_answer", "peak_mem_gib")
+    assert all(alone[key] == value for key, value in rows["words"].items() if key not in timed)
+    assert re.search(rf"Compared with words \({100 * alone['accuracy']:.1f} %", " ".join(shown.split()))
+    assert "words / annealed" in shown
 
 
 def test_there_are_commands_to_check():

@@ -5,7 +5,8 @@
 SCENARIOS is a JSON file: name -> {"arguments", "strikes", "seed"}. In the folder NAME beside it, `whole` is the run in
 peace and `cut` the other one, each `latent-gemma ARGUMENTS --out`. A strike is a kind of event (step, rollout,
 evaluation, save, or null to have it drawn) and a signal; which of the events it hits is drawn. Every process is a fork
-of this one, which spares it the imports. How the processes ended is written to `ends.json` there.
+of this one, which spares it the imports. How the processes ended, and what was finished then, is written to `ends.json`
+there.
 """
 
 import functools
@@ -89,11 +90,11 @@ def run(arguments: list[str], log: Path, strike: tuple[str, int, int] | None = N
 
 
 def drive(folder: Path, arguments: list[str], strikes: list[tuple[str | None, int]], seed: int) -> list[Any]:
-    """One scenario; returns exit status and cause of each process."""
+    """One scenario; returns exit status and cause of each process, and what was finished behind it."""
     folder.mkdir()
     rng = random.Random(seed)
     code, events = run([*arguments, "--out", str(folder / "whole")], folder / "whole.log")
-    ends: list[Any] = [[code, "end"]]
+    ends: list[Any] = [[code, "end", finished(folder / "whole")]]
     command = [*arguments, "--out", str(folder / "cut")]
     met = events
     for chosen, number in strikes:
@@ -102,14 +103,22 @@ def drive(folder: Path, arguments: list[str], strikes: list[tuple[str | None, in
         # so early in its session that all sessions together do not finish the run
         at = rng.randint(1, max(1, events.count(kind) // len(strikes)))
         code, met = run(command, folder / "cut.log", (kind, at, number))
-        ends.append([code, f"{signal.Signals(number).name} in {kind}" if met.count(kind) >= at else "end"])
-    ends.append([run(command, folder / "cut.log")[0], "end"])
+        cause = f"{signal.Signals(number).name} in {kind}" if met.count(kind) >= at else "end"
+        ends.append([code, cause, finished(folder / "cut")])
+    ends.append([run(command, folder / "cut.log")[0], "end", finished(folder / "cut")])
     return ends
+
+
+def finished(folder: Path) -> dict[str, int]:
+    """What is finished: the steps of a folder's runs, wherever its study keeps them, and its report (0 steps)."""
+    runs = [*folder.rglob("run.json"), *Path("runs", f"results-{folder.name}").rglob("run.json")]
+    found = {path.parent.name: json.loads(path.read_text())["steps"] for path in runs}
+    return found | ({"report": 0} if (folder / "report.json").exists() else {})
 
 
 if __name__ == "__main__":
     place = Path(sys.argv[1])
-    for module in {VERBS["train sft"][0], VERBS["train grpo"][0]}:
+    for module in {VERBS[verb][0] for verb in ("train sft", "train grpo", "demo", "results prosqa")}:
         importlib.import_module(f"latent_gemma.recipes.{module}")
     gc.freeze()  # what all forks share
     for name, scenario in json.loads(place.read_text()).items():

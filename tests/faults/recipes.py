@@ -75,8 +75,9 @@ def content(run):
             found[name] = [without_times(json.loads(line)) for line in path.read_text().splitlines()]
         elif path.suffix == ".json":
             found[name] = without_times(json.loads(path.read_text()))
-        if path.name == "run.json":
-            found[name] = {key: found[name][key] for key in ("recipe", "steps", "seed", "metrics", "parent_sha256")}
+        if path.name in ("run.json", "settings.json"):  # the others say where and by which command
+            kept = ("recipe", "steps", "seed", "metrics", "mode", "notes", "parent_sha256", "data_sha256", "step_size")
+            found[name] = {key: found[name][key] for key in kept if key in found[name]}
         if path.name == "report.json":
             found[name] = [
                 {k: v for k, v in row.items() if k not in ("seconds_per_answer", "peak_mem_gib")}

@@ -114,7 +114,7 @@ def test_no_room_for_the_model_loses_nothing(tmp_path, monkeypatch, capsys):
         patch.setattr("latent_gemma.recipes.stage.whole_folder", full)
         assert main(command) == 2
     assert "the model cannot be saved" in capsys.readouterr().err
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"checkpoints", "metrics.jsonl"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"checkpoints", "metrics.jsonl", "settings.json"}
     assert main(command) == 0
     assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
 

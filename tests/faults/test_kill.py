@@ -15,10 +15,10 @@ KILL, INTERRUPT, TERMINATE = int(signal.SIGKILL), int(signal.SIGINT), int(signal
 
 
 def play(folder, scenarios):
-    """Run scenarios; returns the folder."""
+    """Run scenarios, name -> (command line, strikes, seed); returns the folder."""
     told = {
-        name: {"arguments": arguments(folder, name), "strikes": strikes, "seed": seed}
-        for name, (strikes, seed) in scenarios.items()
+        name: {"arguments": command, "strikes": strikes, "seed": seed}
+        for name, (command, strikes, seed) in scenarios.items()
     }
     file = folder / "scenarios.json"
     file.write_text(json.dumps(told))
@@ -32,7 +32,7 @@ def check(folder, name):
     """A scenario ended well: all its processes as they should, the two runs alike, and nothing left behind."""
     ends = json.loads((folder / name / "ends.json").read_text())
     log = (folder / name / "cut.log").read_text()
-    for code, cause in ends:
+    for code, cause, _ in ends:
         assert code in ENDS[cause.split()[0]], (cause, log[-3000:])
     whole, cut = content(folder / name / "whole"), content(folder / name / "cut")
     assert whole.keys() == cut.keys()
@@ -51,25 +51,27 @@ SCENARIOS = {
     "anneal": ([("save", KILL), ("step", INTERRUPT)], 2),
     "sft": ([("step", TERMINATE)], 3),
     "grpo": ([("rollout", KILL), ("save", TERMINATE), ("step", KILL)], 4),
-    "study": ([("evaluation", KILL)], 5),
+    "study": ([("evaluation", KILL), ("step", INTERRUPT), ("rollout", TERMINATE)], 5),
 }
 
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory):
-    return play(tmp_path_factory.mktemp("played"), SCENARIOS)
+    folder = tmp_path_factory.mktemp("played")
+    return play(folder, {name: (arguments(folder, name), *scenario) for name, scenario in SCENARIOS.items()})
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_killed_run_ends_as_if_it_never_was(played, name):
     ends = check(played, name)
-    assert len([cause for _, cause in ends if cause != "end"]) == len(SCENARIOS[name][0]), ends
+    assert len([cause for _, cause, _ in ends if cause != "end"]) == len(SCENARIOS[name][0]), ends
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("seed", [11, 12, 13])
 def test_ten_kills_in_every_recipe(tmp_path, name, seed):
-    play(tmp_path, {name: ([(None, number) for number in (KILL, KILL, INTERRUPT, KILL, TERMINATE) * 2], seed)})
-    causes = Counter(cause for _, cause in check(tmp_path, name) if cause != "end")
+    strikes = [(None, number) for number in (KILL, KILL, INTERRUPT, KILL, TERMINATE) * 2]
+    play(tmp_path, {name: (arguments(tmp_path, name), strikes, seed)})
+    causes = Counter(cause for _, cause, _ in check(tmp_path, name) if cause != "end")
     assert sum(causes.values()) >= 8

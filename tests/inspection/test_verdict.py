@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from latent_gemma.inspection.select import main_rows
@@ -47,3 +49,15 @@ def test_without_latent_methods_accuracies_are_stated(bare):
 
 def test_nothing_measured():
     assert verdict(()) == "Nothing was measured."
+
+
+def test_methods_are_held_against_what_was_asked_in_words_whatever_it_is_called(row):
+    rows = [
+        row("sft", 0, 490, tokens=40.0), row("sft, vote", 0, 495), row("plain", 0, 60),
+        row("annealed", 4, 480), row("annealed", 4, 50, control="zero"), row("annealed", 4, 50, control="swap"),
+    ]  # fmt: skip
+    modes = ("words", "words", "none", "latent", "latent", "latent")
+    said = verdict([replace(each, mode=mode) for each, mode in zip(rows, modes, strict=True)])
+    assert "Compared with plain (12.0 %), annealed is better (96.0 %)." in said
+    assert "Compared with sft (98.0 % at 40.0 passes an answer), annealed is not clearly different" in said
+    assert "vote" not in said

@@ -38,8 +38,9 @@ def test_train_evaluate_and_ask(model, tmp_path, capsys):
         assert {"torch", "transformers"} <= record["versions"].keys()
         assert {path.name for path in folder.iterdir()} >= {"model", "run.json", "metrics.jsonl", "training.png"}
     config = json.loads((anneal / "model" / "config.json").read_text())
-    assert config["latent"]["p"] == 0.0
+    assert config["latent"]["p"] == pytest.approx(0.9 * (1 - (2 / 3) / 0.7)), "of the last of three steps"
     assert config["latent"]["num_thoughts"] == 2
+    assert config["latent"]["trained_for"] == "latent"
     assert config["latent"]["step_separator"] == "", "the text stage's separator is inherited"
 
     report = tmp_path / "report"
@@ -303,14 +304,14 @@ BAD_INPUT = [
     (["vote", "MODEL", "1+1=", *CHAINS], "a vote is on one question or on --data"),
     (["vote", "MODEL", "1+1=", "--temperatures", "hot"], "'hot' is no number"),
     (["vote", "MODEL", "1+1=", "--temperatures=-1"], "temperatures"),
-    (["vote", "MODEL", "1+1=", "--traces", "0"], "a vote of 0 traces"),
+    (["vote", "MODEL", "1+1=", "--traces", "0"], "--traces 0"),
     (["vote", "MODEL", "1+1=", "--noise=-1"], "noise"),
     (["vote", "MODEL", "1" * 3000], "tokens"),
     (["eval", "MODEL", *CHAINS, "--k=-1"], "--k -1"),
     (["eval", "MODEL", *CHAINS, "--k", "1,x"], "'x' is no number"),
     (["eval", "MODEL", *CHAINS, "--p", "0,1.5"], "outside [0, 1]"),
     (["ask", "MODEL", "1+1=", "--k=-2"], "--k -2"),
-    (["ask", "MODEL", "1+1=", "--p", "2"], "--p 2.0"),
+    (["ask", "MODEL", "1+1=", "--p", "2"], "--p 2"),
     (["ask", "MODEL", " "], "question is empty"),
     (["ask", "MODEL", "cat", "--translate", "ja", "--answer-language", "en"], "--translate"),
     (["ask", "MODEL", "cat", "--translate", "tlh"], "--translate"),

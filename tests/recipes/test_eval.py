@@ -243,6 +243,35 @@ def test_hostile_answers_are_graded_and_kept(words, tmp_path, monkeypatch):
     )
 
 
+def test_the_data_says_how_answers_are_compared(words, tmp_path, monkeypatch, capsys):
+    said = {"half": r"so \boxed{\frac{1}{2}}", "sum": r"\boxed{1+x^2}", "wrong": r"\boxed{3}"}
+    gold = {"half": "0.5", "sum": "x^2+1", "wrong": "4"}
+    hostile(said, monkeypatch)
+    for name, column in (("math", "problem"), ("plain", "question")):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("\n".join(json.dumps({column: question, "answer": gold[question]}) for question in said))
+    right = {}
+    command = ["eval", words, "--traces", 0, "--data"]
+    for name, options in (("math", []), ("plain", []), ("plain", ["--answer-kind", "math"]),
+                          ("math", ["--answer-kind", "text"])):  # fmt: skip
+        out = tmp_path / "-".join([name, *options])
+        assert run(*command, tmp_path / f"{name}.jsonl", *options, "--out", out) == 0
+        right[(name, *options[1:])] = (report(out)["rows"][0]["correct"], report(out)["context"]["answers compared"])
+    spelled, expressions = "in spelling, or as numbers", "as mathematical expressions, by math-verify"
+    assert right == {
+        ("math",): (2, expressions),
+        ("plain",): (0, spelled),
+        ("plain", "math"): (2, expressions),
+        ("math", "text"): (0, spelled),
+    }
+    assert "answers compared" in (tmp_path / "math" / "report.md").read_text()
+    again = [*command, tmp_path / "math.jsonl", "--out", tmp_path / "math", "--resume", "auto"]
+    assert run(*again) == 0
+    capsys.readouterr()
+    assert run(*again, "--answer-kind", "text") == 2
+    assert "another kind of answers (math there, text here)" in capsys.readouterr().err
+
+
 BAD_ROWS = [
     b'{"question": "good 1", "answer": "1"}',
     b'{"question": "no answer"}',

@@ -55,7 +55,7 @@ def test_prosqa_keeps_its_report_apart_from_its_models(tmp_path, capsys):
     assert main(["results", "prosqa", "--out", str(out)]) == 2, "results that are there are not overwritten"
     weights = models / "coconut" / "model" / "model.safetensors"
     before = weights.stat().st_mtime_ns
-    again = replace(config, out=tmp_path / "again", resume=True)
+    again = replace(config, out=tmp_path / "again", resume="auto")
     assert accuracies(run_prosqa(again)) == accuracies(report)
     assert weights.stat().st_mtime_ns == before, "what is trained is not trained again"
 
@@ -74,7 +74,7 @@ def test_a_table_of_no_study(tmp_path, capsys):
 def test_synthetic_writes_one_report_a_task(tmp_path, monkeypatch):
     alone = replace(SYNTHETIC_METHODS[2], parent=None)
     monkeypatch.setattr("latent_gemma.recipes.results_synthetic.METHODS", (alone,))
-    config = Synthetic(("multiplication",), out=tmp_path / "out", models=tmp_path / "models", items=4, scale=0.003)
+    config = Synthetic(("multiplication",), out=tmp_path / "out", models=tmp_path / "models", items=4, scale=0.012)
     assert [main_rows(report.rows)["COCONUT"].k for report in run_synthetic(config)] == [4]
     assert "multiplication/report.md" in names(tmp_path / "out")
 
@@ -102,6 +102,18 @@ def test_bilingual_measures_each_kind_of_row(tmp_path, monkeypatch):
     assert "tok:13a" in report.rows[1].figures["bleu_signature"]
     assert report.verdict.endswith("BERTScore: not measured.")
     assert {"report.json", "report.md"} <= names(out)
+
+
+def test_bilingual_stops_and_goes_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("latent_gemma.recipes.results_bilingual._ROWS", 50)
+    whole = run_bilingual(Bilingual(out=tmp_path / "whole", models=tmp_path / "m1", items=3, steps=3))
+    config = Bilingual(out=tmp_path / "cut", models=tmp_path / "m2", items=3, steps=3, resume="auto")
+    assert run_bilingual(replace(config, max_hours=1e-9)) is None
+    assert "stopped in bilingual at step 1; unfinished and not reported: bilingual" in capsys.readouterr().out
+    assert not (tmp_path / "cut").exists()
+    assert not (tmp_path / "m2" / "run.json").exists()
+    assert accuracies(run_bilingual(config)) == accuracies(whole)
+    assert {row.mode for row in whole.rows} == {"none"}
 
 
 def test_bilingual_on_local_files_never_measures_a_pair_it_learnt_from(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from latent_gemma.training.curriculum import ALL_STEPS, AnnealCurriculum, Coconu
 
 def test_coconut_divides_the_run_into_shares_of_which_the_last_stage_takes_two():
     curriculum = CoconutCurriculum(first_stage=1, max_latent_stage=3)
-    numbers = [curriculum.stage_at(step / 400, epochs=1.0).number for step in range(400)]
+    numbers = [curriculum.stage_at(step / 400, passes=9.0).number for step in range(400)]
     assert [numbers.count(stage) for stage in (1, 2, 3)] == [100, 100, 200]
     assert numbers == sorted(numbers)
     assert curriculum.stage_at(0.3, 1.0).latent_steps == 2
@@ -16,8 +16,8 @@ def test_coconut_divides_the_run_into_shares_of_which_the_last_stage_takes_two()
 
 def test_coconut_epochs_per_stage_counts_passes_over_the_data():
     curriculum = CoconutCurriculum(first_stage=0, max_latent_stage=2, epochs_per_stage=2.0)
-    epochs = curriculum.count * curriculum.epochs_per_stage
-    assert [curriculum.stage_at(epoch / epochs, epochs).number for epoch in range(6)] == [0, 0, 1, 1, 2, 2]
+    assert [curriculum.stage_at(0.0, passes).number for passes in range(8)] == [0, 0, 1, 1, 2, 2, 2, 2]
+    assert [curriculum.stage_at(0.0, step / 3).number for step in range(5, 8)] == [0, 1, 1], "a third of a pass a step"
 
 
 def test_coconut_final_stage_drops_the_rest_and_pads_thoughts_when_asked():

@@ -24,8 +24,8 @@ class ChainConfig:
     ops: str = "+-*"
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise ConfigError(f"chains of length {self.length}", "give a length of at least 1")
+        if not 1 <= self.length <= 1000:
+            raise ConfigError(f"chains of length {self.length}", "give a length from 1 to 1000")
         if not 2 <= self.modulus <= 10:
             raise ConfigError(f"chains modulo {self.modulus}", "give a modulus from 2 to 10: each step is one digit")
         if not self.ops or set(self.ops) - set("+-*"):

@@ -46,7 +46,7 @@ def answer_batch(
         model: a latent Gemma in evaluation mode.
         frame: its frame.
         questions: the questions.
-        mode: "latent" thinks `num_thoughts` steps and answers; "words" writes its steps first.
+        mode: "latent" thinks `num_thoughts` steps and answers; "words" writes its steps first; "none" answers at once.
         num_thoughts: K; 0 answers at once.
         p: share of the token embedding; None as configured.
         forced: thoughts to use instead of the model's own, as `Batch.thoughts` gives them.

@@ -51,6 +51,7 @@ def count_row(
         peak_mem_gib=max(peaks, default=None),
         language=language,
         answer_language=wanted or "",
+        mode=first.mode,
     )
 
 

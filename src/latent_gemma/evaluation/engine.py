@@ -18,7 +18,7 @@ from latent_gemma.evaluation.planning import EvalSettings, Point, plan
 from latent_gemma.evaluation.results import EvalRow
 from latent_gemma.evaluation.votes import VoteMeasured, measure_vote
 from latent_gemma.evaluation.voting import Voter
-from latent_gemma.model.prompt import Frame, Mode
+from latent_gemma.model.prompt import Frame, Mode, own_mode
 from latent_gemma.model.static import Prepared
 from latent_gemma.text.answers import grade
 from latent_gemma.text.language import ask_in, wanted_language
@@ -64,13 +64,13 @@ class Evaluator:
         self.log, self.progress = log, progress
         self.prepared = Prepared(model, settings.compiled)
 
-    def setting(self, point: Point) -> Setting:
+    def setting(self, point: Point, mode: Mode) -> Setting:
         """The setting of a point, as its items and its row name it."""
-        return point.setting(self.label, self.p)
+        return point.setting(self.label, self.p, mode)
 
     def measure(
         self,
-        mode: Mode = "latent",
+        mode: Mode | None = None,
         k: int = 0,
         p: float | None = None,
         control: str = "none",
@@ -79,7 +79,7 @@ class Evaluator:
         """Answer every example under one setting.
 
         Args:
-            mode: see `answer_batch`.
+            mode: see `answer_batch`; None takes what the model was trained for.
             k: latent steps.
             p: share of the token embedding; None as configured.
             control: name of what stands in the thought positions.
@@ -88,7 +88,8 @@ class Evaluator:
         Returns:
             The row, the items and the thoughts.
         """
-        setting = self.setting(Point(k, p, control))
+        mode = mode or own_mode(self.frame.latent)
+        setting = self.setting(Point(k, p, control), mode)
         thoughts: list[Tensor | None] = [None] * len(self.examples)
 
         def answer(indices: Sequence[int]) -> list[Item]:
@@ -102,7 +103,7 @@ class Evaluator:
             return [
                 single_item(
                     setting, index, example, self._wanted(example), written,
-                    grade(written.graded, example.answers, self.settings.match), mode == "words", cost,
+                    grade(written.graded, example.answers, self.settings.match), cost,
                 )
                 for index, example, written in zip(indices, batch, answered.answers, strict=True)
             ]  # fmt: skip
@@ -153,29 +154,30 @@ class Evaluator:
             settings.max_new_tokens, settings.seed, p, self.prepared,
         )  # fmt: skip
         size = max(1, settings.batch_size // settings.votes)
-        label = self.setting(Point(k, p, votes=settings.votes)).label
+        label = self.setting(Point(k, p, votes=settings.votes), mode).label
         found = measure_vote(
             voter, self.examples, label, size, settings.match, settings.answer_language, self.log, self.progress
         )
         figures = further_figures(found.items, settings.metrics, settings.encoder)
         return Measured(replace(found.row, figures=found.row.figures | figures), found.items, [], found)
 
-    def run(self, say: Callable[[str], None] | None = None, mode: Mode = "latent") -> list[Measured]:
+    def run(self, say: Callable[[str], None] | None = None, mode: Mode | None = None) -> list[Measured]:
         """Measure the main setting, its controls, the curves and the votes.
 
         Args:
             say: told what comes next.
-            mode: see `answer_batch`.
+            mode: see `answer_batch`; None takes what the model was trained for.
 
         Returns:
             The main setting first, each setting once; of the others the thoughts are not kept.
         """
+        mode = mode or own_mode(self.frame.latent)
         found: list[Measured] = []
         controls: dict[str, list[Tensor]] = {}
         for point in plan(self.k, self.p, mode, self.settings):
             if point.control == "swap" and len(self.examples) < 2:
                 continue
-            setting = self.setting(point)
+            setting = self.setting(point, mode)
             if say is not None:
                 say(f"{setting.label}" + (f", K={point.k}, p={setting.p:g}, {point.control}" if point.k else ""))
             if point.votes:

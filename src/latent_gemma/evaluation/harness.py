@@ -5,7 +5,7 @@ Importing this module makes the harness know `--model latent-gemma`; it needs th
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import torch
 from lm_eval.api.model import LM
@@ -15,6 +15,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 from transformers import StoppingCriteriaList
 
+from latent_gemma.config import MOST, SHARES, THOUGHTS, Range, check_number
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Frame, Mode, own_mode, pad_left
@@ -38,7 +39,7 @@ class LatentGemmaLM(LM):
         pretrained: a run folder, model directory, GGUF file or hub name.
         num_thoughts: K, latent steps; None takes the model's own number.
         p: share of the token embedding in what is fed back; None takes the model's own.
-        mode: "latent", "words", or "auto" for what the model was trained to do.
+        mode: "latent", "words", "none", or "auto" for what the model was trained to do.
         system: text before every context, in the user's turn; None keeps the model's own.
         batch_size: contexts at once.
         max_gen_toks: bound on generated tokens where a task sets none, and on reasoning before a scored answer.
@@ -67,13 +68,16 @@ class LatentGemmaLM(LM):
             known = "pretrained, num_thoughts, p, mode, system, batch_size, max_gen_toks, device"
             raise ConfigError(f"unknown model argument {next(iter(unknown))!r}", f"known are {known}")
         if mode not in ("auto", *get_args(Mode)):
-            raise ConfigError(f"mode={mode} is neither auto, latent nor words")
+            raise ConfigError(f"mode={mode} is unknown", f"choose from auto, {', '.join(get_args(Mode))}")
         if not str(batch_size).isdigit() or int(batch_size) < 1:
             raise ConfigError(f"--batch_size {batch_size} is no number of contexts", "give a whole number from 1")
-        if num_thoughts is not None and (not isinstance(num_thoughts, int) or num_thoughts < 0):
-            raise ConfigError(f"num_thoughts={num_thoughts} is no number of latent steps", "give 0 or more")
-        if p is not None and not 0.0 <= p <= 1.0:
-            raise ConfigError(f"p={p} is outside [0, 1]", "give a share between 0 and 1")
+        for name, value, allowed in (
+            ("num_thoughts", num_thoughts, THOUGHTS), ("p", p, SHARES), ("max_gen_toks", max_gen_toks, Range(1, MOST)),
+        ):  # fmt: skip
+            if value is not None:
+                if not isinstance(value, (int, float) if name == "p" else int):
+                    raise ConfigError(f"{name}={value} is no number", f"give {allowed}")
+                check_number(name, value, allowed)
         self.model: Any
         self.model, self.tokenizer = load_model(str(pretrained))
         # the harness says cuda:0 where nobody said anything
@@ -83,7 +87,7 @@ class LatentGemmaLM(LM):
             self.model.set_latent(system=system)
         self._device = self.model.device
         self.frame, self.p = Frame(self.tokenizer, self.model.config.latent), p
-        self.mode: Mode = own_mode(self.frame.latent) if mode == "auto" else "words" if mode == "words" else "latent"
+        self.mode: Mode = own_mode(self.frame.latent) if mode == "auto" else cast(Mode, mode)
         self.num_thoughts = self.frame.latent.num_thoughts if num_thoughts is None else num_thoughts
         self.batch_size, self.max_gen_toks = int(batch_size), max_gen_toks
         self.limit = self.model.config.max_position_embeddings
@@ -172,7 +176,7 @@ class LatentGemmaLM(LM):
             eot = self.frame.latent.eot_id
             ids = ids[ids.index(eot) + 1 :] if eot in ids else []
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return text if self.mode == "latent" else text[answer_start(text) :]
+        return text[answer_start(text) :] if self.mode == "words" else text
 
     def _cut(self, text: str, stops: Sequence[str]) -> str:
         start = answer_start(text) if self.mode == "words" else 0
@@ -206,7 +210,7 @@ class LatentGemmaLM(LM):
     def _reasoned(self, contexts: list[str], disable_tqdm: bool) -> dict[str, list[int]]:
         """Prompts at whose end the answer begins: behind the thoughts, or behind reasoning the model writes itself."""
         prompts = {context: self._prompt(context) for context in contexts}
-        if self.mode == "latent":
+        if self.mode != "words":
             return prompts
         latent = self.frame.latent
         tagged = latent.words_format == "tags"

@@ -2,14 +2,14 @@
 
 import io
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from latent_gemma.data.example import Example
 from latent_gemma.errors import RunError
-from latent_gemma.model.prompt import Written
+from latent_gemma.evaluation.results import mode_of_older
+from latent_gemma.model.prompt import Mode, Written
 from latent_gemma.text.answers import Grade, extract_answer
 
 FILE = "items.jsonl"
@@ -24,12 +24,14 @@ class Setting:
         k: latent steps.
         p: share of the token embedding; None where no latent step is taken.
         control: what stands in the thought positions; see `EvalRow`.
+        mode: the model was asked in.
     """
 
     label: str
     k: int
     p: float | None
     control: str = "none"
+    mode: Mode = "latent"
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Item:
         seconds: wall-clock time of its batch divided by the batch's questions.
         peak_mem_gib: peak memory of its batch; None where it cannot be had.
         traces: of a vote.
+        mode: see `Setting`.
     """
 
     label: str
@@ -112,11 +115,12 @@ class Item:
     seconds: float
     peak_mem_gib: float | None
     traces: tuple[TraceItem, ...] = ()
+    mode: Mode = "latent"
 
     @property
     def setting(self) -> Setting:
         """What it was answered under."""
-        return Setting(self.label, self.k, self.p, self.control)
+        return Setting(self.label, self.k, self.p, self.control, self.mode)
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ def is_marked(written: Written) -> bool:
 
 
 def single_item(
-    setting: Setting, index: int, example: Example, wanted: str, written: Written, grade: Grade, words: bool, cost: Cost
+    setting: Setting, index: int, example: Example, wanted: str, written: Written, grade: Grade, cost: Cost
 ) -> Item:
     """The record of one greedy answer.
 
@@ -144,7 +148,6 @@ def single_item(
         wanted: the language the answer should be in.
         written: what the model wrote.
         grade: how it was graded.
-        words: whether a format was asked for.
         cost: its share of the batch's.
 
     Returns:
@@ -154,7 +157,7 @@ def single_item(
         **asdict(setting), index=index, question=example.question, language=example.language, wanted=wanted,
         expected=example.answers, answer=written.answer, reasoning=written.reasoning, extracted=grade.extracted or None,
         marked=is_marked(written), correct=grade.lenient, strict=grade.strict,
-        complete=written.complete if words else None, tokens=written.tokens, latent_steps=setting.k,
+        complete=written.complete if setting.mode == "words" else None, tokens=written.tokens, latent_steps=setting.k,
         finished=written.finished, seconds=cost.seconds, peak_mem_gib=cost.peak_mem_gib,
     )  # fmt: skip
 
@@ -167,7 +170,8 @@ def to_line(item: Item) -> bytes:
 _NAMES = {field.name for field in fields(Item)}
 
 
-def _from_data(data: Mapping[str, Any]) -> Item:
+def _from_data(data: dict[str, Any]) -> Item:
+    data.setdefault("mode", mode_of_older(data))  # logs of older versions are read, for comparisons
     if set(data) != _NAMES:
         raise ValueError("other fields")
     traces = tuple(TraceItem(**trace) for trace in data["traces"])

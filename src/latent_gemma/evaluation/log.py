@@ -1,6 +1,5 @@
 """The log of an evaluation: every finished batch is on the disk before the next begins, so a kill costs one batch."""
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from accelerate.utils import gather_object
 from latent_gemma.data.example import Example
 from latent_gemma.errors import RunError
 from latent_gemma.evaluation.items import FILE, Item, Setting, read_log, to_line
+from latent_gemma.origin import read_origin, refuse_changes, write_origin
 
 #: Beside the log: what its items depend on.
 ORIGIN = "evaluation.json"
@@ -48,12 +48,6 @@ class ItemLog:
         for item in items:
             self._found.setdefault(item.setting, {}).setdefault(item.index, item)
 
-    def _write_origin(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        whole = path.with_suffix(".tmp")
-        whole.write_text(json.dumps(self.origin, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        os.replace(whole, path)
-
     def __bool__(self) -> bool:
         return bool(self._found)
 
@@ -69,7 +63,7 @@ class ItemLog:
         """
         if self.path is not None and _processes().is_main_process:
             if not self.path.exists():
-                self._write_origin(self.path.with_name(ORIGIN))
+                write_origin(self.path.with_name(ORIGIN), self.origin)
             with self.path.open("ab") as file:
                 file.write(b"".join(map(to_line, items)))
                 file.flush()
@@ -91,23 +85,8 @@ def open_log(folder: Path, origin: Mapping[str, str]) -> ItemLog:
         RunError: if what is there depends on something else, or is damaged.
     """
     if (folder / FILE).exists():
-        _check_same(folder / ORIGIN, origin)
+        refuse_changes(folder, "an evaluation", read_origin(folder / ORIGIN), origin)
     return ItemLog(folder, origin)
-
-
-def _check_same(path: Path, origin: Mapping[str, str]) -> None:
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        names = [*before, *(name for name in origin if name not in before)]
-        changed = next((name for name in names if before.get(name) != origin.get(name)), None)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise RunError(f"{path} cannot be read", "give another --out") from error
-    if changed is not None:
-        then, now = (str(values.get(changed, "none"))[:60] for values in (before, origin))
-        raise RunError(
-            f"{path.parent} is an evaluation with another {changed} ({then} there, {now} here)",
-            "give another --out, or the options it was started with",
-        )
 
 
 def answer_missing(

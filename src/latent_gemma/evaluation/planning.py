@@ -61,10 +61,10 @@ class Point:
     control: str = "none"
     votes: int = 0
 
-    def setting(self, label: str, own_p: float) -> Setting:
+    def setting(self, label: str, own_p: float, mode: Mode) -> Setting:
         """The point as the items and the row of a method name it."""
         p = (own_p if self.p is None else self.p) if self.k else None
-        return Setting(f"{label}{VOTED}" if self.votes else label, self.k, p, self.control)
+        return Setting(f"{label}{VOTED}" if self.votes else label, self.k, p, self.control, mode)
 
 
 def plan(k: int, p: float, mode: Mode, settings: EvalSettings) -> list[Point]:
@@ -73,13 +73,13 @@ def plan(k: int, p: float, mode: Mode, settings: EvalSettings) -> list[Point]:
     Args:
         k: its own K.
         p: its own p.
-        mode: in words there is one point, and its vote.
+        mode: in words and without reasoning there is one point, and its vote.
         settings: what is asked for.
 
     Returns:
         The main point first, each once: over K, over p, the controls, then votes over K and p.
     """
-    if mode == "words" or k == 0:
+    if mode != "latent" or k == 0:
         points = [Point(0)]
     else:
         ks = {*settings.ks, *([0] if settings.controls else [])} - {k}

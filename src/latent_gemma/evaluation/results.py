@@ -7,6 +7,11 @@ from typing import Any
 CONTROLS = ("none", "zero", "noise", "swap", "pause")
 
 
+def mode_of_older(data: dict[str, Any]) -> str:
+    """The mode behind a row or item of a version that did not write it down: a format was asked for in words alone."""
+    return "words" if data.get("complete") is not None else "latent" if data["k"] else "none"
+
+
 @dataclass(frozen=True)
 class EvalRow:
     """Accuracy and cost of one model under one setting, over one data set.
@@ -34,6 +39,7 @@ class EvalRow:
         peak_mem_gib: peak memory while these items were answered, in GiB: of the GPU, or of the process on a CPU.
         language: of the questions, in a row of one language alone; empty in a row of all.
         answer_language: of the answers wanted, in such a row.
+        mode: the model was asked in: "latent", "words" or "none".
     """
 
     label: str
@@ -57,6 +63,7 @@ class EvalRow:
     peak_mem_gib: float | None = None
     language: str = ""
     answer_language: str = ""
+    mode: str = ""
 
     @property
     def accuracy(self) -> float:
@@ -66,7 +73,8 @@ class EvalRow:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "EvalRow":
         """A row of `EvalReport.to_dict`, which also has its accuracy, as it was."""
-        return cls(**{key: value for key, value in data.items() if key != "accuracy"})
+        kept = {key: value for key, value in data.items() if key != "accuracy"}
+        return cls(**{"mode": mode_of_older(data), **kept})
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def measure_vote(
         What was measured. An answer by vote counts as right if its most probable trace does.
     """
     own = voter.model.config.latent.p if voter.p is None else voter.p
-    setting = Setting(label, voter.num_thoughts, own if voter.num_thoughts else None)
+    setting = Setting(label, voter.num_thoughts, own if voter.num_thoughts else None, mode=voter.mode)
 
     def answer(indices: Sequence[int]) -> list[Item]:
         batch = [examples[index] for index in indices]
@@ -77,7 +77,7 @@ def measure_vote(
         return [
             _vote_item(
                 setting, index, example, wanted_language(example.question, example.language, answer_language), one,
-                match, voter.mode == "words", cost,
+                match, cost,
             )
             for index, example, one in zip(indices, batch, voted, strict=True)
         ]  # fmt: skip
@@ -92,9 +92,8 @@ def measure_vote(
 
 
 def _vote_item(
-    setting: Setting, index: int, example: Example, wanted: str, voted: VotedAnswer, match: Match, words: bool,
-    cost: Cost,
-) -> Item:  # fmt: skip
+    setting: Setting, index: int, example: Example, wanted: str, voted: VotedAnswer, match: Match, cost: Cost
+) -> Item:
     grades = [grade(trace.written.graded, example.answers, match) for trace in voted.traces]
     # Written alike, equal answers are counted together again without asking the grader.
     ballots = agree([vote_of(trace) for trace in voted.traces], match)
@@ -112,7 +111,7 @@ def _vote_item(
         expected=example.answers, answer=voted.answer or "", reasoning=won.reasoning if won else "",
         extracted=voted.answer, marked=winner is not None and is_marked(voted.traces[winner].written),
         correct=won is not None and won.correct, strict=won is not None and won.strict,
-        complete=(won is not None and won.complete) if words else None,
+        complete=(won is not None and won.complete) if setting.mode == "words" else None,
         tokens=sum(trace.tokens for trace in traces), latent_steps=len(traces) * setting.k,
         finished=any(trace.finished for trace in traces), seconds=cost.seconds, peak_mem_gib=cost.peak_mem_gib,
         traces=traces,

@@ -51,7 +51,7 @@ class Voter:
         tokenizer: its tokenizer.
         temperatures: one trace each.
         traces: number of traces N; the temperatures are taken in turn. None takes one trace a temperature.
-        mode: "latent" or "words"; None thinks if the model was trained to.
+        mode: "latent", "words" or "none"; None takes what the model was trained for.
         num_thoughts: K in latent mode; None takes the model's own.
         noise_std: noise on each trace's thoughts, in units of their RMS, in latent mode.
         max_new_tokens: bound on generated tokens of a trace.

@@ -28,9 +28,11 @@ def results_grid(report: EvalReport) -> Grid:
     mains = main_rows(report.rows)
     controls = {label: control_rows(report.rows, main) for label, main in mains.items()}
     shown = [name for name in CONTROL_HEADINGS if any(name in found for found in controls.values())]
+    moded = any(main.mode for main in mains.values())
     formatted = any(main.complete is not None for main in mains.values())
     header = (
         "method",
+        *(("mode",) if moded else ()),
         "accuracy",
         "strict",
         *(("format", "cut") if formatted else ()),
@@ -43,6 +45,7 @@ def results_grid(report: EvalReport) -> Grid:
     rows = tuple(
         (
             label,
+            *([main.mode] if moded else []),
             with_interval(main),
             percent(main.strict / main.total),
             *(_format_cells(main) if formatted else ()),

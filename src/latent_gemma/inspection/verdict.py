@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from latent_gemma.evaluation.intervals import intervals_apart
 from latent_gemma.evaluation.results import EvalRow
+from latent_gemma.evaluation.votes import VOTED
 from latent_gemma.inspection.numbers import percent, with_interval
 from latent_gemma.inspection.select import CONTROL_NAMES, NO_REASONING, WORDS, control_rows, main_rows
 
@@ -67,8 +68,8 @@ def _comparison(reference: EvalRow, latent: Sequence[EvalRow], with_cost: bool) 
 def verdict(rows: Sequence[EvalRow]) -> str:
     """What was found, in one to three sentences.
 
-    The first says which latent methods use their thoughts, the others compare them with the labels "no reasoning" and
-    "words" where these were measured. Differences count only where 95 % intervals do not overlap.
+    The first says which latent methods use their thoughts, the others compare them with each method that was asked
+    without reasoning or in words. Differences count only where 95 % intervals do not overlap.
 
     Args:
         rows: the rows of a report.
@@ -84,7 +85,8 @@ def verdict(rows: Sequence[EvalRow]) -> str:
         measured = [f"{label} {with_interval(main)} % (n = {main.total})" for label, main in mains.items()]
         return f"Accuracy with 95 % interval: {', '.join(measured)}."
     sentences = ["; ".join(thoughts_clause(rows, main) for main in latent) + "."]
-    for name in (NO_REASONING, WORDS):
-        if name in mains and not mains[name].k:
-            sentences.append(_comparison(mains[name], latent, with_cost=name == WORDS))
+    for label, mode in ((NO_REASONING, "none"), (WORDS, "words")):
+        for main in mains.values():
+            if not main.k and (main.label == label or (main.mode == mode and not main.label.endswith(VOTED))):
+                sentences.append(_comparison(main, latent, with_cost=label == WORDS))
     return " ".join(sentences)

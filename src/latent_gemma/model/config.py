@@ -14,6 +14,9 @@ Mix = Literal["linear", "variance_preserving"]
 Trains = Literal["all", "thoughts"]
 Adapter = Literal["none", "lora", "full"]
 WordsFormat = Literal["markers", "tags"]
+#: What a model does between a question and its answer: thinks, writes its reasoning, or nothing.
+Mode = Literal["latent", "words", "none"]
+TrainedFor = Literal["unknown", "latent", "words", "none"]
 
 _CHOICES = {
     "recurrence": Recurrence,
@@ -22,6 +25,7 @@ _CHOICES = {
     "trains": Trains,
     "adapter": Adapter,
     "words_format": WordsFormat,
+    "trained_for": TrainedFor,
 }
 
 
@@ -54,6 +58,8 @@ class LatentConfig:
         words_format: how the model writes its reasoning: between the thought markers, the frame that latent stages
             share ("markers"), or as `<reasoning>..</reasoning><answer>..</answer>` ("tags").
         system: text put before every question, in the user's turn; empty for none.
+        trained_for: what the last stage taught the model to do before it answers; "unknown" if none was run here. See
+            `own_mode`.
         bot_id: token id of begin-of-thought.
         thought_id: token id of a thought.
         eot_id: token id of end-of-thought.
@@ -76,6 +82,7 @@ class LatentConfig:
     step_separator: str = "\n"
     words_format: WordsFormat = "markers"
     system: str = ""
+    trained_for: TrainedFor = "unknown"
     # Ids 7, 8 and 9 are <unusedN> in the vocabularies of Gemma 1, 2 and 3 alike, so no embedding is resized.
     bot_id: int = 7
     thought_id: int = 8

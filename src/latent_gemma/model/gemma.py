@@ -44,7 +44,7 @@ from latent_gemma.model.decoder import LatentDecoder, refuse_export
 from latent_gemma.model.feedback import ZeroLinear
 from latent_gemma.model.packing import laid_out, product
 from latent_gemma.model.paths import generate_answer
-from latent_gemma.model.prompt import append_thoughts
+from latent_gemma.model.prompt import append_thoughts, own_mode
 from latent_gemma.model.sampling import NeverThought
 from latent_gemma.model.stock import CACHE, cache_field, cache_of, takes_either_name
 from latent_gemma.model.thinking import Thinking
@@ -342,8 +342,9 @@ class LatentReasoningGemmaForCausalLM(_Stock):
             logits_processor: as `GenerationMixin.generate`.
             *args: as `GenerationMixin.generate`.
             num_thoughts: K: each prompt thinks so many steps first, but for one that ends in a marker already. None
-                leaves prompts alone, unless `model.tokenizer` has been set (then the configured K). In what is
-                returned padding stands for the thoughts, so that text is the prompt and the answer.
+                leaves prompts alone, unless `model.tokenizer` has been set and the model was trained to think (then
+                the configured K). In what is returned padding stands for the thoughts, so that text is the prompt and
+                the answer.
             **kwargs: as `GenerationMixin.generate`.
 
         Returns:
@@ -359,7 +360,8 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         processors = LogitsProcessorList([*(logits_processor or ()), NeverThought(latent.thought_id)])
         rest = (generation_config, processors, *args)
         ids = inputs if inputs is not None else kwargs.get("input_ids")
-        if num_thoughts is None and self.tokenizer is not None and ids is not None:
+        thinks = self.tokenizer is not None and ids is not None and own_mode(latent) == "latent"
+        if num_thoughts is None and thinks:
             num_thoughts = latent.num_thoughts
         if num_thoughts is None:
             return super().generate(inputs, *rest, **kwargs)

@@ -22,6 +22,8 @@ TINY = "tiny"
 #: Where transformers looks for an adapter beside the weights: nowhere. One that lies there would be added to the model,
 #: or, named on the hub, load another model in its place.
 _NO_ADAPTER: dict[str, Any] = {"adapter_kwargs": {"subfolder": "no-adapter"}}
+#: A Gemma that no stage has been run on knows no marker: it is asked plainly and answers in its own words.
+_PLAIN: dict[str, Any] = {"words_format": "tags"}
 
 
 @functools.cache
@@ -131,6 +133,23 @@ def read_config(name: str) -> Any:
         return None
 
 
+def latent_of(name: str) -> LatentConfig:
+    """The latent configuration that a model comes with, without loading it.
+
+    Args:
+        name: see `load_model`.
+
+    Returns:
+        The stored one; of a plain Gemma the one it is asked with, its marker ids left out.
+
+    Raises:
+        ModelError: if it is a path and no model lies there.
+    """
+    if name == TINY and not Path(name).exists():
+        return LatentConfig()
+    return getattr(read_config(name), "latent", None) or LatentConfig(**_PLAIN)
+
+
 def _hub_problem(name: str, error: Exception) -> ModelError:
     text = str(error)
     if "gated" in text.lower() or "401" in text or "403" in text:
@@ -230,7 +249,7 @@ def load_model(
         if gguf:
             if quantized:
                 raise ModelError(f"{name} is a GGUF file, which is dequantised on loading", "leave --quantize out")
-            fields = {**_markers(tokenizer), **(latent or {})}
+            fields = {**_PLAIN, **_markers(tokenizer), **(latent or {})}
             model = LatentReasoningGemmaForCausalLM.from_pretrained(
                 where, gguf_file=gguf, latent=fields, dtype=dtype, attn_implementation=attention, **_NO_ADAPTER
             )
@@ -244,7 +263,7 @@ def load_model(
                         f"{name} is of type {config.model_type!r}, not a Gemma text model",
                         f"supported are {', '.join(LATENT_CONFIGS)}",
                     )
-                fields = {**_markers(tokenizer), **(latent or {})}
+                fields = {**_PLAIN, **_markers(tokenizer), **(latent or {})}
             model = LatentReasoningGemmaForCausalLM.from_pretrained(
                 where, latent=fields, dtype=dtype, attn_implementation=attention, revision=revision,
                 use_safetensors=True, **quantized, **_NO_ADAPTER,

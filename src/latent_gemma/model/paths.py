@@ -9,7 +9,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.model.prefix import read_prefix, shared_columns
-from latent_gemma.model.prompt import Frame
+from latent_gemma.model.prompt import Frame, Mode, own_mode
 from latent_gemma.model.stock import cache_field
 
 
@@ -52,6 +52,7 @@ def generate_answer(
     max_length: int | None = None,
     return_paths: bool = False,
     num_thoughts: int | None = None,
+    mode: Mode | None = None,
     noise_std: float = 0.0,
     dropout: float = 0.0,
     temperature: float = 0.0,
@@ -67,6 +68,8 @@ def generate_answer(
         max_length: length of prompt and answer together, tokens; None takes `DEFAULT_CONFIG["max_length"]`.
         return_paths: return all paths, the most confident first.
         num_thoughts: K; None takes the configured one.
+        mode: None takes what the model was trained for; in "words" a path begins with its reasoning, and its confidence
+            is that of reasoning and answer.
         noise_std: Gaussian noise on each path's latents, in units of their RMS.
         dropout: share of each path's latent components set to zero.
         temperature: 0 decodes each path greedily after its first token, more samples.
@@ -87,8 +90,10 @@ def generate_answer(
     if not 1 <= k <= self.config.vocab_size:
         raise ConfigError(f"k is {k}", f"explore between 1 and {self.config.vocab_size} first tokens")
     frame = Frame(tokenizer, self.config.latent)
+    mode = mode or own_mode(self.config.latent)
     thoughts = self.config.latent.num_thoughts if num_thoughts is None else num_thoughts
-    prompt = frame.latent_prompt(question, thoughts)
+    thoughts = thoughts if mode == "latent" else 0
+    prompt = frame.prompt(question, mode, thoughts)
     limit = self.config.max_position_embeddings
     if len(prompt) >= limit:
         raise DataError(f"the question has {len(prompt)} tokens, and the model takes {limit}", "shorten it")
@@ -121,7 +126,7 @@ def generate_answer(
     confidence = ((best[..., 0] - best[..., 1]) * span).sum(-1) / span.sum(-1)
     paths = [
         AnswerPath(
-            tokenizer.decode(row[end == 0], skip_special_tokens=True).strip(),
+            frame.read(row[end == 0].tolist(), mode).answer,
             value,
             tokenizer.decode(row[:1]),
         )

@@ -4,23 +4,31 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from latent_gemma.errors import ConfigError, ModelError
-from latent_gemma.model.config import LatentConfig
+from latent_gemma.model.config import LatentConfig, Mode
 from latent_gemma.text.tags import parse_tagged
-
-Mode = Literal["latent", "words"]
 
 #: Where literal text is cut before it is tokenised. Unicode reserves this character for uses inside of a program.
 _FENCE = "\ufdd0"
 
 
 def own_mode(latent: LatentConfig) -> Mode:
-    """The mode a model was trained for: "latent" if it thinks, "words" if it writes its reasoning."""
+    """What a model was trained to do before it answers; every verb asks it so, unless the user says otherwise.
+
+    Args:
+        latent: its latent configuration.
+
+    Returns:
+        "latent" if it thinks, "words" if it writes its reasoning, "none" if it answers at once. Of a model that no
+        stage has been run on, "latent" where thoughts are configured, and "words" otherwise.
+    """
+    if latent.trained_for != "unknown":
+        return latent.trained_for
     return "latent" if latent.num_thoughts and latent.words_format == "markers" else "words"
 
 
@@ -30,10 +38,10 @@ class Written:
 
     Args:
         answer: the answer alone; all of the text where no answer can be told from reasoning.
-        reasoning: the written steps before it; empty in latent mode.
+        reasoning: the written steps before it; empty in the other modes.
         graded: the text an answer is looked for in: with tags everything, else the answer alone.
         tagged: everything, with tags around reasoning and answer; what rewards read.
-        complete: reasoning and answer each once, in order and closed; in latent mode, an answer that is not empty.
+        complete: reasoning and answer each once, in order and closed; in the other modes, an answer that is not empty.
         tokens: generated tokens, the end token included.
         finished: whether it ended by itself.
     """
@@ -149,8 +157,9 @@ class Frame:
         latent = self.latent
         if num_thoughts < 0:
             raise ConfigError(f"num_thoughts is {num_thoughts}", "give 0 or more")
-        if mode == "latent":
-            return [latent.bot_id, *[latent.thought_id] * num_thoughts, latent.eot_id]
+        if mode != "words":
+            thoughts = num_thoughts if mode == "latent" else 0
+            return [latent.bot_id, *[latent.thought_id] * thoughts, latent.eot_id]
         return [] if latent.words_format == "tags" else [latent.bot_id]
 
     def latent_prompt(self, question: str, num_thoughts: int) -> list[int]:
@@ -162,7 +171,7 @@ class Frame:
         return self.prompt(question, "words")
 
     def prompt(self, question: str, mode: Mode, num_thoughts: int = 0) -> list[int]:
-        """Prompt of either mode; `num_thoughts` counts in latent mode only."""
+        """Prompt of a mode; `num_thoughts` counts in latent mode only."""
         return [*self.question_ids(question), *self.tail_ids(mode, num_thoughts)]
 
     def read(self, generated: Sequence[int], mode: Mode) -> Written:
@@ -179,7 +188,7 @@ class Frame:
         length = next((place for place, token in enumerate(ids) if token in self.end_ids), len(ids))
         finished, ids = length < len(ids), ids[:length]
         tokens = len(ids) + finished
-        if mode == "latent":
+        if mode != "words":
             text = self._decode(ids)
             return Written(text, "", text, text, bool(text), tokens, finished)
         if self.latent.words_format == "tags":

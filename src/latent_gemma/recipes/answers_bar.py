@@ -6,8 +6,8 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from latent_gemma.launch import is_main_process
 from latent_gemma.recipes.contestants import Contestant
-from latent_gemma.recipes.stage import is_main_process
 from latent_gemma.recipes.targets import Target
 
 
@@ -24,7 +24,7 @@ class AnswersBar:
         for one in contestants:
             for target in targets:
                 for point in one.points:
-                    finished = len(target.log.finished(point.setting(one.label, one.own_p)))
+                    finished = len(target.log.finished(point.setting(one.label, one.own_p, one.mode)))
                     total += len(target.examples) * max(1, point.votes)
                     done += finished * max(1, point.votes)
         self._total, self._done = total, done

@@ -2,19 +2,20 @@
 
 import sys
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from tyro.conf import Positional
 
+from latent_gemma.config import Count, Range, Share, Size, check_ranges
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.inspection.lens import read_thoughts
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Frame
-from latent_gemma.recipes.words import writing_mode
+from latent_gemma.recipes.words import AskedMode, writing_mode
 from latent_gemma.text.display import displayable
 from latent_gemma.text.language import AnswerLanguage, Asked, ask_in, translation_request
 
@@ -24,7 +25,8 @@ class Asking:
     """How to answer.
 
     Args:
-        mode: "latent" thinks; "words" writes its steps; "auto" thinks if the model was trained to.
+        mode: "auto" does what the model was trained for; "latent" thinks, "words" writes its steps, "none" answers at
+            once.
         k: latent steps; None takes the model's own number.
         p: share of the token embedding in what is fed back; None takes the model's own.
         answer_language: "same" as the question's, or "ja" or "en": a question in the other language is then asked with
@@ -35,14 +37,19 @@ class Asking:
         max_new_tokens: bound on generated tokens.
     """
 
-    mode: Literal["auto", "latent", "words"] = "auto"
-    k: int | None = None
-    p: float | None = None
+    mode: AskedMode = "auto"
+    k: Size | None = None
+    p: Share | None = None
     answer_language: AnswerLanguage = "same"
     translate: Asked | None = None
     thoughts: bool = False
-    paths: int = 1
-    max_new_tokens: int = 256
+    paths: Annotated[int, Range(1, 50_000)] = 1
+    max_new_tokens: Count = 256
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.translate and self.answer_language != "same":
+            raise ConfigError("--translate says the language already", "leave --answer-language out")
 
 
 @dataclass(frozen=True)
@@ -80,10 +87,10 @@ def _answer(model: Any, tokenizer: Any, question: str, asking: Asking, console: 
         question = ask_in(question, asking.answer_language)
     latent = model.config.latent
     mode = writing_mode(latent, asking.mode)
-    k = 0 if mode == "words" else latent.num_thoughts if asking.k is None else asking.k
+    k = 0 if mode != "latent" else latent.num_thoughts if asking.k is None else asking.k
     if asking.paths > 1:
         paths = model.generate_answer(
-            tokenizer=tokenizer, question=question, k=asking.paths, num_thoughts=k, return_paths=True,
+            tokenizer=tokenizer, question=question, k=asking.paths, num_thoughts=k, mode=mode, return_paths=True,
             max_length=model.config.max_position_embeddings,
         )  # fmt: skip
         for path in paths:
@@ -105,27 +112,17 @@ def _answer(model: Any, tokenizer: Any, question: str, asking: Asking, console: 
     console.print(Text(displayable(answer.answer), style="bold"))
 
 
-def _load(model: str, asking: Asking) -> tuple[Any, Any]:
-    if asking.k is not None and asking.k < 0:
-        raise ConfigError(f"--k {asking.k} is negative", "give 0 or more latent steps")
-    if asking.p is not None and not 0 <= asking.p <= 1:
-        raise ConfigError(f"--p {asking.p} is outside [0, 1]", "give a share between 0 and 1")
-    if asking.translate and asking.answer_language != "same":
-        raise ConfigError("--translate says the language already", "leave --answer-language out")
-    return load_model(model)
-
-
 def run_ask(config: Ask) -> None:
     """Answer one question on the terminal."""
     if not config.question.strip():
         raise ConfigError("the question is empty", 'write it in quotes: latent-gemma ask RUN "2+3="')
-    model, tokenizer = _load(config.model, config.asking)
+    model, tokenizer = load_model(config.model)
     _answer(model, tokenizer, config.question, config.asking, Console())
 
 
 def run_chat(config: Chat) -> None:
     """Answer questions until an empty line or the end of input."""
-    model, tokenizer = _load(config.model, config.asking)
+    model, tokenizer = load_model(config.model)
     console = Console()
     interactive = sys.stdin.isatty()
     if interactive:
@@ -133,8 +130,12 @@ def run_chat(config: Chat) -> None:
     while True:
         try:
             question = input("? " if interactive else "")
+            question.encode("utf-8")
         except (EOFError, KeyboardInterrupt):
             return
+        except UnicodeError:
+            console.print("this question is no valid UTF-8: write it once more", style="dim")
+            continue
         if not question.strip():
             return
         _answer(model, tokenizer, question, config.asking, console)

@@ -22,6 +22,9 @@ from latent_gemma.model.loading import load_model
 from latent_gemma.recipes.stage import model_hash, next_free, run_folder
 from latent_gemma.text.display import displayable
 
+#: Of each evaluation's context, what the comparison repeats.
+CONTEXT = ("data", "answers compared", "seed", "machine")
+
 
 @dataclass(frozen=True)
 class Compare:
@@ -69,7 +72,7 @@ def run_compare(config: Compare) -> Path:
             for number, label in enumerate(labels, start=1):
                 if main_rows(own)[label].k:
                     models[names[label]] = (said[f"model {number}"], said[f"sha256 {number}"])
-        context |= {f"{run.name}: {key}": value for key, value in said.items() if key in ("data", "seed", "machine")}
+        context |= {f"{run.name}: {key}": value for key, value in said.items() if key in CONTEXT}
     _check_same_questions(answers)
     mains = main_rows(rows)
     tables = (*metrics_grid(rows), paired_grid(answers))

@@ -1,20 +1,24 @@
 """The models of an evaluation before they are loaded: who they are and what will be measured of them."""
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast, get_args
 
 from latent_gemma.data.example import Example
-from latent_gemma.errors import DataError
+from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.evaluation.planning import EvalSettings, Point, plan, too_long
-from latent_gemma.model.config import LatentConfig, WordsFormat
-from latent_gemma.model.loading import read_config, resolve_model
-from latent_gemma.model.prompt import Mode
+from latent_gemma.model.config import Mode, WordsFormat
+from latent_gemma.model.loading import latent_of, read_config, resolve_model
+from latent_gemma.model.prompt import own_mode
 from latent_gemma.recipes.stage import model_hash
 from latent_gemma.recipes.targets import Target
+from latent_gemma.recipes.words import AskedMode
 
+#: What each mode is called where a single model has no other name.
+_LABELS: dict[Mode, str] = {"latent": "latent", "words": "words", "none": "no reasoning"}
 #: What besides the weights decides over answers: configuration, tokenizer, chat template.
 _SMALL_FILES = ("*.json", "*.jinja", "*.model")
 
@@ -24,9 +28,10 @@ class Contestant:
     """A model, and what will be measured of it.
 
     Args:
-        name: as the user typed it.
+        name: as the user typed it, without a mode behind it.
         label: as tables show it.
         mode: it is asked in.
+        k: its number of latent steps; of a model that was trained without any, the largest asked for.
         own_p: its share of the token embedding.
         points: of the grid.
     """
@@ -34,47 +39,69 @@ class Contestant:
     name: str
     label: str
     mode: Mode
+    k: int
     own_p: float
     points: list[Point]
 
 
+def split_mode(typed: str) -> tuple[str, Mode | None]:
+    """Take the mode off a model.
+
+    Args:
+        typed: as the user typed it: runs/words, or runs/words:words to say how this one is asked.
+
+    Returns:
+        The model and its mode, None where none is said. What exists under the whole name, and a colon that belongs to
+        a path (C:\\models), are no mode.
+
+    Raises:
+        ConfigError: for an unknown mode.
+    """
+    name, colon, mode = typed.rpartition(":")
+    if not colon or not name or Path(typed).expanduser().exists() or re.search(r"[/\\]", mode):
+        return typed, None
+    if mode not in get_args(Mode):
+        if len(name) == 1:  # a drive
+            return typed, None
+        raise ConfigError(f"{typed}: there is no mode {mode!r}", f"choose from {', '.join(get_args(Mode))}")
+    return name, cast(Mode, mode)
+
+
 def line_up(
-    models: Sequence[str],
-    mode: Literal["auto", "latent", "words"],
-    words_format: WordsFormat | None,
-    settings: EvalSettings,
+    models: Sequence[str], mode: AskedMode, words_format: WordsFormat | None, settings: EvalSettings
 ) -> list[Contestant]:
     """Find out what will be measured, without loading a model.
 
     Args:
-        models: as the user typed them.
-        mode: "auto" writes words where they stand between tags, and thinks otherwise.
-        words_format: None for each model's own.
+        models: as the user typed them, each with a mode of its own behind a colon or not.
+        mode: of those without.
+        words_format: of models that were never trained here; None for each model's own.
         settings: what is measured.
 
     Returns:
-        One contestant a model.
+        One contestant a model. Its label is the name of its folder, with the mode behind it where that is not what it
+        was trained for; a single model is called by what it does.
 
     Raises:
+        ConfigError: for an unknown mode, or a model that is named twice in one mode.
         ModelError: if one is a path and no model lies there.
     """
-    contestants = []
-    for name, label in zip(models, _labels(models), strict=True):
-        latent = getattr(read_config(name), "latent", None) or LatentConfig()
-        tags = (words_format or latent.words_format) == "tags"
-        own: Mode = mode if mode != "auto" else "words" if tags else "latent"
-        label = label or ("words" if own == "words" else "latent" if latent.num_thoughts else "no reasoning")
-        points = plan(latent.num_thoughts, latent.p, own, settings)
-        contestants.append(Contestant(name, label, own, latent.p, points))
+    split = [split_mode(model) for model in models]
+    names = [Path(name).name for name in dict.fromkeys(name for name, _ in split)]
+    contestants: list[Contestant] = []
+    for name, said in split:
+        latent = latent_of(name)
+        if words_format and latent.trained_for == "unknown":
+            latent = replace(latent, words_format=words_format)
+        own = own_mode(latent)
+        asked = said or (own if mode == "auto" else mode)
+        label = Path(name).name if names.count(Path(name).name) == 1 else name
+        label = _LABELS[asked] if len(models) == 1 else label if asked == own else f"{label}:{asked}"
+        if any(one.label == label for one in contestants):
+            raise ConfigError(f"{name} is named twice", "say how each is asked, as in runs/a:words runs/a:none")
+        k = latent.num_thoughts or max(settings.ks, default=0)
+        contestants.append(Contestant(name, label, asked, k, latent.p, plan(k, latent.p, asked, settings)))
     return contestants
-
-
-def _labels(models: Sequence[str]) -> list[str | None]:
-    """Names that tell several models apart; of a single one what it does tells more."""
-    if len(models) == 1:
-        return [None]
-    names = [Path(model).name for model in models]
-    return [name if names.count(name) == 1 else model for name, model in zip(names, models, strict=True)]
 
 
 def identity(name: str) -> dict[str, str]:

@@ -3,12 +3,13 @@
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from latent_gemma.config import Count, Range, Seed, check_ranges
 from latent_gemma.data.load import DataSpec, load_examples
 from latent_gemma.data.writing import write_jsonl
 from latent_gemma.errors import ConfigError
@@ -19,7 +20,7 @@ from latent_gemma.model.tiny import build_tokenizer
 from latent_gemma.recipes.stage import DataSettings
 from latent_gemma.text.display import displayable
 from latent_gemma.training.batches import IGNORE, build_row, encode_examples
-from latent_gemma.training.curriculum import Stage
+from latent_gemma.training.curriculum import Stage, Steps
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,13 @@ class Preview:
 
     data: DataSettings
     model: str = TINY
-    rows: int = 3
-    latent_steps: int = 0
-    c_thought: int = 1
+    rows: Count = 3
+    latent_steps: Steps = 0
+    c_thought: Annotated[int, Range(1, 1000)] = 1
     step_separator: str = "\n"
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -59,15 +63,18 @@ class Arithmetic:
         seed: of the generator.
     """
 
-    n: int
+    n: Count
     out: Path
     ops: str = "add,sub,mul,div"
-    digits: int = 2
-    operations: int = 1
+    digits: Annotated[int, Range(1, 9)] = 2
+    operations: Annotated[int, Range(1, 100)] = 1
     remainder: bool = False
     split: Literal["train", "test"] = "train"
     style: Literal["prompt_completion", "examples"] = "prompt_completion"
-    seed: int = 0
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -82,11 +89,14 @@ class Chains:
         seed: of the generator.
     """
 
-    n: int
+    n: Count
     out: Path
-    length: int = 4
+    length: Annotated[int, Range(1, 1000)] = 4
     split: Literal["train", "test"] = "train"
-    seed: int = 0
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def run_preview(config: Preview) -> None:
@@ -128,10 +138,8 @@ def run_generate(config: Arithmetic | Chains) -> Path:
         The file.
 
     Raises:
-        ConfigError: if n is not positive or the file exists.
+        ConfigError: if the file exists.
     """
-    if config.n < 1:
-        raise ConfigError(f"--n {config.n} asks for no rows", "give 1 or more")
     if config.out.exists():
         raise ConfigError(f"--out {config.out} exists", "give another name")
     if isinstance(config, Arithmetic):

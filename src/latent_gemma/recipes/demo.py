@@ -1,24 +1,27 @@
 """`latent-gemma demo`: a tiny Gemma 2 learns to reason in latent space (or in words), with the proof that it does."""
 
 import itertools
-import shutil
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
+from latent_gemma.config import Count, Positive, Seed, check_ranges
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
 from latent_gemma.data.splits import Split
 from latent_gemma.evaluation.results import EvalReport
+from latent_gemma.files import copy_folder
 from latent_gemma.inspection.tables import results_table
 from latent_gemma.inspection.write import write_report
 from latent_gemma.model.tiny import build_tokenizer
 from latent_gemma.recipes.demo_words import run_words_demo
+from latent_gemma.recipes.resuming import Origin, Unfinished, resume_study
 from latent_gemma.recipes.stage import run_folder
 from latent_gemma.recipes.study import Method, Study, run_study
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, WrittenCurriculum
-from latent_gemma.training.settings import TrainSettings
+from latent_gemma.training.settings import Resume, TrainSettings
 
 LENGTH = 4  #: operations in a chain, and latent steps to replace them
 MAX_ANSWER_TOKENS = LENGTH + 4
@@ -34,13 +37,20 @@ class Demo:
         items: test questions each setting is measured on; None takes 500, with words 1,000.
         seed: of the weights, the data and the training.
         scale: multiplies the number of training steps; below 1 the models are not trained to the end.
+        max_hours: stop in time, after this many hours.
+        resume: go on in the folder of a demo that was stopped, or is finished; "auto" starts it if there is none.
     """
 
     words: bool = False
     out: Path | None = None
-    items: int | None = None
-    seed: int = 0
-    scale: float = 1.0
+    items: Count | None = None
+    seed: Seed = 0
+    scale: Positive = 1.0
+    max_hours: Positive | None = None
+    resume: Resume = "no"
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 METHODS = (
@@ -85,32 +95,38 @@ def chains_study(items: int, seed: int) -> Study:
     )
 
 
-def run_demo(config: Demo) -> EvalReport:
+def run_demo(config: Demo) -> EvalReport | None:
     """Train, measure, print one table and write the report.
 
     Args:
         config: see `Demo`.
 
     Returns:
-        The report.
+        The report; None if the demo was stopped.
 
     Raises:
-        RunError: if the folder is not empty.
+        RunError: if the folder is not empty, or holds a demo with other settings.
     """
+    started_s = time.monotonic()
     if config.words:
-        folder = config.out or Path("runs/demo-words")
-        return run_words_demo(folder, config.items or 1000, config.seed, config.scale)
-    console = Console()
-    with run_folder(config.out or Path("runs/demo"), resume=False) as out:
-        study = chains_study(config.items or 500, config.seed)
+        return run_words_demo(config, started_s)
+    out, items = config.out or Path("runs/demo"), config.items or 500
+    console, report = Console(), None
+    study = chains_study(items, config.seed)
+    study = replace(study, settings=replace(study.settings, max_hours=config.max_hours))
+    with (
+        run_folder(out, config.resume != "no"),
+        Unfinished([method.label for method in study.methods]) as unfinished,
+    ):
+        resume_study(out, config.resume, Origin("demo", replace(config, items=items), config.seed))
         console.print(f"Chains of {LENGTH} operations, left to right, modulo 10: {_worked(study.tests[0])}")
-        report = run_study(study, out, config, config.seed, config.scale, console)
-        shutil.copytree(out / "annealed" / "model", out / "model")
+        report = run_study(study, out, config.seed, config.scale, unfinished, console, started_s)
+        copy_folder(out / "annealed" / "model", out / "model")
         page = write_report(report, out)
-    console.print(results_table(report))
-    console.print(report.verdict, markup=False)
-    console.print(f"{report.context['time']}; report: {page}", markup=False)
-    console.print(f'next: latent-gemma ask {out} "{study.tests[1].question}" --thoughts', markup=False)
+        console.print(results_table(report))
+        console.print(report.verdict, markup=False)
+        console.print(f"{report.context['time']}; report: {page}", markup=False)
+        console.print(f'next: latent-gemma ask {out} "{study.tests[1].question}" --thoughts', markup=False)
     return report
 
 

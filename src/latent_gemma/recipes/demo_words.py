@@ -6,7 +6,6 @@ The text stage imitates both habits. Rewards for right answers are all it takes 
 
 import itertools
 import random
-import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,11 +18,22 @@ from latent_gemma.data.example import Example
 from latent_gemma.evaluation.results import EvalReport, EvalRow
 from latent_gemma.evaluation.votes import VoteMeasured
 from latent_gemma.evaluation.voting import Voter
+from latent_gemma.files import copy_folder
 from latent_gemma.inspection.numbers import percent, with_interval
 from latent_gemma.inspection.votes import votes_charts, votes_grids
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
 from latent_gemma.recipes.results import show
+from latent_gemma.recipes.resuming import (
+    Origin,
+    Stopped,
+    Unfinished,
+    begin,
+    finished_stage,
+    resume_study,
+    resumes,
+    step_size,
+)
 from latent_gemma.recipes.stage import Parent, machine, run_folder, save_stage, training_curves, versions
 from latent_gemma.recipes.vote import measure_both
 from latent_gemma.text.tags import TAGS, write_tagged
@@ -42,6 +52,17 @@ GRPO = TrainSettings(steps=200, batch_size=64, lr=1e-4, warmup=0.03, log_every=5
 GROUPS = GrpoSettings(num_generations=8, max_new_tokens=MAX_NEW_TOKENS, sample_every=0)
 BETA = 0.04
 METHODS = ("base", "SFT", "SFT + GRPO")
+LATENT = LatentConfig(num_thoughts=0, words_format="tags", step_separator="")
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """What a stage was trained with, as its run.json holds it."""
+
+    train: TrainSettings
+    latent: LatentConfig
+    how: WrittenCurriculum | GrpoSettings
+    beta: float
 
 
 @dataclass
@@ -54,46 +75,44 @@ class _Progress:
     curves: dict[str, list[dict[str, float]]]
 
 
-def run_words_demo(out: Path, items: int, seed: int, scale: float) -> EvalReport:
+def run_words_demo(config: Any, started_s: float) -> EvalReport | None:
     """Train, vote, measure, print and write the report.
 
     Args:
-        out: folder of the models and the report.
-        items: test questions.
-        seed: of the weights, the data, the training and the sampling.
-        scale: multiplies the number of training steps.
+        config: see `Demo`.
+        started_s: `time.monotonic()` when the session began.
 
     Returns:
-        The report.
+        The report; None if the demo was stopped.
 
     Raises:
-        RunError: if the folder is not empty.
+        RunError: if the folder is not empty, or holds a demo with other settings.
     """
-    console = Console()
+    config = replace(config, out=config.out or Path("runs/demo-words"), items=config.items or 1000)
+    console, report, out, seed = Console(), None, config.out, config.seed
     started = time.monotonic()
-    tests = list(itertools.islice(chain_examples(ChainConfig(LENGTH), "test", seed), items))
+    tests = list(itertools.islice(chain_examples(ChainConfig(LENGTH), "test", seed), config.items))
     # tags of one token each: a tiny model learns the digits between them, not the letters of the tags
     tokenizer = build_tokenizer(TAGS)
-    latent = LatentConfig(num_thoughts=0, words_format="tags", step_separator="")
-    model = build_tiny("gemma2", latent, seed=seed, vocab_size=len(tokenizer), **SIZES)
+    model = build_tiny("gemma2", LATENT, seed=seed, vocab_size=len(tokenizer), **SIZES)
     found = _Progress({}, {}, {}, {})
-    with run_folder(out, resume=False):
+    with run_folder(out, config.resume != "no"), Unfinished(METHODS) as unfinished:
+        resume_study(out, config.resume, Origin("demo --words", config, seed))
         worked = f"{tests[0].question} {write_tagged(tests[0].steps, tests[0].answer, '')}"
         console.print(f"Chains of {LENGTH} operations, left to right, modulo 10, worked between tags:", worked,
                       markup=False, highlight=False)  # fmt: skip
         for method in METHODS:
-            begun = time.monotonic()
             if method != "base":
-                model = _train(method, model, tokenizer, out, seed, scale, found)
-            found.seconds[method] = time.monotonic() - begun
+                model = _train(method, model, tokenizer, config, started_s, found)
             with console.status(f"measuring {method}"):
                 voter = Voter(model, tokenizer, max_new_tokens=MAX_NEW_TOKENS, seed=seed)
                 found.singles[method], found.votes[method] = measure_both(voter, tests, method, batch_size=250)
-        shutil.copytree(out / _folder(METHODS[-1]) / "model", out / "model")
+            unfinished.done(method)
+        copy_folder(out / _folder(METHODS[-1]) / "model", out / "model")
         minutes = (time.monotonic() - started) / 60
         report = _report(model, found, tests, minutes, seed)
         show(report, out, console)
-    console.print(f'next: latent-gemma vote {out} "{tests[1].question}" --show-traces', markup=False)
+        console.print(f'next: latent-gemma vote {out} "{tests[1].question}" --show-traces', markup=False)
     return report
 
 
@@ -101,31 +120,52 @@ def _folder(method: str) -> str:
     return method.lower().replace(" + ", "-")
 
 
-def _train(method: str, model: Any, tokenizer: Any, out: Path, seed: int, scale: float, found: _Progress) -> Any:
-    """Train one method on top of the one before and save it as a stage; returns the model."""
-    settings = SFT if method == "SFT" else GRPO
-    settings = replace(settings, steps=max(1, round(settings.steps * scale)), seed=seed)
-    run = out / _folder(method)
-    run.mkdir()
+def _train(method: str, model: Any, tokenizer: Any, config: Any, started_s: float, found: _Progress) -> Any:
+    """Train one method on top of the one before and save it as a stage, unless it is finished; returns the model."""
+    run, seed, first = config.out / _folder(method), config.seed, method == "SFT"
+    settings = SFT if first else GRPO
+    steps = max(1, round(settings.steps * config.scale))
+    settings = replace(settings, steps=steps, seed=seed, max_hours=config.max_hours)
     # GRPO takes one question a group; its questions are others than the text stage has seen.
     questions = settings.steps * settings.batch_size
-    drawn = chain_examples(ChainConfig(LENGTH), "train", seed if method == "SFT" else seed + 1)
-    if method == "SFT":
+    drawn = chain_examples(ChainConfig(LENGTH), "train", seed if first else seed + 1)
+    if first:
         rng = random.Random(seed)
         examples = [
             replace(example, steps=("",)) if rng.random() < HURRIED else example
             for example in itertools.islice(drawn, questions)
         ]
-        result = fit(model, tokenizer, examples, WrittenCurriculum(), settings, run, f"{method:>10}")
+        parent = Parent("a fresh tiny Gemma 2")
     else:
         examples = list(itertools.islice(drawn, max(1, questions // GROUPS.num_generations)))
-        rewards = RewardSettings(least_chars=LENGTH).build("words")
-        result = fit_grpo(
-            model, tokenizer, examples, rewards, "words", settings, GROUPS, run, LoraSettings(), BETA,
-            title=f"{method:>10}",
-        )  # fmt: skip
-    parent = Parent("a fresh tiny Gemma 2") if method == "SFT" else Parent.of(str(out / _folder("SFT")))
-    save_stage(run, "demo --words", result.model, tokenizer, settings, parent, result, seed)
+        parent = Parent.of(str(config.out / _folder("SFT")))
+    stage = StageConfig(settings, LATENT, WrittenCurriculum() if first else GROUPS, 0.0 if first else BETA)
+    size = step_size(settings.batch_size, settings.accumulate)
+    origin = Origin("demo --words", stage, seed, parent, examples, size)
+    with run_folder(run, resume=True):
+        resume = resumes(run, "auto", origin)
+        if resume is None:
+            model, _, result = finished_stage(run)
+            result = replace(result, model=model)
+        else:
+            begin(run, origin)
+            title = f"{method:>10}"
+            if first:
+                result = fit(
+                    model, tokenizer, examples, WrittenCurriculum(), settings, run, title, resume=resume,
+                    started_s=started_s,
+                )  # fmt: skip
+            else:
+                rewards = RewardSettings(least_chars=LENGTH).build("words")
+                result = fit_grpo(
+                    model, tokenizer, examples, rewards, "words", settings, GROUPS, run, LoraSettings(), BETA,
+                    title, resume, started_s,
+                )  # fmt: skip
+            if result.finished:
+                save_stage(run, origin.record(), tokenizer, result)
+            if result.asked:
+                raise Stopped(method, result)
+    found.seconds[method] = result.seconds
     shown = ("answer loss", "reward", "KL to the start, nats per token", "reward for correctness")
     curves = training_curves(result.metrics, f"{method}: ")
     found.curves.update({name: points for name, points in curves.items() if name.split(": ", 1)[1] in shown})

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from latent_gemma.errors import ConfigError
+from latent_gemma.config import Amount, Count, Positive, Size, check_ranges
 from latent_gemma.model.sizes import sizes_of
 from latent_gemma.training.footprint import GIB, Needs, Precision, Step, needs
 from latent_gemma.training.speed import Rates, ddp_seconds, fsdp_seconds, step_flop, step_seconds
@@ -69,17 +69,20 @@ class Estimate:
     """
 
     model: str
-    rank: int = 16
-    k: int = 4
-    prompt: int = 128
-    answer: int = 64
-    batch_size: int = 8
-    rows: int = 7473
-    epochs: float = 3.0
+    rank: Size = 16
+    k: Size = 4
+    prompt: Count = 128
+    answer: Count = 64
+    batch_size: Count = 8
+    rows: Count = 7473
+    epochs: Positive = 3.0
     precision: Precision = "bfloat16"
     checkpointing: bool = True
-    gpus: int = 1
-    price: float = 0.0
+    gpus: Count = 1
+    price: Amount = 0.0
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def assumed_rates(device: Device) -> Rates:
@@ -96,16 +99,7 @@ def run_estimate(config: Estimate) -> Needs:
 
     Returns:
         The needs of one process.
-
-    Raises:
-        ConfigError: for a number out of range.
     """
-    for name, least in (
-        ("rank", 0), ("k", 0), ("prompt", 1), ("answer", 1), ("batch_size", 1), ("rows", 1), ("gpus", 1), ("price", 0),
-    ):  # fmt: skip
-        if getattr(config, name) < least:
-            option = name.replace("_", "-")
-            raise ConfigError(f"--{option} {getattr(config, name)} is too small", f"give {least} or more")
     step = Step(
         sizes_of(config.model), config.rank, config.k, config.prompt, config.answer, config.batch_size,
         config.precision, config.checkpointing,

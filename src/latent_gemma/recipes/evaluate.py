@@ -4,12 +4,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from tyro.conf import Positional
 
-from latent_gemma.config import parse_numbers
+from latent_gemma.config import (
+    SHARES,
+    TEMPERATURES,
+    THOUGHTS,
+    Amount,
+    Count,
+    Seed,
+    Size,
+    Whole,
+    check_ranges,
+    parse_numbers,
+)
+from latent_gemma.data.kinds import COMPARED
 from latent_gemma.errors import ConfigError, LatentGemmaError, RunError
 from latent_gemma.evaluation.counting import language_rows
 from latent_gemma.evaluation.engine import Evaluator, Measured
@@ -26,6 +37,7 @@ from latent_gemma.inspection.tables import further_tables, metrics_grid, results
 from latent_gemma.inspection.verdict import verdict
 from latent_gemma.inspection.votes import votes_charts, votes_grids
 from latent_gemma.inspection.write import write_report
+from latent_gemma.launch import is_main_process
 from latent_gemma.model.config import WordsFormat
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.traces import check_temperatures
@@ -33,15 +45,14 @@ from latent_gemma.recipes.answers_bar import AnswersBar
 from latent_gemma.recipes.contestants import Contestant, fitting, identity, line_up
 from latent_gemma.recipes.stage import (
     DataSettings,
-    is_main_process,
     machine,
     model_hash,
     next_free,
     run_folder,
     versions,
 )
-from latent_gemma.recipes.targets import Target, read_targets
-from latent_gemma.recipes.words import ask_for
+from latent_gemma.recipes.targets import AskedKind, Target, read_targets
+from latent_gemma.recipes.words import AskedMode, ask_for
 from latent_gemma.text.display import displayable
 from latent_gemma.text.language import AnswerLanguage, ask_in
 from latent_gemma.text.verify import MathVerifier
@@ -53,16 +64,19 @@ class Eval:
     """Measure models on questions they were not trained on.
 
     Args:
-        models: run folders, model directories, GGUF files or hub names; one or more.
+        models: run folders, model directories, GGUF files or hub names; one or more. A mode behind a colon says how
+            this one is asked: runs/words:words, runs/annealed:none.
         data: the test part of generated and hub data; of a local file the held-out rows, or all without holdout.
         tasks: instead of data, tasks by name, each from the hub or from a file: gsm8k,mgsm-ja=mgsm_ja.tsv;
             `latent-gemma tasks` lists them.
+        answer_kind: how answers are compared: as "number", "math" (expressions, by math-verify), "choice", "text" or
+            "translation"; "auto" takes what the task or the format of the data says.
         metrics: further metrics of the answers: fuzzy, bleu, bertscore, language.
         encoder: of BERTScore: a hub name or a local directory.
         k: numbers of latent steps to try besides the model's own, e.g. 0,1,2,4,8.
         p: shares of the token embedding to try besides the model's own, e.g. 0,0.5,1.
-        mode: "latent" thinks, "words" writes its steps (a model trained by `train sft`); "auto" writes them where they
-            stand between tags, and thinks otherwise.
+        mode: "auto" asks each model as it was trained: "latent" thinks, "words" writes its steps, "none" answers at
+            once.
         format: how a model that was never trained here writes its words; None keeps the model's own way.
         system: text before every question, in the user's turn; None keeps the model's own.
         controls: measure zeroed, noise, swapped and pause thoughts.
@@ -86,27 +100,31 @@ class Eval:
     models: Positional[tuple[str, ...]]
     data: DataSettings = field(default_factory=lambda: DataSettings(data=""))
     tasks: str = ""
+    answer_kind: AskedKind = "auto"
     metrics: str = ""
     encoder: str = DEFAULT_ENCODER
     k: str = ""
     p: str = ""
-    mode: Literal["auto", "latent", "words"] = "auto"
+    mode: AskedMode = "auto"
     format: WordsFormat | None = None
     system: str | None = None
     controls: bool = True
-    votes: int = 0
+    votes: Size = 0
     temperatures: str = "0.2,0.4,0.6,0.8,1.0"
-    noise: float = 0.0
+    noise: Amount = 0.0
     answer_language: AnswerLanguage = "same"
     skip_bad: bool = False
     out: Path | None = None
     resume: Resume = "no"
-    batch_size: int = 64
-    max_new_tokens: int = 256
+    batch_size: Count = 64
+    max_new_tokens: Count = 256
     compile: bool = False
-    traces: int = 5
+    traces: Whole = 5
     layers: bool = False
-    seed: int = 0
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def run_eval(config: Eval) -> Path:
@@ -128,11 +146,13 @@ def run_eval(config: Eval) -> Path:
         console.print(displayable(text), markup=False, highlight=False, soft_wrap=True)
 
     with run_folder(_folder(config), resume=config.resume != "no") as out, MathVerifier() as verifier:
-        targets = read_targets(config.tasks, config.data, config.seed, config.skip_bad, out, verifier.equal, say)
+        targets = read_targets(
+            config.tasks, config.data, config.answer_kind, config.seed, config.skip_bad, out, verifier.equal, say
+        )
         contestants = line_up(config.models, config.mode, config.format, settings)
-        origin = _origin(config)
+        origin = _origin(config, contestants)
         for target in targets:
-            target.log = open_log(target.folder, origin | {"data": target.digest})
+            target.log = open_log(target.folder, origin | {"data": target.digest, "kind of answers": target.kind})
         try:
             with AnswersBar(contestants, targets) as bar:
                 for one in contestants:
@@ -143,23 +163,14 @@ def run_eval(config: Eval) -> Path:
             raise
         if not is_main_process():
             return out
-        pages = [_write(target, config, console) for target in targets]
+        pages = [_write(target, contestants, config, console) for target in targets]
     return pages[0] if len(pages) == 1 else out
 
 
 def _settings(config: Eval) -> EvalSettings:
-    ks = parse_numbers(config.k, int, "--k")
-    ps = parse_numbers(config.p, float, "--p")
-    temperatures = parse_numbers(config.temperatures, float, "--temperatures")
-    if any(k < 0 for k in ks):
-        raise ConfigError(f"--k {config.k} holds a negative number of latent steps", "give 0 or more")
-    if any(not 0 <= p <= 1 for p in ps):
-        raise ConfigError(f"--p {config.p} holds a share outside [0, 1]", "give shares between 0 and 1")
-    for name in ("votes", "noise"):
-        if getattr(config, name) < 0:
-            raise ConfigError(f"--{name} {getattr(config, name):g} is negative", "give 0 or more")
-    if config.batch_size < 1:
-        raise ConfigError(f"--batch-size {config.batch_size}", "give 1 or more")
+    ks = parse_numbers(config.k, int, "--k", THOUGHTS)
+    ps = parse_numbers(config.p, float, "--p", SHARES)
+    temperatures = parse_numbers(config.temperatures, float, "--temperatures", TEMPERATURES)
     check_temperatures(temperatures)
     if not config.models:
         raise ConfigError("there is no model to evaluate", "name one: latent-gemma eval RUN --data FILE")
@@ -172,13 +183,14 @@ def _settings(config: Eval) -> EvalSettings:
     )  # fmt: skip
 
 
-def _origin(config: Eval) -> dict[str, str]:
+def _origin(config: Eval, contestants: Sequence[Contestant]) -> dict[str, str]:
     """What items depend on, besides the questions. What else is asked for may change when an evaluation goes on."""
-    names = ["mode", "format", "system", "batch_size", "max_new_tokens", "seed", "answer_language", "votes"]
+    names = ["format", "system", "batch_size", "max_new_tokens", "seed", "answer_language", "votes"]
     names += ["temperatures", "noise"] if config.votes else []
     origin = {name.replace("_", " "): str(getattr(config, name)) for name in names}
-    for number, name in enumerate(config.models, start=1):
-        origin |= {f"{what} {number}": value for what, value in identity(name).items()}
+    for number, one in enumerate(contestants, start=1):
+        known = identity(one.name) | {"mode of model": one.mode}
+        origin |= {f"{what} {number}": value for what, value in known.items()}
     return origin
 
 
@@ -197,6 +209,7 @@ def _measure(
 ) -> None:  # fmt: skip
     model, tokenizer = load_model(one.name)
     ask_for(model, config.format, config.system)
+    model.set_latent(num_thoughts=one.k)
     for target in targets:
         examples = fitting(one, target, model, tokenizer, config.skip_bad, settings, say)
         evaluator = Evaluator(
@@ -213,7 +226,7 @@ def _measure(
             )
 
 
-def _write(target: Target, config: Eval, console: Console) -> Path:
+def _write(target: Target, contestants: Sequence[Contestant], config: Eval, console: Console) -> Path:
     rows = tuple(measured.row for measured in target.found)
     mains: dict[str, Measured] = {}
     for measured in target.found:
@@ -222,14 +235,15 @@ def _write(target: Target, config: Eval, console: Console) -> Path:
     metrics = _settings(config).metrics
     languages = tuple(row for main in mains.values() for row in language_rows(main.items, metrics, config.encoder))
     report = EvalReport(
-        title=f"{', '.join(Path(model).name for model in config.models)} on {target.name}",
+        title=f"{', '.join(dict.fromkeys(Path(one.name).name for one in contestants))} on {target.name}",
         verdict=verdict(rows),
         rows=rows,
         traces=tuple(target.traces),
         context={
-            **{f"model {number}": model for number, model in enumerate(config.models, start=1)},
-            **{f"sha256 {number}": model_hash(model) for number, model in enumerate(config.models, start=1)},
+            **{f"model {number}": one.name for number, one in enumerate(contestants, start=1)},
+            **{f"sha256 {number}": model_hash(one.name) for number, one in enumerate(contestants, start=1)},
             "data": target.source,
+            "answers compared": COMPARED[target.kind],
             "items": str(len(target.examples)),
             "seed": str(config.seed),
             **({"votes": f"{config.votes} traces at {config.temperatures}"} if config.votes else {}),

@@ -4,15 +4,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from accelerate import PartialState
 from rich.console import Console
 from transformers import set_seed
 
-from latent_gemma.config import parse_numbers
+from latent_gemma.config import Count, Range, check_ranges, parse_numbers
 from latent_gemma.data.example import Example
+from latent_gemma.data.kinds import COMPARED, answer_kind
 from latent_gemma.data.load import load_examples
+from latent_gemma.data.tasks import AnswerKind
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.engine import Evaluator
 from latent_gemma.evaluation.intervals import intervals_apart
@@ -21,21 +22,28 @@ from latent_gemma.evaluation.results import Chart, EvalReport, EvalRow, Point
 from latent_gemma.inspection.numbers import with_interval
 from latent_gemma.inspection.tables import results_table
 from latent_gemma.inspection.write import write_report
+from latent_gemma.launch import process_count
 from latent_gemma.model.config import WordsFormat
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Mode
-from latent_gemma.recipes.stage import (
-    Parent,
-    machine,
-    model_hash,
+from latent_gemma.recipes.resuming import (
+    Origin,
+    Stopped,
+    Unfinished,
+    begin,
+    finished_stage,
+    resume_study,
     resumes,
-    run_folder,
-    save_stage,
+    say_finished,
     say_stopped,
-    versions,
+    step_size,
 )
+from latent_gemma.recipes.stage import Parent, machine, model_hash, run_folder, save_stage, versions
+from latent_gemma.recipes.targets import match_of
 from latent_gemma.recipes.train import Common
-from latent_gemma.recipes.words import ask_for, writing_mode
+from latent_gemma.recipes.words import AskedMode, ask_for, writing_mode
+from latent_gemma.text.answers import Match
+from latent_gemma.text.verify import MathVerifier
 from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.grpo import GrpoSettings, fit_grpo
 from latent_gemma.training.lora import quantization
@@ -55,7 +63,8 @@ class Grpo(Common):
         train: the optimisation; `batch_size` counts completions, a multiple of `num_generations` with `accumulate`.
         beta: weight of the KL divergence to the start, or several ("0,0.04,0.1") for a study: one run each, measured
             on the test split, with a report.
-        mode: "auto" thinks if the model was trained to, and writes its reasoning otherwise.
+        mode: "auto" does what the model was trained for; "latent" thinks, "words" writes its steps, "none" answers at
+            once.
         format: how a model that was never trained here writes its words; None keeps the model's own way.
         system: text before every question, in the user's turn; None keeps the model's own.
         eval_items: test questions each run of a study is measured on.
@@ -66,13 +75,16 @@ class Grpo(Common):
 
     train: TrainSettings = field(default_factory=lambda: TrainSettings(batch_size=16, lr=1e-5))
     beta: str = "0.04"
-    mode: Literal["auto", "latent", "words"] = "auto"
+    mode: AskedMode = "auto"
     format: WordsFormat | None = None
     system: str | None = None
-    eval_items: int = 200
+    eval_items: Count = 200
     grpo: GrpoSettings = field(default_factory=GrpoSettings)
     reward: RewardSettings = field(default_factory=RewardSettings)
     lora: LoraSettings = field(default_factory=LoraSettings)
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def run_grpo(config: Grpo) -> Path:
@@ -88,81 +100,101 @@ def run_grpo(config: Grpo) -> Path:
         LatentGemmaError: for anything in the configuration, the data or the model that cannot be used.
     """
     started_s = time.monotonic()
-    betas = parse_numbers(config.beta, float, "--beta")
-    if not betas or any(beta < 0 for beta in betas):
-        raise ConfigError(f"--beta {config.beta}", "give 0 or more, several as in --beta 0,0.04,0.1")
-    examples = load_examples(config.data.spec("train", config.train.seed))
+    betas = parse_numbers(config.beta, float, "--beta", Range(0.0))
+    if not betas:
+        raise ConfigError(f"--beta {config.beta!r}", "give one or several, as in --beta 0,0.04,0.1")
     if len(betas) > 1:
-        with run_folder(config.out, config.resume != "no"):
-            return _study(config, betas, examples, started_s)
-    result = _run(config, betas[0], config.out, examples, started_s)
-    if isinstance(result, FitResult):
-        return say_stopped(config.out, result)
-    return config.out / "model"
+        return _study(config, betas, started_s)
+    done = _run(config, betas[0], config.out, started_s)
+    if done is None:
+        return say_finished(config.out)
+    return config.out / "model" if done[1].finished else say_stopped(config.out, done[1])
 
 
-def _run(
-    config: Grpo, beta: float, out: Path, examples: Sequence[Example], started_s: float
-) -> tuple[Any, Any] | FitResult | None:
-    """One run; the trained model with its tokenizer, the result of a run that was stopped, or None if "auto" finds it
-    finished."""
-    resume = resumes(out, config.resume)
-    if resume is None:
-        return None
+def _origin(config: Grpo, examples: Sequence[Example]) -> Origin:
+    size = step_size(config.train.batch_size, config.train.accumulate)
+    return Origin("grpo", config, config.train.seed, Parent.of(config.model), examples, size)
+
+
+def _run(config: Grpo, beta: float, out: Path, started_s: float) -> tuple[Any, FitResult] | None:
+    """One run: the tokenizer and the result, stopped or finished; None if "auto" finds it finished."""
+    spec = config.data.spec("train", config.train.seed)
+    examples = load_examples(spec, config.on_bad)
+    kind = answer_kind(spec, examples)
+    origin = _origin(replace(config, beta=f"{beta:g}", out=out), examples)
     with run_folder(out, config.resume != "no") as run:
+        resume = resumes(run, config.resume, origin)
+        if resume is None:
+            return None
         set_seed(config.train.seed)
         model, tokenizer = load_model(config.model, quantization=quantization(config.lora))
-        parent = Parent.of(config.model)
+        origin = replace(origin, parent=Parent.of(config.model))  # a hub model has been downloaded only now
         ask_for(model, config.format, config.system)
         mode = writing_mode(model.config.latent, config.mode)
         if mode == "latent" and config.grpo.vllm != "off":
             raise ConfigError(f"--vllm {config.grpo.vllm} with a latent model", "vLLM knows no thoughts: --vllm off")
+        begin(run, origin)
         result = fit_grpo(
-            model, tokenizer, examples, config.reward.build(mode), mode, config.train, config.grpo, run, config.lora,
-            beta, title=f"grpo, beta {beta:g}", resume=resume, started_s=started_s,
+            model, tokenizer, examples, config.reward.build(mode, kind), mode, config.train, config.grpo, run,
+            config.lora, beta, title=f"grpo, beta {beta:g}", resume=resume, started_s=started_s, on_bad=config.on_bad,
         )  # fmt: skip
-        if not result.finished:
-            return result
-        save_stage(run, "grpo", result.model, tokenizer, replace(config, beta=f"{beta:g}"), parent, result,
-                   config.train.seed)  # fmt: skip
-        return result.model.eval(), tokenizer
+        if result.finished:
+            save_stage(run, origin.record(), tokenizer, result)
+            result.model.eval()
+        return tokenizer, result
 
 
-def _study(config: Grpo, betas: Sequence[float], examples: Sequence[Example], started_s: float) -> Path:
-    if PartialState().num_processes > 1:
+def _study(config: Grpo, betas: Sequence[float], started_s: float) -> Path:
+    if process_count() > 1:
         raise ConfigError(f"--beta {config.beta} in several processes", "launch one beta at a time")
     spec = config.data.spec("test", config.train.seed, config.eval_items)
     if not (spec.is_generated or spec.is_hub_name or spec.holdout):
         raise ConfigError(f"--beta {config.beta} with {spec.source}", "keep test rows back with --holdout 200")
-    tests = load_examples(spec)
-    started = load_model(config.model)
-    ask_for(started[0], config.format, config.system)
-    mode = writing_mode(started[0].config.latent, config.mode)
-    rows = [_measure(*started, mode, tests, "before", config)]
-    curves: dict[str, dict[str, tuple[Point, ...]]] = {"reward": {}, "kl": {}}
-    for beta in betas:
-        label, out = f"beta {beta:g}", config.out / f"beta-{beta:g}"
-        done = _run(config, beta, out, examples, started_s)
-        if isinstance(done, FitResult):
-            return say_stopped(out, done)
-        model, tokenizer = done or load_model(str(out))
-        rows.append(_measure(model, tokenizer, mode, tests, label, config))
-        for entry in read_metrics(out / "metrics.jsonl"):
-            for name, lines in curves.items():
-                if name in entry:
-                    lines[label] = (*lines.get(label, ()), Point(entry["step"], entry[name]))
-    report = _study_report(config, betas, rows, curves, len(tests))
-    console = Console()
-    console.print(results_table(report))
-    console.print(report.verdict, markup=False)
-    page = write_report(report, config.out)
-    print(f"report: {page}")
-    return page
+    tests, page = load_examples(spec, config.on_bad), None
+    kind: AnswerKind = "math" if config.reward.compares_math(answer_kind(spec, tests)) else "text"
+    names = {beta: f"beta {beta:g}" for beta in betas}
+    if len(set(names.values())) < len(betas):
+        raise ConfigError(f"--beta {config.beta} names one twice", "give each once")
+    with (
+        run_folder(config.out, config.resume != "no"),
+        Unfinished([*names.values()]) as unfinished,
+        MathVerifier() as verifier,
+    ):
+        match = match_of(kind, verifier.equal)
+        resume_study(config.out, config.resume, replace(_origin(config, tests), recipe="grpo, several beta"))
+        started = load_model(config.model)
+        ask_for(started[0], config.format, config.system)
+        mode = writing_mode(started[0].config.latent, config.mode)
+        rows = [_measure(*started, mode, tests, "before", config, match)]
+        curves: dict[str, dict[str, tuple[Point, ...]]] = {"reward": {}, "kl": {}}
+        for beta, label in names.items():
+            out = config.out / f"beta-{beta:g}"
+            done = _run(replace(config, resume="auto"), beta, out, started_s)
+            if done is None:
+                model, tokenizer, _ = finished_stage(out)
+            else:
+                tokenizer, result = done
+                if result.asked:
+                    raise Stopped(label, result)
+                model = result.model
+            rows.append(_measure(model, tokenizer, mode, tests, label, config, match))
+            unfinished.done(label)
+            for entry in read_metrics(out / "metrics.jsonl"):
+                for name, lines in curves.items():
+                    if name in entry:
+                        lines[label] = (*lines.get(label, ()), Point(entry["step"], entry[name]))
+        report = _study_report(config, betas, rows, curves, len(tests), kind)
+        console = Console()
+        console.print(results_table(report))
+        console.print(report.verdict, markup=False)
+        page = write_report(report, config.out)
+        print(f"report: {page}")
+    return page or config.out
 
 
 def _study_report(
     config: Grpo, betas: Sequence[float], rows: Sequence[EvalRow], curves: dict[str, dict[str, tuple[Point, ...]]],
-    items: int,
+    items: int, kind: AnswerKind,
 ) -> EvalReport:  # fmt: skip
     before, *after = rows
     accuracy = tuple(Point(beta, row.accuracy, row.low, row.high) for beta, row in zip(betas, after, strict=True))
@@ -183,6 +215,7 @@ def _study_report(
             "model": config.model,
             "model sha256": model_hash(config.model),
             "data": config.data.data,
+            "answers compared": COMPARED[kind],
             "test questions": str(items),
             "steps": str(steps),
             "seed": str(config.train.seed),
@@ -206,7 +239,9 @@ def _verdict(betas: Sequence[float], before: EvalRow, after: Sequence[EvalRow]) 
     return f"{said} The intervals of {' and '.join(alike)} overlap with it: this run does not tell them apart."
 
 
-def _measure(model: Any, tokenizer: Any, mode: Mode, tests: Sequence[Example], label: str, config: Grpo) -> EvalRow:
-    settings = EvalSettings(max_new_tokens=config.grpo.max_new_tokens, seed=config.train.seed)
+def _measure(
+    model: Any, tokenizer: Any, mode: Mode, tests: Sequence[Example], label: str, config: Grpo, match: Match
+) -> EvalRow:
+    settings = EvalSettings(max_new_tokens=config.grpo.max_new_tokens, seed=config.train.seed, match=match)
     evaluator = Evaluator(model, tokenizer, tests, settings, label)
-    return evaluator.measure(mode, k=0 if mode == "words" else evaluator.k).row
+    return evaluator.measure(mode, k=evaluator.k if mode == "latent" else 0).row

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from tyro.conf import Positional
 
+from latent_gemma.config import Count, Positive, Seed, check_ranges
 from latent_gemma.data.bilingual import KINDS, bilingual_rows
 from latent_gemma.data.example import Example
 from latent_gemma.data.rows import parse_row
@@ -27,10 +28,11 @@ from latent_gemma.inspection.verdict import verdict
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
 from latent_gemma.recipes.results import models_folder, show
+from latent_gemma.recipes.resuming import Origin, Stopped, Unfinished, begin, finished_stage, resumes, step_size
 from latent_gemma.recipes.stage import Parent, machine, run_folder, save_stage, training_curves, versions
 from latent_gemma.training.curriculum import WrittenCurriculum
 from latent_gemma.training.fit import fit
-from latent_gemma.training.settings import TrainSettings
+from latent_gemma.training.settings import Resume, TrainSettings
 
 #: A word with the space before it, or one character of those that a byte-level vocabulary spells in several bytes.
 _PIECES = re.compile(r" ?[A-Za-z]+|[^\x00-\u0143]")
@@ -52,44 +54,67 @@ class Bilingual:
         items: held-out rows of each kind that are measured, at most.
         steps: optimiser steps.
         seed: of the weights, the data and the training.
+        max_hours: stop in time, after this many hours.
+        resume: go on with a study that was stopped; "auto" starts it if there is none.
     """
 
     data: Positional[tuple[str, ...]] = ()
     encoder: str = ""
     out: Path = Path("results/bilingual")
     models: Path | None = None
-    items: int = 250
-    steps: int = 800
-    seed: int = 0
+    items: Count = 250
+    steps: Count = 800
+    seed: Seed = 0
+    max_hours: Positive | None = None
+    resume: Resume = "no"
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
-def run_bilingual(config: Bilingual) -> EvalReport:
+def run_bilingual(config: Bilingual) -> EvalReport | None:
     """Train, measure, print and write the report.
 
     Args:
         config: see `Bilingual`.
 
     Returns:
-        The report.
+        The report; None if the study was stopped.
 
     Raises:
-        LatentGemmaError: if a folder is not empty, or data or encoder cannot be read.
+        LatentGemmaError: if a folder is not empty or holds a study with other settings, or data or encoder cannot be
+            read.
     """
-    console, started = Console(), time.monotonic()
+    console, started, report = Console(), time.monotonic(), None
     read = _read if config.data else _generate
     train, tests = read(config, "train"), read(config, "test")
     rows = [example for examples in train.values() for example in examples]
     random.Random(config.seed).shuffle(rows)
     models = models_folder(config.out, config.models)
-    with run_folder(config.out, resume=False) as out, run_folder(models, resume=False):
+    settings = replace(SETTINGS, steps=config.steps, seed=config.seed, max_hours=config.max_hours)
+    goes_on, size = config.resume != "no", step_size(settings.batch_size, settings.accumulate)
+    origin = Origin("results bilingual", config, config.seed, Parent("a fresh tiny Gemma 2"), rows, size)
+    with (
+        run_folder(config.out, goes_on) as out,
+        run_folder(models, goes_on),
+        Unfinished(["bilingual"]) as unfinished,
+    ):
+        resume = resumes(models, config.resume, origin)
         tokenizer = build_tokenizer(vocabulary(rows))
-        latent = LatentConfig(num_thoughts=0, step_separator="")
-        model = build_tiny("gemma2", latent, vocab_size=len(tokenizer), seed=config.seed, **SIZES)
-        settings = replace(SETTINGS, steps=config.steps, seed=config.seed)
-        result = fit(model, tokenizer, rows, WrittenCurriculum("none"), settings, models, "bilingual")
-        save_stage(
-            models, "results bilingual", model, tokenizer, config, Parent("a fresh tiny Gemma 2"), result, config.seed
-        )
+        if resume is None:
+            model, _, result = finished_stage(models)
+        else:
+            latent = LatentConfig(num_thoughts=0, step_separator="")
+            model = build_tiny("gemma2", latent, vocab_size=len(tokenizer), seed=config.seed, **SIZES)
+            begin(models, origin)
+            result = fit(
+                model, tokenizer, rows, WrittenCurriculum("none"), settings, models, "bilingual", resume=resume,
+                started_s=started,
+            )  # fmt: skip
+            if result.finished:
+                save_stage(models, origin.record(), tokenizer, result)
+            if result.asked:
+                raise Stopped("bilingual", result)
         measured = {
             kind: _measure(kind, model, tokenizer, examples[: config.items], config, console)
             for kind, examples in tests.items()
@@ -112,6 +137,7 @@ def run_bilingual(config: Bilingual) -> EvalReport:
             curves=training_curves(result.metrics),
             tables=(*metrics_grid(found), _quoted(measured)),
         )  # fmt: skip
+        unfinished.done("bilingual")
         show(report, out, console)
     return report
 

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from tokenizers import AddedToken
 
+from latent_gemma.config import Count, Positive, Seed, check_ranges
 from latent_gemma.data.example import Example
 from latent_gemma.data.files import read_file
 from latent_gemma.data.prosqa import CONCEPTS, NAMES, ProsqaConfig, prosqa_examples
@@ -16,7 +17,7 @@ from latent_gemma.model.tiny import build_tokenizer
 from latent_gemma.recipes.results import run_results
 from latent_gemma.recipes.study import Method, Study
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, WrittenCurriculum
-from latent_gemma.training.settings import TrainSettings
+from latent_gemma.training.settings import Resume, TrainSettings
 
 #: Warm-up: to look a concept up in a list of sentences is learnt several times faster on short lists.
 SMALL = ProsqaConfig(concepts=4, min_hops=1, max_hops=2)
@@ -64,17 +65,23 @@ class Prosqa:
         items: held-out questions each setting is measured on.
         seed: of the weights, the data and the training.
         scale: multiplies the number of training steps; below 1 the models are not trained to the end.
-        resume: go on in the folder of models: methods that are finished there are not trained again.
+        max_hours: stop in time, after this many hours.
+        resume: go on with a study that was stopped: methods that are finished are not trained again; "auto" starts it
+            if there is none.
     """
 
     out: Path = Path("results/prosqa")
     models: Path | None = None
     published: Path | None = None
-    c_thought: int = 2
-    items: int = 500
-    seed: int = 0
-    scale: float = 1.0
-    resume: bool = False
+    c_thought: Count = 2
+    items: Count = 500
+    seed: Seed = 0
+    scale: Positive = 1.0
+    max_hours: Positive | None = None
+    resume: Resume = "no"
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def phrase_tokenizer() -> Any:
@@ -123,14 +130,14 @@ def prosqa_study(config: Prosqa) -> Study:
     )
 
 
-def run_prosqa(config: Prosqa) -> EvalReport:
+def run_prosqa(config: Prosqa) -> EvalReport | None:
     """Train, measure, print and write the report.
 
     Args:
         config: see `Prosqa`.
 
     Returns:
-        The report.
+        The report; None if the study was stopped.
 
     Raises:
         LatentGemmaError: if a folder is not empty or the published file cannot be read.

@@ -1,11 +1,13 @@
 """`latent-gemma results synthetic`: the demo's models on every generator of short questions with steps."""
 
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 from tyro.conf import Positional
 
+from latent_gemma.config import Count, Positive, Seed, check_ranges
 from latent_gemma.data.example import Example
 from latent_gemma.data.load import DataSpec, load_examples
 from latent_gemma.errors import ConfigError
@@ -15,6 +17,7 @@ from latent_gemma.recipes.demo import SETTINGS, SIZES, chains_study
 from latent_gemma.recipes.results import run_results
 from latent_gemma.recipes.study import Method, Study
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, WrittenCurriculum
+from latent_gemma.training.settings import Resume
 
 STEPS = 2  #: most written steps of these questions
 C_THOUGHT = 2  #: latent steps for each, because a written step is more than one token
@@ -48,16 +51,22 @@ class Synthetic:
         items: held-out questions each setting is measured on.
         seed: of the weights, the data and the training.
         scale: multiplies the number of training steps; below 1 the models are not trained to the end.
-        resume: go on in the folder of models: methods that are finished there are not trained again.
+        max_hours: stop in time, after this many hours.
+        resume: go on with a study that was stopped: methods that are finished are not trained again; "auto" starts it
+            if there is none.
     """
 
     tasks: Positional[tuple[str, ...]] = ()
     out: Path = Path("results")
     models: Path = Path("runs/results-synthetic")
-    items: int = 500
-    seed: int = 0
-    scale: float = 1.0
-    resume: bool = False
+    items: Count = 500
+    seed: Seed = 0
+    scale: Positive = 1.0
+    max_hours: Positive | None = None
+    resume: Resume = "no"
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def synthetic_study(task: str, items: int, seed: int) -> Study:
@@ -108,14 +117,21 @@ def run_synthetic(config: Synthetic) -> list[EvalReport]:
         config: see `Synthetic`.
 
     Returns:
-        The reports.
+        The reports, up to where the study was stopped.
 
     Raises:
         LatentGemmaError: for an unknown task, or a folder that is not empty.
     """
+    started_s = time.monotonic()
     studies = {task: synthetic_study(task, config.items, config.seed) for task in config.tasks or ("chains", *TASKS)}
-    console = Console()
-    return [
-        run_results(study, replace(config, out=config.out / task, models=config.models / task), console)
-        for task, study in studies.items()
-    ]
+    console, reports = Console(), list[EvalReport]()
+    for task, study in studies.items():
+        resume: Resume = "auto" if reports and config.resume == "yes" else config.resume
+        here = replace(config, tasks=(task,), out=config.out / task, models=config.models / task, resume=resume)
+        report = run_results(study, here, console, started_s)
+        if report is None:
+            if left := list(studies)[len(reports) + 1 :]:
+                console.print(f"not begun: {', '.join(left)}", markup=False)
+            break
+        reports.append(report)
+    return reports

@@ -1,14 +1,12 @@
 """A stage maps a model directory to a model directory: load, train, save, and write down what was done."""
 
 import contextlib
-import dataclasses
 import hashlib
 import itertools
-import json
-import os
 import platform
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,22 +16,26 @@ import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
+from latent_gemma.config import Count, Whole, check_ranges
+from latent_gemma.data.example import Example
 from latent_gemma.data.load import DataSpec
 from latent_gemma.data.rows import FileColumns
-from latent_gemma.errors import RunError
+from latent_gemma.errors import DataError, RunError
 from latent_gemma.evaluation.results import EvalReport
-from latent_gemma.files import remove_partial, whole_folder, write_atomically
+from latent_gemma.files import remove_partial, whole_folder
 from latent_gemma.inspection.plots import plot_curves
-from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
+from latent_gemma.launch import is_main_process
 from latent_gemma.model.loading import weight_files
-from latent_gemma.model.prompt import Frame
-from latent_gemma.training.checkpoints import list_checkpoints, refuse_damaged
+from latent_gemma.model.prompt import Frame, own_mode
+from latent_gemma.origin import write_origin
+from latent_gemma.text.display import displayable
 from latent_gemma.training.running import FitResult
 from latent_gemma.training.saving import bytes_of, cannot_save
-from latent_gemma.training.settings import Resume
 
 #: Held while a process works in a run folder.
 LOCK = ".lock"
+#: What a run or a study was begun with.
+SETTINGS = "settings.json"
 _PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "safetensors")
 
 
@@ -53,12 +55,15 @@ class DataSettings:
     """
 
     data: str
-    limit: int | None = None
-    holdout: int = 0
+    limit: Count | None = None
+    holdout: Whole = 0
     steps_format: Literal["natural", "expression", "result"] = "natural"
     question_column: str | None = None
     steps_column: str | None = None
     answer_column: str | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     def spec(self, split: str, seed: int, limit: int | None = None) -> DataSpec:
         """The data specification of one split."""
@@ -75,9 +80,10 @@ class DataSettings:
         )
 
 
-def is_main_process() -> bool:
-    """Whether this process writes: the only one, or the first of those that a launcher started."""
-    return os.environ.get("RANK", "0") == "0"
+def say_left_out(error: DataError) -> None:
+    """Tell of a row that is left out."""
+    if is_main_process():
+        print(f"left out: {displayable(str(error))}")
 
 
 def versions() -> dict[str, str]:
@@ -86,11 +92,21 @@ def versions() -> dict[str, str]:
     return found | {name: metadata.version(name) for name in _PACKAGES}
 
 
+def command_line() -> str:
+    """The command that is being carried out, as a shell takes it."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
 def machine() -> str:
     """The machine, in a few words."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def digest(examples: Sequence[Example]) -> str:
+    """SHA-256 over examples and their order."""
+    return hashlib.sha256(repr(list(examples)).encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def model_hash(name: str) -> str:
@@ -140,8 +156,8 @@ def run_folder(out: Path, resume: bool) -> Iterator[Path]:
         resume: go on in it.
 
     Yields:
-        The folder, which no other process can open meanwhile; a new one that is still empty at the end (a run that
-        failed before its first line) is removed.
+        The folder, which no other process can open meanwhile; a new one that holds nothing but settings at the end (a
+        run that failed before its first line) is removed.
 
     Raises:
         RunError: if it holds something and `resume` is not asked for, another process has it open, or it cannot be
@@ -163,7 +179,7 @@ def run_folder(out: Path, resume: bool) -> Iterator[Path]:
     except OSError as error:
         raise RunError(f"--out {out} cannot be made: {error.strerror}", "give a folder that can be written") from error
     try:
-        if not resume and _content(out):
+        if not resume and begun(out):
             raise RunError(
                 f"--out {out} is not empty", "give another folder, or --resume auto to go on with a stopped run"
             )
@@ -175,65 +191,34 @@ def run_folder(out: Path, resume: bool) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             lock.unlink()
         held.release()
-        if created and not any(out.iterdir()):
-            out.rmdir()
+        if not begun(out):
+            (out / SETTINGS).unlink(missing_ok=True)
+            if created:
+                out.rmdir()
 
 
-def _content(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.name != LOCK]
+def begun(folder: Path) -> bool:
+    """Whether a folder holds work: more than the settings it would be done with."""
+    return any(path.name not in (LOCK, SETTINGS) for path in folder.iterdir())
 
 
-def resumes(out: Path, resume: Resume) -> bool | None:
-    """Whether a run goes on from a checkpoint.
-
-    Args:
-        out: the run folder.
-        resume: as the user asked.
-
-    Returns:
-        True or False; None if "auto" finds the run finished, which is said on the terminal.
-
-    Raises:
-        RunError: if "yes" finds no checkpoint, or the newest damaged.
-    """
-    if resume == "auto" and (out / "run.json").is_file():
-        print(f"{out} is finished; its model is in {out / 'model'}")
-        return None
-    if resume == "yes":
-        refuse_damaged(out)
-    return resume == "yes" or (resume == "auto" and bool(list_checkpoints(out)))
-
-
-def say_stopped(run: Path, result: FitResult) -> Path:
-    """Say where a run stopped and how to go on; returns the run folder."""
-    if is_main_process():
-        print(f"stopped at step {result.steps}; the same command with --resume auto goes on")
-    return run
-
-
-def save_stage(
-    run: Path, recipe: str, model: LatentReasoningGemmaForCausalLM, tokenizer: Any, config: Any, parent: Parent,
-    result: FitResult, seed: int,
-) -> Path:  # fmt: skip
+def save_stage(run: Path, origin: Mapping[str, Any], tokenizer: Any, result: FitResult) -> Path:
     """Write a finished stage: `model/`, `run.json` and `training.png`.
 
     Args:
         run: the run folder.
-        recipe: its name.
-        model: the trained model, merged.
-        tokenizer: its tokenizer.
-        config: the recipe's configuration, a dataclass.
-        parent: what the stage was trained from.
-        result: of the training.
-        seed: of the run.
+        origin: what the stage was trained with, as its settings.json holds it.
+        tokenizer: the model's.
+        result: of the training, with the trained model, merged.
 
     Returns:
         The model directory.
     """
-    folder = run / "model"
+    folder, model = run / "model", result.model
     if not is_main_process():
         return folder
-    model.generation_config.suppress_tokens = [model.config.latent.thought_id]
+    suppressed = model.generation_config.suppress_tokens or ()
+    model.generation_config.suppress_tokens = sorted({*suppressed, model.config.latent.thought_id})
     # What ends an answer in our prompts ends it in a bare `generate` too.
     known = model.generation_config.eos_token_id
     ends = {*(known if isinstance(known, list) else [] if known is None else [known])}
@@ -245,30 +230,18 @@ def save_stage(
     except (OSError, SafetensorError) as error:
         after = "the same command with --resume auto goes on from the last checkpoint"
         raise cannot_save("the model", run, sum(map(bytes_of, model.parameters())), error, after) from error
-    record = json.dumps(
-        {
-            "recipe": recipe,
-            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "config": dataclasses.asdict(config),
-            "seed": seed,
-            "parent": parent.name,
-            "parent_sha256": parent.sha256,
-            "parent_commit": parent.commit,
-            "versions": versions(),
-            "machine": machine(),
-            "seconds": round(result.seconds, 3),
-            "steps": result.steps,
-            "metrics": result.metrics[-1] if result.metrics else {},
-            "notes": result.notes,
-        },
-        indent=2,
-        ensure_ascii=False,
-        default=str,
-    )
-    write_atomically(run / "run.json", record + "\n")
+    record = {
+        **origin,
+        "mode": own_mode(model.config.latent),
+        "seconds": round(result.seconds, 3),
+        "steps": result.steps,
+        "metrics": result.metrics[-1] if result.metrics else {},
+        "notes": result.notes,
+    }
+    write_origin(run / "run.json", record)
     curves = training_curves(result.metrics)
     if curves:
-        plot_curves(EvalReport(recipe, "", (), curves=curves)).savefig(run / "training.png", dpi=150)
+        plot_curves(EvalReport(origin["recipe"], "", (), curves=curves)).savefig(run / "training.png", dpi=150)
     return folder
 
 

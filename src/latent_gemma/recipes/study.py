@@ -1,6 +1,5 @@
 """A study: tiny models, one a method, trained on the same task and measured with their controls in one report."""
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,9 +17,10 @@ from latent_gemma.inspection.numbers import with_interval
 from latent_gemma.inspection.verdict import verdict
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.loading import load_model
+from latent_gemma.model.prompt import own_mode
 from latent_gemma.model.tiny import build_tiny
-from latent_gemma.recipes.stage import Parent, machine, save_stage, training_curves, versions
-from latent_gemma.training.callbacks import read_metrics
+from latent_gemma.recipes.resuming import Origin, Stopped, Unfinished, begin, finished_stage, resumes, step_size
+from latent_gemma.recipes.stage import Parent, machine, run_folder, save_stage, training_curves, versions
 from latent_gemma.training.curriculum import Curriculum, WrittenCurriculum
 from latent_gemma.training.fit import fit
 from latent_gemma.training.running import FitResult
@@ -113,23 +113,43 @@ class _Found:
     parameters: int = 0
 
 
-def run_study(study: Study, models: Path, config: Any, seed: int, scale: float, console: Console) -> EvalReport:
+@dataclass(frozen=True)
+class StageConfig:
+    """What one method's run was trained with, as its run.json holds it."""
+
+    method: Method
+    train: TrainSettings
+    latent: LatentConfig
+    sizes: Mapping[str, int]
+
+
+def run_study(
+    study: Study, models: Path, seed: int, scale: float, unfinished: Unfinished, console: Console,
+    started_s: float | None = None,
+) -> EvalReport:  # fmt: skip
     """Train and measure every method.
 
     Args:
-        study: which.
-        models: folder of the runs, one folder a method; methods that are finished there are not trained again.
-        config: the recipe's configuration, written into every run.
+        study: which; its settings hold `max_hours`.
+        models: folder of the runs, one folder a method; methods that are finished there are not trained again, and one
+            that was stopped goes on.
         seed: of the weights and the training.
         scale: multiplies the number of training steps.
+        unfinished: the methods' labels; told of each that is done.
         console: shows what comes next.
+        started_s: `time.monotonic()` when the session began, from which `max_hours` counts; None takes now.
 
     Returns:
         The report, not yet written.
+
+    Raises:
+        Stopped: if a method was told to stop while it trained.
+        RunError: if a method was begun with other settings.
     """
     found, seconds = _Found(), 0.0
+    started_s = time.monotonic() if started_s is None else started_s
     for method in study.methods:
-        model, result = _train(study, method, models, config, seed, scale)
+        model, result = _train(study, method, models, seed, scale, started_s)
         started = time.monotonic()
         shown = training_curves(result.metrics, f"{method.label}: ")
         found.curves |= {name: points for name, points in shown.items() if "K" not in name.split(": ")[1]}
@@ -143,6 +163,7 @@ def run_study(study: Study, models: Path, config: Any, seed: int, scale: float, 
             with console.status("") as status:
                 _measure(study, method, model, seed, found, status)
         seconds += result.seconds + time.monotonic() - started
+        unfinished.done(method.label)
     note = (
         f"Batches of {study.settings.batch_size}, peak learning rate {study.settings.lr:g}; losses in nats per token."
     )
@@ -167,15 +188,11 @@ def run_study(study: Study, models: Path, config: Any, seed: int, scale: float, 
     )  # fmt: skip
 
 
-def _train(study: Study, method: Method, models: Path, config: Any, seed: int, scale: float) -> tuple[Any, FitResult]:
-    """Train one method and save it as a stage; one that is finished there is loaded."""
+def _train(
+    study: Study, method: Method, models: Path, seed: int, scale: float, started_s: float
+) -> tuple[Any, FitResult]:
+    """Train one method and save it as a stage; one that is finished there is loaded, one that was stopped goes on."""
     run = models / method.folder
-    if (run / "run.json").is_file():
-        record = json.loads((run / "run.json").read_text(encoding="utf-8"))
-        model, _ = load_model(str(run))
-        metrics = read_metrics(run / "metrics.jsonl")
-        return model, FitResult(model, metrics, record["seconds"], True, record["steps"])
-    (run / "metrics.jsonl").unlink(missing_ok=True)  # of a run that was stopped
     steps, lr = max(1, round(method.steps * scale)), method.lr or study.settings.lr
     settings = replace(study.settings, steps=steps, lr=lr, seed=seed)
     latent: dict[str, Any] = {
@@ -184,19 +201,32 @@ def _train(study: Study, method: Method, models: Path, config: Any, seed: int, s
         "step_separator": "",
         "embed_rms": None,
     }
-    by_label = {other.label: other for other in study.methods}
-    if method.parent is None:
-        tokenizer = study.tokenizer
-        sizes = {"vocab_size": len(tokenizer), **study.sizes}
-        model, parent = build_tiny("gemma2", LatentConfig(**latent), seed=seed, **sizes), Parent("a fresh tiny Gemma 2")
-    else:
-        parent = Parent.of(str(models / by_label[method.parent].folder))
-        model, tokenizer = load_model(parent.name, latent)
-    run.mkdir(parents=True, exist_ok=True)
+    folders = {other.label: other.folder for other in study.methods}
+    parent = Parent.of(str(models / folders[method.parent])) if method.parent else Parent("a fresh tiny Gemma 2")
     examples = study.train(method.pool, settings.steps * settings.batch_size)
-    result = fit(model, tokenizer, examples, method.curriculum, settings, run, f"{method.label:>12}")
-    model.set_latent(p=0.0)
-    save_stage(run, study.name, model, tokenizer, config, parent, result, seed)
+    config = StageConfig(method, settings, LatentConfig(**latent), study.sizes)
+    size = step_size(settings.batch_size, settings.accumulate)
+    origin = Origin(study.name, config, seed, parent, examples, size)
+    with run_folder(run, resume=True):
+        resume = resumes(run, "auto", origin)
+        if resume is None:
+            model, _, result = finished_stage(run)
+            return model, result
+        if method.parent is None:
+            tokenizer = study.tokenizer
+            sizes = {"vocab_size": len(tokenizer), **study.sizes}
+            model = build_tiny("gemma2", LatentConfig(**latent), seed=seed, **sizes)
+        else:
+            model, tokenizer = load_model(parent.name, latent)
+        begin(run, origin)
+        result = fit(
+            model, tokenizer, examples, method.curriculum, settings, run, f"{method.label:>12}", resume=resume,
+            started_s=started_s,
+        )  # fmt: skip
+        if result.finished:
+            save_stage(run, origin.record(), tokenizer, result)
+        if result.asked:
+            raise Stopped(method.label, result)
     return model, result
 
 
@@ -205,15 +235,12 @@ def _measure(study: Study, method: Method, model: Any, seed: int, found: _Found,
         ks=study.ks, ps=study.ps, controls=method.thinks, batch_size=study.batch_size,
         max_new_tokens=study.max_new_tokens, seed=seed,
     )  # fmt: skip
-    writes = getattr(method.curriculum, "reasoning", "") == "words"
-    k = 0 if writes else model.config.latent.num_thoughts
+    mode, k = own_mode(model.config.latent), model.config.latent.num_thoughts
     cells = []
     for name, tests in {"": study.tests, **study.further}.items():
         evaluator = Evaluator(model, study.tokenizer, tests, settings, method.label)
         if name:
-            cells.append(with_interval(evaluator.measure("words" if writes else "latent", k).row))
-        elif writes:
-            found.rows.append(evaluator.measure(mode="words").row)
+            cells.append(with_interval(evaluator.measure(mode, k).row))
         else:
             found.rows += [measured.row for measured in evaluator.run(lambda text: status.update(f"measuring {text}"))]
     if cells:

@@ -1,19 +1,23 @@
 """What models are evaluated on, and what was found so far."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from latent_gemma.data.example import Example
+from latent_gemma.data.kinds import answer_kind
 from latent_gemma.data.load import load_examples
-from latent_gemma.data.tasks import find_task, load_task
+from latent_gemma.data.tasks import AnswerKind, find_task, load_task
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.evaluation.engine import Measured
 from latent_gemma.evaluation.log import ItemLog
 from latent_gemma.evaluation.results import ThoughtTrace
-from latent_gemma.recipes.stage import DataSettings
+from latent_gemma.recipes.stage import DataSettings, digest
 from latent_gemma.text.answers import Match, answers_match
+
+#: As the user says it; "auto" is what the data set's answers are.
+AskedKind = Literal["auto", "number", "math", "choice", "text", "translation"]
 
 
 @dataclass
@@ -25,7 +29,8 @@ class Target:
         source: where the questions come from.
         folder: of its report.
         examples: the questions.
-        match: how answers are compared.
+        kind: of its answers.
+        match: how answers of this kind are compared.
         log: its finished items.
         found: what was measured.
         traces: items with their thoughts.
@@ -35,6 +40,7 @@ class Target:
     source: str
     folder: Path
     examples: list[Example]
+    kind: AnswerKind
     match: Match
     log: ItemLog = field(default_factory=ItemLog)
     found: list[Measured] = field(default_factory=list)
@@ -43,17 +49,24 @@ class Target:
     @property
     def digest(self) -> str:
         """SHA-256 over the questions and their answers."""
-        return hashlib.sha256(repr(self.examples).encode("utf-8", "backslashreplace")).hexdigest()
+        return digest(self.examples)
+
+
+def match_of(kind: AnswerKind, equal: Match) -> Match:
+    """How answers of a kind are compared, `equal` comparing mathematical expressions."""
+    return equal if kind == "math" else answers_match
 
 
 def read_targets(
-    tasks: str, data: DataSettings, seed: int, skip_bad: bool, out: Path, equal: Match, say: Callable[[str], None]
-) -> list[Target]:
+    tasks: str, data: DataSettings, kind: AskedKind, seed: int, skip_bad: bool, out: Path, equal: Match,
+    say: Callable[[str], None],
+) -> list[Target]:  # fmt: skip
     """Read everything that models are evaluated on, before the first one is loaded.
 
     Args:
         tasks: "name,name=file", or empty.
         data: instead of tasks.
+        kind: of the answers; "auto" takes the task's or the data set's.
         seed: of generated data and of a task's sample.
         skip_bad: leave malformed rows, and tasks that cannot be read at all, out.
         out: the run folder.
@@ -70,7 +83,7 @@ def read_targets(
     if bool(tasks) == bool(data.data):
         raise ConfigError("an evaluation is on --tasks or on --data", "give one of them")
     if data.data:
-        return [_read_data(data, seed, skip_bad, out, say)]
+        return [_read_data(data, kind, seed, skip_bad, out, equal, say)]
     parts = [part.strip() for part in tasks.split(",") if part.strip()]
     names = [part.partition("=")[0] for part in parts]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -79,7 +92,7 @@ def read_targets(
     targets, error = [], None
     for part in parts:
         try:
-            targets.append(_read_task(part, data.limit, seed, skip_bad, out, equal, say))
+            targets.append(_read_task(part, data.limit, kind, seed, skip_bad, out, equal, say))
         except DataError as failed:
             if not skip_bad:
                 raise
@@ -90,22 +103,27 @@ def read_targets(
     return targets
 
 
-def _read_data(data: DataSettings, seed: int, skip_bad: bool, out: Path, say: Callable[[str], None]) -> Target:
+def _read_data(
+    data: DataSettings, kind: AskedKind, seed: int, skip_bad: bool, out: Path, equal: Match, say: Callable[[str], None]
+) -> Target:
     spec, skipped = data.spec("test", seed), list[DataError]()
     whole_file = not (spec.is_generated or spec.is_hub_name or spec.holdout)
     examples = load_examples(spec, skipped.append if skip_bad else None)
     source = f"{spec.source} ({'whole file' if whole_file else 'held-out part'})"
-    return Target(spec.source, _told(source, skipped, say), out, examples, answers_match)
+    found = answer_kind(spec, examples) if kind == "auto" else kind
+    return Target(spec.source, _told(source, skipped, say), out, examples, found, match_of(found, equal))
 
 
 def _read_task(
-    part: str, limit: int | None, seed: int, skip_bad: bool, out: Path, equal: Match, say: Callable[[str], None]
-) -> Target:
+    part: str, limit: int | None, kind: AskedKind, seed: int, skip_bad: bool, out: Path, equal: Match,
+    say: Callable[[str], None],
+) -> Target:  # fmt: skip
     name, _, path = part.partition("=")
     task, skipped = find_task(name), list[DataError]()
     examples = load_task(name, Path(path) if path else None, limit, seed, skipped.append if skip_bad else None)
-    match = equal if task.answer_kind == "math" else answers_match
-    return Target(name, _told(path or task.source, skipped, say), out / name, examples, match)
+    found = task.answer_kind if kind == "auto" else kind
+    told = _told(path or task.source, skipped, say)
+    return Target(name, told, out / name, examples, found, match_of(found, equal))
 
 
 def _told(source: str, skipped: Sequence[DataError], say: Callable[[str], None]) -> str:

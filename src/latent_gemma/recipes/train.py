@@ -1,20 +1,22 @@
 """`latent-gemma train sft | coconut | anneal`: the three stages that change weights."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from transformers import set_seed
 
-from latent_gemma.data.example import Example
+from latent_gemma.config import Count, Range, Size, check_ranges
 from latent_gemma.data.load import load_examples
 from latent_gemma.errors import ConfigError
-from latent_gemma.model.config import Adapter, BridgeKind, Mix, Recurrence, Trains, WordsFormat
-from latent_gemma.model.loading import load_model
-from latent_gemma.recipes.stage import DataSettings, Parent, resumes, run_folder, save_stage, say_stopped
+from latent_gemma.model.config import Adapter, BridgeKind, LatentConfig, Mix, Recurrence, Trains, WordsFormat
+from latent_gemma.model.loading import load_model, read_config
+from latent_gemma.model.prompt import own_mode
+from latent_gemma.recipes.resuming import Origin, begin, resumes, say_finished, say_stopped, step_size
+from latent_gemma.recipes.stage import DataSettings, Parent, run_folder, save_stage, say_left_out
 from latent_gemma.text.tags import INSTRUCTION
+from latent_gemma.training.batches import OnBad
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Curriculum, WrittenCurriculum
 from latent_gemma.training.fit import fit
 from latent_gemma.training.lora import quantization
@@ -31,7 +33,9 @@ class Common:
         out: the run folder to write.
         train: the optimisation.
         resume: "yes" goes on from the newest checkpoint in `out`; "auto" does so if there is one and starts otherwise,
-            so that the same command is right in every session.
+            so that the same command is right in every session. What was begun with other settings is refused.
+        skip_bad: leave out what cannot be used (malformed rows, rows longer than the model takes, steps that spell the
+            tags they stand in), each told in a line, instead of stopping.
     """
 
     model: str
@@ -39,6 +43,12 @@ class Common:
     out: Path
     train: TrainSettings = field(default_factory=TrainSettings)
     resume: Resume = "no"
+    skip_bad: bool = False
+
+    @property
+    def on_bad(self) -> OnBad | None:
+        """What is told of rows that are left out; None where none is."""
+        return say_left_out if self.skip_bad else None
 
 
 @dataclass(frozen=True)
@@ -83,8 +93,11 @@ class LatentModel:
     mix: Mix = "linear"
     trains: Trains = "all"
     adapter: Adapter = "none"
-    lora_rank: int = 16
-    backprop_steps: int | None = None
+    lora_rank: Annotated[Size, Range(1, 50_000)] = 16
+    backprop_steps: Count | None = None
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -116,37 +129,34 @@ def run_train(config: Sft | Coconut | Anneal) -> Path:
         LatentGemmaError: for anything in the configuration, the data or the model that cannot be used.
     """
     started_s = time.monotonic()
-    recipe = type(config).__name__.lower()
-    resume = resumes(config.out, config.resume)
-    if resume is None:
-        return config.out / "model"
-    examples = load_examples(config.data.spec("train", config.train.seed))
-    settings, changes, curriculum, lora = _plan(config, examples)
+    examples = load_examples(config.data.spec("train", config.train.seed), config.on_bad)
+    settings, changes, curriculum, lora = _plan(config)
+    config = replace(config, train=settings)
+    origin = Origin(
+        type(config).__name__.lower(), config, settings.seed, Parent.of(config.model), examples,
+        step_size(settings.batch_size, settings.accumulate),
+    )  # fmt: skip
     with run_folder(config.out, config.resume != "no") as run:
+        resume = resumes(run, config.resume, origin)
+        if resume is None:
+            return say_finished(run)
         quantized = quantization(lora) if lora is not None else None
-        set_seed(config.train.seed)  # weights that are new are drawn while loading
+        set_seed(settings.seed)  # weights that are new are drawn while loading
         model, tokenizer = load_model(config.model, changes, quantization=quantized)
-        parent = Parent.of(config.model)
+        origin = replace(origin, parent=Parent.of(config.model))  # a hub model has been downloaded only now
         if isinstance(config, Sft):
             model.set_latent(system=_system_text(config, tokenizer))
-        elif model.config.latent.words_format == "tags":
-            raise ConfigError(
-                f"{config.model} writes its words between tags, a frame that thoughts do not share",
-                "start from a text stage trained with --format markers",
-            )
+        begin(run, origin)
         result = fit(
-            model, tokenizer, examples, curriculum, settings, run, recipe, lora=lora, resume=resume, started_s=started_s
+            model, tokenizer, examples, curriculum, settings, run, origin.recipe, lora, resume, started_s, config.on_bad
         )
         if not result.finished:
             return say_stopped(run, result)
-        model = result.model
-        if isinstance(config, Anneal):
-            model.set_latent(p=config.curriculum.p_end, question_visibility=config.curriculum.visibility_end)
-        return save_stage(run, recipe, model, tokenizer, config, parent, result, config.train.seed)
+        return save_stage(run, origin.record(), tokenizer, result)
 
 
 def _plan(
-    config: Sft | Coconut | Anneal, examples: Sequence[Example]
+    config: Sft | Coconut | Anneal,
 ) -> tuple[TrainSettings, dict[str, Any], Curriculum, LoraSettings | None]:
     """Optimisation, changes of the latent configuration, curriculum and adapter of a stage."""
     if isinstance(config, Sft):
@@ -155,20 +165,22 @@ def _plan(
         changes: dict[str, Any] = {
             "step_separator": config.step_separator,
             "words_format": config.format,
-            "num_thoughts": 0,
-            "p": 0.0,
+            "question_visibility": 1.0,
         }
         return config.train, changes, WrittenCurriculum(config.reasoning), config.lora
     curriculum, settings = config.curriculum, config.train
-    steps = max(len(example.steps) for example in examples)
-    if isinstance(curriculum, CoconutCurriculum):
-        steps = min(steps, curriculum.max_latent_stage)
-        if curriculum.epochs_per_stage > 0.0 and not settings.steps:
-            settings = replace(settings, epochs=curriculum.count * curriculum.epochs_per_stage)
-    elif curriculum.max_latent_steps:
-        steps = curriculum.max_latent_steps
+    if isinstance(curriculum, CoconutCurriculum) and curriculum.epochs_per_stage > 0.0 and not settings.steps:
+        settings = replace(settings, epochs=curriculum.count * curriculum.epochs_per_stage)
+    if isinstance(curriculum, AnnealCurriculum):  # what the run will come to is refused before it begins
+        LatentConfig(recurrence=config.latent.recurrence, question_visibility=curriculum.visibility_end)
+    stored = getattr(read_config(config.model), "latent", None)
+    if stored is not None and stored.words_format == "tags" and own_mode(stored) == "words":
+        raise ConfigError(
+            f"{config.model} writes its words between tags, a frame that thoughts do not share",
+            "start from a text stage trained with --format markers",
+        )
     # The scale of the latents is measured anew: the text stage has moved the embeddings.
-    changes = {**vars(config.latent), "num_thoughts": steps * config.latent.c_thought, "embed_rms": None}
+    changes = {**vars(config.latent), "words_format": "markers", "question_visibility": 1.0, "embed_rms": None}
     return settings, changes, curriculum, None
 
 

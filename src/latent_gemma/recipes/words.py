@@ -2,19 +2,22 @@
 
 from typing import Any, Literal
 
-from latent_gemma.model.config import LatentConfig, WordsFormat
-from latent_gemma.model.prompt import Mode, own_mode
+from latent_gemma.model.config import LatentConfig, Mode, WordsFormat
+from latent_gemma.model.prompt import own_mode
+
+#: As the user says it; "auto" is what the model was trained for.
+AskedMode = Literal["auto", "latent", "words", "none"]
 
 
-def writing_mode(latent: LatentConfig, asked: Literal["auto", "latent", "words"]) -> Mode:
+def writing_mode(latent: LatentConfig, asked: AskedMode) -> Mode:
     """The mode a model is asked in.
 
     Args:
         latent: its latent configuration.
-        asked: as the user said; "auto" thinks if the model was trained to, and writes its reasoning otherwise.
+        asked: as the user said.
 
     Returns:
-        "latent" or "words".
+        The mode; see `own_mode` for "auto".
     """
     return own_mode(latent) if asked == "auto" else asked
 
@@ -24,8 +27,9 @@ def ask_for(model: Any, words_format: WordsFormat | None, system: str | None) ->
 
     Args:
         model: the model.
-        words_format: "markers" or "tags"; None keeps the model's own.
+        words_format: "markers" or "tags", for a model that was never trained here; None keeps the model's own.
         system: text before every question; None keeps the model's own.
     """
-    changes: dict[str, Any] = {"words_format": words_format, "system": system}
+    own = model.config.latent.trained_for != "unknown"
+    changes: dict[str, Any] = {"words_format": None if own else words_format, "system": system}
     model.set_latent(**{name: value for name, value in changes.items() if value is not None})

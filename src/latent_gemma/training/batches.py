@@ -1,19 +1,21 @@
 """From examples to the tensors of one training step."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from latent_gemma.data.example import Example
-from latent_gemma.errors import DataError
+from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.model.prompt import Frame
-from latent_gemma.text.tags import write_tagged
+from latent_gemma.text.tags import TAGS, write_tagged
 from latent_gemma.training.curriculum import Stage
 
 IGNORE = -100
+#: Told of what cannot be trained on, which is then left out.
+OnBad = Callable[[DataError], None]
 
 
 @dataclass(frozen=True)
@@ -33,20 +35,60 @@ class Encoded:
     answer: list[int]
 
 
-def encode_examples(frame: Frame, examples: Iterable[Example], max_length: int | None = None) -> list[Encoded]:
+def spelled_tag(text: str) -> str | None:
+    """The first of our tags that a text spells, in either case: between tags it would end what it stands in."""
+    return next((tag for tag in TAGS if tag in text.lower()), None)
+
+
+def sound(number: int, problem: str | None, on_bad: OnBad | None) -> bool:
+    """Whether an example can be trained on.
+
+    Args:
+        number: its place in the data, from 1.
+        problem: what is wrong with it, or None.
+        on_bad: told of it; None raises.
+
+    Returns:
+        True without a problem.
+
+    Raises:
+        DataError: for a problem, without `on_bad`.
+    """
+    if problem is None:
+        return True
+    error = DataError(f"example {number} {problem}", "leave it out with --skip-bad")
+    if on_bad is None:
+        raise error
+    on_bad(error)
+    return False
+
+
+def encode_examples(
+    frame: Frame,
+    examples: Iterable[Example],
+    max_length: int | None = None,
+    on_bad: OnBad | None = None,
+    most_thoughts: Callable[[int], int] = lambda steps: 0,
+) -> list[Encoded]:
     """Tokenise examples once, before training.
 
     Args:
         frame: the model's frame.
         examples: what to encode.
-        max_length: tokens an example may have, all steps written out.
+        max_length: tokens an example may have in any stage.
+        on_bad: told of each example that cannot be trained on, which is then left out; None raises at the first.
+        most_thoughts: from an example's written steps to the steps' worth of thoughts it will take at most.
 
     Returns:
         One `Encoded` each.
 
     Raises:
-        DataError: naming the first example that is longer than `max_length`.
+        ConfigError: if what stands between steps spells a tag that they stand in.
+        DataError: naming the first example that is longer than `max_length`, or spells such a tag.
     """
+    tagged = frame.latent.words_format == "tags"
+    if tagged and spelled_tag(frame.latent.step_separator):
+        raise ConfigError(f"--step-separator {frame.latent.step_separator!r} spells a tag", "give another")
     known: dict[str, list[int]] = {}
 
     def ids(text: str) -> list[int]:
@@ -57,21 +99,31 @@ def encode_examples(frame: Frame, examples: Iterable[Example], max_length: int |
     encoded = []
     separator, end = ids(frame.latent.step_separator), frame.end_id
     for number, example in enumerate(examples, start=1):
+        tag = next(filter(None, map(spelled_tag, (*example.steps, example.answer))), None) if tagged else None
+        if not sound(number, tag and f"spells {tag} inside of a step or its answer", on_bad):
+            continue
         question = frame.question_ids(example.question)
-        if frame.latent.words_format == "tags":
+        if tagged:
             written = write_tagged(example.steps, example.answer, frame.latent.step_separator)
             item = Encoded(question, [], separator, [*frame.text_ids(written), end])
         else:
             item = Encoded(question, [ids(step) for step in example.steps], separator, [*ids(example.answer), end])
-        steps = sum(map(len, item.steps)) + len(item.steps) * len(separator)
-        length = len(item.question) + steps + len(item.answer) + 2
-        if max_length is not None and length > max_length:
-            raise DataError(
-                f"example {number} has {length} tokens, more than the {max_length} the model allows",
-                "leave it out, or raise --max-length if the model can take it",
-            )
-        encoded.append(item)
+        length = _longest_layout(item, frame.latent.c_thought * most_thoughts(len(item.steps)), frame.latent.c_thought)
+        long = max_length is not None and length > max_length
+        problem = f"has {length} tokens, more than the {max_length} the model allows" if long else None
+        if sound(number, problem, on_bad):
+            encoded.append(item)
     return encoded
+
+
+def _longest_layout(item: Encoded, thoughts: int, c_thought: int) -> int:
+    """Tokens of an example in the stage in which it has most, written steps giving way to at most so many thoughts."""
+    rest = sum(map(len, item.steps)) + len(item.steps) * len(item.separator)
+    longest = rest
+    for place in range(thoughts // c_thought):
+        rest -= len(item.steps[place]) + len(item.separator) if place < len(item.steps) else 0
+        longest = max(longest, (place + 1) * c_thought + rest)
+    return len(item.question) + longest + len(item.answer) + 2
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,16 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from latent_gemma.config import Amount, Range, Share, check_ranges
+from latent_gemma.errors import ConfigError
+from latent_gemma.model.config import Mode
 
 PShape = Literal["linear", "cosine", "gated"]
 
 ALL_STEPS = 10_000  #: More steps than any example has; COCONUT's reference writes the same number.
+Steps = Annotated[int, Range(0, ALL_STEPS)]
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,17 @@ class Stage:
         """Whether any example may have a thought."""
         return self.latent_steps > 0 or self.pad_thoughts or self.mix_prob > 0.0
 
+    def steps_thought(self, longest: int) -> int:
+        """Steps' worth of thoughts of the example with the most written steps, mixing left aside."""
+        most = ALL_STEPS if self.max_thought_steps is None else self.max_thought_steps
+        return most if self.pad_thoughts else min(self.latent_steps, longest, most)
+
+    def mode(self, longest: int) -> Mode:
+        """What a model does that was trained in this stage, `longest` as in `steps_thought`."""
+        if self.steps_thought(longest):
+            return "latent"
+        return "words" if self.keeps_rest and self.latent_steps < longest else "none"
+
 
 @dataclass(frozen=True)
 class CoconutCurriculum:
@@ -59,32 +75,45 @@ class CoconutCurriculum:
     names. It differs in where written steps stand: before `eot`, so that stage 0 is the written stage unchanged.
     """
 
-    first_stage: int = 1
-    max_latent_stage: int = 3
-    epochs_per_stage: float = 0.0
-    final_stages: int = 0
+    first_stage: Steps = 1
+    max_latent_stage: Steps = 3
+    epochs_per_stage: Amount = 0.0
+    final_stages: Steps = 0
     pad_latent_to_max: bool = False
-    uniform_prob: float = 0.0
+    uniform_prob: Share = 0.0
     reset_optimizer: bool = True
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.count < 1:
+            raise ConfigError(
+                f"--first-stage {self.first_stage} lies behind --max-latent-stage {self.max_latent_stage}",
+                "begin with it or before it",
+            )
 
     @property
     def count(self) -> int:
         """Number of stages."""
         return self.max_latent_stage - self.first_stage + 1 + self.final_stages
 
-    def stage_at(self, progress: float, epochs: float) -> Stage:
+    def most_thoughts(self, steps: int, longest: int) -> int:
+        """Steps' worth of thoughts that an example takes at most, by its written steps and the longest example's."""
+        pads = self.pad_latent_to_max and self.final_stages > 0
+        return self.max_latent_stage if pads else min(steps, self.max_latent_stage)
+
+    def stage_at(self, progress: float, passes: float) -> Stage:
         """The stage at a point of the run.
 
         Args:
             progress: share of the run that is done, 0 to 1.
-            epochs: passes over the data in the whole run.
+            passes: passes over the data that are done; the last batch of one need not be full.
 
         Returns:
             The stage.
         """
-        share = self.epochs_per_stage / epochs if self.epochs_per_stage > 0.0 else 1.0 / (self.count + 1)
+        done = passes / self.epochs_per_stage if self.epochs_per_stage > 0.0 else progress * (self.count + 1)
         # A step that begins a stage must not fall into the one before by a rounding error.
-        number = self.first_stage + min(int(progress / share + 1e-9), self.count - 1)
+        number = self.first_stage + min(int(done + 1e-9), self.count - 1)
         over = number > self.max_latent_stage
         return Stage(
             number=number,
@@ -115,16 +144,19 @@ class AnnealCurriculum:
             linearly from 1 together with p. 1 leaves the question visible.
     """
 
-    p_start: float = 0.9
-    p_end: float = 0.0
+    p_start: Share = 0.9
+    p_end: Share = 0.0
     p_shape: PShape = "linear"
-    p_until: float = 0.7
-    gate_loss: float = 0.5
-    max_latent_steps: int = 0
-    grow_until: float = 0.0
-    anchor_weight: float = 1.0
-    anchor_until: float = 0.85
-    visibility_end: float = 1.0
+    p_until: Share = 0.7
+    gate_loss: Amount = 0.5
+    max_latent_steps: Steps = 0
+    grow_until: Share = 0.0
+    anchor_weight: Amount = 1.0
+    anchor_until: Share = 0.85
+    visibility_end: Share = 1.0
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     def stage_at(self, progress: float, position: float | None = None, longest: int = 1) -> Stage:
         """The stage at `progress`, 0 to 1, of the run.
@@ -154,6 +186,10 @@ class AnnealCurriculum:
             question_visibility=1.0 + (self.visibility_end - 1.0) * fallen,
         )
 
+    def most_thoughts(self, steps: int, longest: int) -> int:
+        """As `CoconutCurriculum.most_thoughts`."""
+        return self.max_latent_steps or longest
+
     def advance(self, position: float, smoothed_loss: float, step: float) -> float:
         """Next gated position: a step further while the smoothed loss is under `gate_loss`, else where it was."""
         return min(1.0, position + step) if smoothed_loss < self.gate_loss else position
@@ -168,6 +204,10 @@ class WrittenCurriculum:
     def stage_at(self) -> Stage:
         """The same stage throughout."""
         return Stage(keeps_rest=self.reasoning == "words")
+
+    def most_thoughts(self, steps: int, longest: int) -> int:
+        """As `CoconutCurriculum.most_thoughts`: none."""
+        return 0
 
 
 Curriculum = CoconutCurriculum | AnnealCurriculum | WrittenCurriculum

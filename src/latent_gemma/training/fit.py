@@ -2,23 +2,25 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
 from transformers import TrainingArguments, set_seed
 
 from latent_gemma.data.example import Example
-from latent_gemma.errors import ConfigError
+from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame
-from latent_gemma.training.batches import encode_examples
+from latent_gemma.training.batches import OnBad, encode_examples
 from latent_gemma.training.callbacks import (
     CurriculumCallback,
     MetricsFile,
     ProgressBar,
     describe_curriculum,
 )
-from latent_gemma.training.curriculum import Curriculum
+from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Curriculum
 from latent_gemma.training.lora import with_lora
 from latent_gemma.training.running import FitResult, checkpoint_to_resume, run_trainer, trainer_arguments
 from latent_gemma.training.settings import LoraSettings, TrainSettings
@@ -37,6 +39,7 @@ def fit(
     lora: LoraSettings | None = None,
     resume: bool = False,
     started_s: float | None = None,
+    on_bad: OnBad | None = None,
 ) -> FitResult:
     """Train a model along a curriculum.
 
@@ -51,20 +54,28 @@ def fit(
         lora: train a low-rank update of the whole model and merge it at the end.
         resume: go on from the newest checkpoint in `run`.
         started_s: `time.monotonic()` when the session began, from which `max_hours` counts; None takes now.
+        on_bad: told of each example that cannot be trained on, which is then left out; None raises at the first.
 
     Returns:
-        The trained model and what was logged.
+        The trained model and what was logged. Its configuration says what it was trained to do in the last step: mode,
+        K, p and visibility of the question.
 
     Raises:
         ConfigError: if nothing would train.
-        DataError: if an example is longer than the model allows.
+        DataError: if an example is longer than the model allows, or spells a tag that it stands in; if all do.
         RunError: if `resume` finds no checkpoint.
     """
     started_s = time.monotonic() if started_s is None else started_s
     checkpoint = checkpoint_to_resume(run) if resume else None
     set_seed(settings.seed)  # an adapter draws its first weights before there is a trainer
     frame = Frame(tokenizer, model.config.latent)
-    encoded = encode_examples(frame, examples, model.config.max_position_embeddings)
+    longest = max((len(example.steps) for example in examples), default=0)
+    encoded = encode_examples(
+        frame, examples, model.config.max_position_embeddings, on_bad,
+        lambda steps: curriculum.most_thoughts(steps, longest),
+    )  # fmt: skip
+    if not encoded:
+        raise DataError("no example is left to train on", "give data with shorter ones")
     has_steps = frame.latent.words_format == "tags" or any(item.steps for item in encoded)
     if not has_steps and getattr(curriculum, "reasoning", "") != "none":
         raise ConfigError("no example has written steps to learn from", "use data with steps, or --reasoning none")
@@ -91,4 +102,29 @@ def fit(
         ],
     )
     steps.trainer = trainer
-    return run_trainer(trainer, model, trained, run, checkpoint)
+    result = run_trainer(trainer, model, trained, run, checkpoint)
+    return _as_trained(result, trainer, curriculum) if result.finished else result
+
+
+def _as_trained(result: FitResult, trainer: CurriculumTrainer, curriculum: Curriculum) -> FitResult:
+    """Have the model's configuration say what the last step was trained with, and a note where that is not the plan."""
+    stage, longest = trainer.stage_before(), trainer.longest
+    steps = stage.steps_thought(longest)
+    result.model.set_latent(
+        trained_for="words" if trainer.frame.latent.words_format == "tags" else stage.mode(longest),
+        num_thoughts=steps * trainer.frame.latent.c_thought,
+        p=stage.p,
+        question_visibility=stage.question_visibility,
+    )
+    notes = []
+    if isinstance(curriculum, AnnealCurriculum) and abs(stage.p - curriculum.p_end) > 1e-9:
+        why = "the loss held it" if curriculum.p_shape == "gated" else "it had no more steps to fall in"
+        notes.append(f"p ended at {stage.p:.3g}, not at {curriculum.p_end:g}: {why}. The model is saved with this p.")
+    if isinstance(curriculum, CoconutCurriculum) and steps and stage.latent_steps < longest:
+        notes.append(
+            f"The last stage thinks {steps} steps and writes the rest, of up to {longest}; a model that is asked to "
+            "think answers without them. --final-stages 1 trains it so."
+        )
+    for note in notes if trainer.is_world_process_zero() else ():
+        tqdm.write(note)
+    return replace(result, notes=(*result.notes, *notes))

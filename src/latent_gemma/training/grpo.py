@@ -5,16 +5,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from accelerate import PartialState
 from datasets import Dataset
 from transformers import set_seed
 from trl import GRPOConfig
 
+from latent_gemma.config import MOST, Count, Positive, Range, Whole, check_ranges
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError
+from latent_gemma.launch import process_count
 from latent_gemma.model.prompt import Frame, Mode
+from latent_gemma.training.batches import OnBad, sound
 from latent_gemma.training.callbacks import MetricsFile, ProgressBar
 from latent_gemma.training.lora import lora_config
 from latent_gemma.training.rewarding import RewardBook
@@ -40,23 +42,16 @@ class GrpoSettings:
             server (CUDA; words only, vLLM knows no thoughts).
     """
 
-    num_generations: int = 8
-    max_new_tokens: int = 256
-    temperature: float = 1.0
-    epsilon: float = 0.2
-    iterations: int = 1
-    sample_every: int = 50
+    num_generations: Annotated[int, Range(2, MOST)] = 8
+    max_new_tokens: Count = 256
+    temperature: Positive = 1.0
+    epsilon: Positive = 0.2
+    iterations: Count = 1
+    sample_every: Whole = 50
     vllm: Literal["off", "colocate", "server"] = "off"
 
     def __post_init__(self) -> None:
-        if self.num_generations < 2:
-            raise ConfigError(
-                f"--num-generations {self.num_generations}", "a group needs at least 2 completions to compare"
-            )
-        if self.temperature <= 0:
-            raise ConfigError(f"--temperature {self.temperature:g}", "give a positive one: rollouts have to differ")
-        if self.iterations < 1 or self.max_new_tokens < 1:
-            raise ConfigError("--iterations and --max-new-tokens below 1", "give 1 or more")
+        check_ranges(self)
 
 
 def grpo_arguments(settings: TrainSettings, grpo: GrpoSettings, beta: float, run: Path) -> GRPOConfig:
@@ -78,7 +73,7 @@ def grpo_arguments(settings: TrainSettings, grpo: GrpoSettings, beta: float, run
         each completion's tokens and then over completions (`loss_type="grpo"`), advantages are divided by the group's
         standard deviation, ratios are per token, and the KL estimate carries no importance weight.
     """
-    processes = PartialState().num_processes
+    processes = process_count()
     completions = settings.batch_size * settings.accumulate * processes
     if completions % grpo.num_generations:
         raise ConfigError(
@@ -125,6 +120,7 @@ def fit_grpo(
     title: str = "grpo",
     resume: bool = False,
     started_s: float | None = None,
+    on_bad: OnBad | None = None,
 ) -> FitResult:
     """Improve a model by the rewards of its own completions.
 
@@ -143,13 +139,14 @@ def fit_grpo(
         title: shown on the progress bar.
         resume: go on from the newest checkpoint in `run`.
         started_s: see `fit`.
+        on_bad: told of each question that leaves no room for a completion, which is then left out; None raises.
 
     Returns:
         The trained model, what was logged, and notes on rewards that taught nothing.
 
     Raises:
         ConfigError: if nothing would train or the batch does not fit the groups.
-        DataError: if a prompt leaves no room for a completion.
+        DataError: if a prompt leaves no room for a completion, or there are fewer questions than a batch has groups.
         RunError: if `resume` finds no checkpoint, or a step that should change weights changes none.
     """
     started_s = time.monotonic() if started_s is None else started_s
@@ -157,7 +154,10 @@ def fit_grpo(
     set_seed(settings.seed)
     frame, num_thoughts = Frame(tokenizer, model.config.latent), model.config.latent.num_thoughts
     arguments = grpo_arguments(settings, grpo, beta, run)
-    _check_lengths(frame, examples, mode, num_thoughts, model.config.max_position_embeddings - grpo.max_new_tokens)
+    room = model.config.max_position_embeddings - grpo.max_new_tokens
+    examples = _with_room(frame, examples, mode, num_thoughts, room, on_bad)
+    _check_count(examples, settings, grpo)
+    ends = model.generation_config.eos_token_id
     model.generation_config.eos_token_id = list(frame.end_ids)
     adapter = lora_config(model, lora) if lora.rank else None
     if adapter is None:
@@ -184,14 +184,32 @@ def fit_grpo(
     )
     result = run_trainer(trainer, model, trainer.model if adapter else model, run, checkpoint)
     result.model.__dict__.pop("forward", None)  # TRL's patched forward, which returns log-probabilities
+    result.model.generation_config.eos_token_id = ends
+    result.model.set_latent(trained_for=mode)
     return replace(result, notes=tuple(watch.notes))
 
 
-def _check_lengths(frame: Frame, examples: Sequence[Example], mode: Mode, num_thoughts: int, limit: int) -> None:
+def _with_room(
+    frame: Frame, examples: Sequence[Example], mode: Mode, num_thoughts: int, limit: int, on_bad: OnBad | None
+) -> list[Example]:
+    """The examples whose prompts leave room for a completion."""
+    kept = []
     for number, example in enumerate(examples, start=1):
         length = len(frame.prompt(example.question, mode, num_thoughts))
-        if length > limit:
-            raise DataError(
-                f"example {number} has a prompt of {length} tokens, which leaves too little room for a completion",
-                "leave it out, or lower --max-new-tokens",
-            )
+        long = f"has a prompt of {length} tokens, which leaves too little room for a completion"
+        if sound(number, long if length > limit else None, on_bad):
+            kept.append(example)
+    return kept
+
+
+def _check_count(examples: Sequence[Example], settings: TrainSettings, grpo: GrpoSettings) -> None:
+    """TRL draws whole batches of different questions, and of fewer than that none at all."""
+    processes = process_count()
+    groups = settings.batch_size * settings.accumulate * processes // grpo.num_generations
+    if len(examples) < groups:
+        raise DataError(
+            f"{len(examples)} questions are fewer than the {groups} groups of a batch (--batch-size "
+            f"{settings.batch_size} x --accumulate {settings.accumulate} x {processes} process(es) / --num-generations "
+            f"{grpo.num_generations})",
+            "give more questions, or a smaller batch",
+        )

@@ -84,7 +84,7 @@ class FiniteSteps(WholeCheckpoints):
 
     def remedy(self) -> str:
         """What to do about losses that are not finite."""
-        return f"lower --lr, to {self.args.learning_rate / 3:.1g} for a start"
+        return f"begin again in another --out with a lower --lr, {self.args.learning_rate / 3:.1g} for a start"
 
     def _folder(self) -> Path:
         return Path(str(self.args.output_dir)).parent / "skipped"

@@ -1,12 +1,14 @@
 """Low-rank adapters of the whole model: put on before training, kept beside the merged weights after it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
+import torch
 from peft import PeftModel
 
 from latent_gemma.errors import ConfigError
+from latent_gemma.launch import is_main_process
 from latent_gemma.training.settings import LoraSettings
 
 
@@ -30,7 +32,6 @@ def quantization(settings: LoraSettings) -> Any:
         import bitsandbytes  # noqa: F401
     except ImportError as error:
         raise ConfigError("--quantize 4bit needs bitsandbytes", "pip install bitsandbytes") from error
-    import torch
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
@@ -54,14 +55,11 @@ def lora_config(model: Any, settings: LoraSettings) -> Any:
         The configuration.
 
     Raises:
-        ConfigError: if the model has nothing that the adapter would act on.
+        ConfigError: if the model has nothing that the adapter would act on, or it could not be merged.
     """
     from peft import LoraConfig
 
-    if not any(name.rsplit(".", 1)[-1] in settings.targets for name, _ in model.named_modules()):
-        raise ConfigError(
-            f"--targets {' '.join(settings.targets)} names no projection of this model", "q_proj or down_proj is one"
-        )
+    _check_targets(model, settings.targets)
     return LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -69,6 +67,22 @@ def lora_config(model: Any, settings: LoraSettings) -> Any:
         target_modules=list(settings.targets),
         task_type="CAUSAL_LM",
     )
+
+
+def _check_targets(model: Any, targets: Sequence[str]) -> None:
+    """Each target has to be a matrix of its own: what is written into a tied one acts in both places."""
+    shared = model.get_input_embeddings().weight
+    for target in targets:
+        found = [part for name, part in model.named_modules() if name == target or name.endswith(f".{target}")]
+        if not target or not found:
+            raise ConfigError(f"--targets {target} names no projection of this model", "q_proj or down_proj is one")
+        if model.config.tie_word_embeddings and any(getattr(part, "weight", None) is shared for part in found):
+            raise ConfigError(
+                f"--targets {target}: this model's head is its embedding, and merging would change both",
+                "choose projections of its layers, such as q_proj, or train all weights with --rank 0",
+            )
+        if not all(isinstance(part, torch.nn.Linear) for part in found):
+            raise ConfigError(f"--targets {target} is no projection", "q_proj or down_proj is one")
 
 
 def with_lora(model: Any, settings: LoraSettings) -> Any:
@@ -102,7 +116,7 @@ def merge(trained: Any, folder: Path) -> Any:
         The merged model. 4-bit weights are dequantised first, so that what is saved is an ordinary model.
     """
     # no embedding is ever resized, about which PEFT would ask the hub
-    trained.save_pretrained(folder, is_main_process=PartialState().is_main_process, save_embedding_layers=False)
+    trained.save_pretrained(folder, is_main_process=is_main_process(), save_embedding_layers=False)
     if getattr(trained.get_base_model(), "is_loaded_in_4bit", False):
         # The adapter's layers are made for the kind of weights they stand on: take it off and put it on again.
         base = trained.unload().dequantize()

@@ -33,7 +33,7 @@ def out_of_memory(arguments: Any, step: int, error: BaseException) -> RunError:
         remedies.append("--checkpointing keeps fewer activations")
     completion = getattr(arguments, "max_completion_length", None)
     if completion:
-        remedies.append(f"--max-new-tokens {max(1, completion // 2)} halves the rollouts")
+        remedies.append(f"--max-new-tokens {max(1, completion // 2)} in another --out halves the rollouts")
     if not remedies:
         remedies.append("leave the longest examples out, or train an adapter (--rank 16)")
     asked = (str(error) or type(error).__name__).split(". ")[0][:200]

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from latent_gemma.config import Range, Whole, check_ranges
 from latent_gemma.errors import ConfigError
 from latent_gemma.model.prompt import Frame, Mode
 from latent_gemma.text.answers import answers_match
@@ -17,6 +18,8 @@ from latent_gemma.text.rewards import (
     reward_name,
 )
 from latent_gemma.text.verify import MathVerifier
+
+Score = Annotated[float, Range(-1e6, 1e6)]
 
 
 @dataclass(frozen=True)
@@ -35,25 +38,33 @@ class RewardSettings:
         steps_score: times the share of equations in the reasoning that are true, arithmetic checked exactly; 0, as
             published, leaves it out.
         equality: "exact" compares numbers exactly and other answers by spelling; "math" also compares expressions,
-            by math-verify in a process of its own.
+            by math-verify in a process of its own; "auto" does so where the data's format is of mathematics.
         rewards: further rewards, each "module:function" of (question, completion, accepted) in the current folder or
             installed; one column each in the log.
     """
 
-    format_score: float = 2.0
-    correct_score: float = 25.0
-    broken_score: float = -15.0
-    short_score: float = -2.0
-    least_chars: int = 5
-    steps_score: float = 0.0
-    equality: Literal["exact", "math"] = "exact"
+    format_score: Score = 2.0
+    correct_score: Score = 25.0
+    broken_score: Score = -15.0
+    short_score: Score = -2.0
+    least_chars: Whole = 5
+    steps_score: Score = 0.0
+    equality: Literal["auto", "exact", "math"] = "auto"
     rewards: tuple[str, ...] = ()
 
-    def build(self, mode: Mode) -> list[Any]:
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+    def compares_math(self, kind: str) -> bool:
+        """Whether answers to data of this kind are compared as expressions."""
+        return self.equality == "math" or (self.equality == "auto" and kind == "math")
+
+    def build(self, mode: Mode, kind: str = "text") -> list[Any]:
         """The rewards that apply: a latent model writes no tags and no reasoning, so it is paid for answers alone.
 
         Args:
             mode: of the prompts.
+            kind: of the data's answers; see `answer_kind`.
 
         Returns:
             Those with a score that is not zero, then the user's own.
@@ -61,8 +72,8 @@ class RewardSettings:
         Raises:
             ConfigError: if none is left, a user's reward cannot be imported, or two share a name.
         """
-        match = MathVerifier().equal if self.equality == "math" else answers_match
-        if mode == "latent":
+        match = MathVerifier().equal if self.compares_math(kind) else answers_match
+        if mode != "words":
             chosen: list[Any] = [CorrectnessReward(self.correct_score, match, untagged_share=1.0)]
         else:
             shaped = (

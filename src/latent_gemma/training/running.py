@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback
 
 from latent_gemma.errors import RunError
+from latent_gemma.launch import is_main_process
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.training.callbacks import TrainsSomething, read_metrics
 from latent_gemma.training.checkpoints import last_checkpoint
@@ -23,6 +23,7 @@ from latent_gemma.training.lora import merge
 from latent_gemma.training.memory import is_out_of_memory, out_of_memory
 from latent_gemma.training.saving import RestoreProgress
 from latent_gemma.training.settings import TrainSettings
+from latent_gemma.training.stopping import CleanStop
 
 #: A disk or a quota that is full, a bound on the size of files, a disk that has failed or can only be read.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
@@ -39,6 +40,7 @@ class FitResult:
         finished: False when it was stopped before its last step.
         steps: optimiser steps done.
         notes: what a person should know about the run, in sentences.
+        asked: whether it was told to stop, if only in its last step.
     """
 
     model: LatentReasoningGemmaForCausalLM
@@ -47,6 +49,7 @@ class FitResult:
     finished: bool
     steps: int
     notes: tuple[str, ...] = ()
+    asked: bool = False
 
 
 def trainer_arguments(settings: TrainSettings, run: Path) -> dict[str, Any]:
@@ -106,7 +109,7 @@ def checkpoint_to_resume(run: Path) -> Path:
         if refused:
             raise RunError(f"{refused[0]}, and no other one is whole", "start again in another folder (--out)")
         raise RunError(f"{run} holds no checkpoint to resume", "start it with --resume no, or auto")
-    if PartialState().is_main_process:
+    if is_main_process():
         for line in refused:
             tqdm.write(f"{line}; going on from {checkpoint.name}")
     return checkpoint
@@ -154,8 +157,12 @@ def run_trainer(trainer: Any, model: Any, trained: Any, run: Path, checkpoint: P
                 raise
             raise out_of_memory(trainer.args, trainer.state.global_step + 1, error) from error
     seconds = time.monotonic() - started
-    finished = trainer.state.global_step >= trainer.state.max_steps
+    done, planned = trainer.state.global_step, trainer.state.max_steps
+    finished = done >= planned
+    asked = any(isinstance(each, CleanStop) and each.asked for each in trainer.callback_handler.callbacks)
+    if not finished and not asked:
+        raise RunError(f"{run} ended at step {done} of {planned} by itself", "give more rows, or a smaller batch")
     if trained is not model and finished:
         model = merge(trained, run / "adapter")
     model.requires_grad_(True)
-    return FitResult(model, read_metrics(run / "metrics.jsonl"), seconds, finished, trainer.state.global_step)
+    return FitResult(model, read_metrics(run / "metrics.jsonl"), seconds, finished, done, asked=asked)

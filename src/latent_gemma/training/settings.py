@@ -1,8 +1,9 @@
 """What every training recipe can be told."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+from latent_gemma.config import Amount, Count, Positive, Range, Seed, Size, Whole, check_ranges
 from latent_gemma.errors import ConfigError
 
 Resume = Literal["no", "yes", "auto"]
@@ -23,7 +24,7 @@ class TrainSettings:
         lr: peak learning rate.
         warmup: share of the steps in which the learning rate rises.
         weight_decay: of AdamW.
-        clip: largest gradient norm.
+        clip: largest gradient norm; 0 for no bound.
         precision: "float32", or "bfloat16" mixed precision: what trains, the bridge and accumulation stay in float32;
             frozen weights are held in bfloat16 while training lasts, and end as they began.
         checkpointing: recompute activations in backward: less memory, about a third more time.
@@ -35,28 +36,25 @@ class TrainSettings:
         seed: of new weights, data order, dropout and stage mixing.
     """
 
-    steps: int = 0
-    epochs: float = 3.0
-    batch_size: int = 8
-    accumulate: int = 1
+    steps: Whole = 0
+    epochs: Positive = 3.0
+    batch_size: Count = 8
+    accumulate: Count = 1
     group_by_length: bool = False
-    lr: float = 3e-5
-    warmup: float = 0.05
-    weight_decay: float = 0.01
-    clip: float = 1.0
+    lr: Positive = 3e-5
+    warmup: Annotated[float, Range(0.0, 0.99)] = 0.05
+    weight_decay: Amount = 0.01
+    clip: Amount = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
     checkpointing: bool = False
-    log_every: int = 10
-    save_every: int = 0
-    max_hours: float | None = None
-    max_skipped: int = 5
-    seed: int = 0
+    log_every: Count = 10
+    save_every: Whole = 0
+    max_hours: Positive | None = None
+    max_skipped: Count = 5
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        if self.max_hours is not None and self.max_hours <= 0:
-            raise ConfigError(f"--max-hours {self.max_hours:g} leaves no time", "give a positive number of hours")
-        if self.max_skipped < 1:
-            raise ConfigError(f"--max-skipped {self.max_skipped}", "give 1 or more")
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -71,14 +69,13 @@ class LoraSettings:
         quantize: "4bit" keeps the frozen weights in 4 bits while the adapter trains (QLoRA; needs bitsandbytes).
     """
 
-    rank: int = 0
-    alpha: int = 32
-    dropout: float = 0.0
+    rank: Size = 0
+    alpha: Count = 32
+    dropout: Annotated[float, Range(0.0, 0.99)] = 0.0
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     quantize: Literal["none", "4bit"] = "none"
 
     def __post_init__(self) -> None:
-        if self.rank < 0:
-            raise ConfigError(f"--rank {self.rank} is negative", "give 0 to train all weights, or a rank such as 16")
+        check_ranges(self)
         if self.quantize == "4bit" and not self.rank:
             raise ConfigError("--quantize 4bit freezes all weights", "train an adapter beside them with --rank 16")

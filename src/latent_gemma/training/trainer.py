@@ -55,7 +55,7 @@ class CurriculumTrainer(FiniteSteps):
         self.encoded, self.frame, self.curriculum = encoded, frame, curriculum
         self.longest = max(len(item.steps) for item in encoded)
         self.smoothed_loss: float | None = None
-        self.gate_position = 0.0
+        self.gate_position = self.gate_entered = 0.0
         self.stage = self.stage_now()
         self.record: ThoughtRecord | None = None
         self.last_losses: dict[str, Tensor] = {}
@@ -73,26 +73,31 @@ class CurriculumTrainer(FiniteSteps):
 
     def stage_before(self) -> Stage:
         """The stage of the step done last: a run that resumes where a stage begins must see it begin."""
-        return self._stage_at(max(0, self.state.global_step - 1))
+        return self._stage_at(max(0, self.state.global_step - 1), self.gate_entered)
 
     def stage_now(self) -> Stage:
         """The stage of the step that comes next."""
-        return self._stage_at(self.state.global_step)
+        return self._stage_at(self.state.global_step, self.gate_position)
 
-    def _stage_at(self, step: int) -> Stage:
+    @property
+    def steps_a_pass(self) -> int:
+        """Optimiser steps of one pass over the data, the last of which need not be full."""
+        step_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return -(-len(self.encoded) // step_size)
+
+    def _stage_at(self, step: int, gate_position: float) -> Stage:
         progress = step / max(1, self.state.max_steps)
         if isinstance(self.curriculum, AnnealCurriculum):
-            position = self.gate_position if self.curriculum.p_shape == "gated" else None
+            position = gate_position if self.curriculum.p_shape == "gated" else None
             return self.curriculum.stage_at(progress, position, self.longest)
         if isinstance(self.curriculum, CoconutCurriculum):
-            seen = self.state.max_steps * self.args.train_batch_size * self.args.gradient_accumulation_steps
-            epochs = seen * self.args.world_size / len(self.encoded)
-            return self.curriculum.stage_at(progress, max(epochs, 1e-9))
+            return self.curriculum.stage_at(progress, step / self.steps_a_pass)
         return self.curriculum.stage_at()
 
     def enter_stage(self) -> None:
         """Set the model up for the next step; called once per optimiser step."""
         previous, self.stage = self.stage, self.stage_now()
+        self.gate_entered = self.gate_position
         self.latent_model.set_latent(p=self.stage.p, question_visibility=self.stage.question_visibility)
         if (
             isinstance(self.curriculum, CoconutCurriculum)
@@ -105,6 +110,7 @@ class CurriculumTrainer(FiniteSteps):
     def progress(self) -> dict[str, Any]:
         return super().progress() | {
             "gate_position": self.gate_position,
+            "gate_entered": self.gate_entered,
             "smoothed_loss": self.smoothed_loss,
             "tokens": self.tokens_seen,
             "thoughts": self.thoughts,
@@ -113,6 +119,7 @@ class CurriculumTrainer(FiniteSteps):
     def restore(self, progress: dict[str, Any]) -> None:
         super().restore(progress)
         self.gate_position, self.smoothed_loss = progress["gate_position"], progress["smoothed_loss"]
+        self.gate_entered = progress["gate_entered"]
         self.tokens_seen, self.thoughts = progress["tokens"], progress["thoughts"]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
@@ -121,9 +128,8 @@ class CurriculumTrainer(FiniteSteps):
     def _grouped_order(self) -> list[int]:
         """The order of the epoch of the coming step: the same when a run resumes within it, and on any process."""
         size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        steps = -(-len(self.encoded) // size)
-        epoch = self.state.global_step // steps
-        stage = replace(self._stage_at(epoch * steps), mix_prob=0.0)
+        epoch = self.state.global_step // self.steps_a_pass
+        stage = replace(self._stage_at(epoch * self.steps_a_pass, self.gate_position), mix_prob=0.0)
         lengths = [len(build_row(item, stage, self.frame, random.Random()).ids) for item in self.encoded]
         return grouped_by_length(lengths, size, self.args.seed + epoch)
 
