@@ -83,7 +83,8 @@ def test_there_are_commands_to_check():
 
 def test_continuous_integration_runs_the_readmes_test_command():
     command = next(line for line in README.splitlines() if "pytest" in line and "pip install" in line)
-    assert command in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert command in [line.strip() for line in lines]
 
 
 def test_no_placeholder_is_left():

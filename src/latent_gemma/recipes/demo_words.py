@@ -34,7 +34,7 @@ from latent_gemma.recipes.resuming import (
     resumes,
     step_size,
 )
-from latent_gemma.recipes.stage import Parent, machine, run_folder, save_stage, training_curves, versions
+from latent_gemma.recipes.stage import Parent, machine, run_folder, save_stage, training_curves
 from latent_gemma.recipes.vote import measure_both
 from latent_gemma.text.tags import TAGS, write_tagged
 from latent_gemma.training.curriculum import WrittenCurriculum
@@ -42,6 +42,7 @@ from latent_gemma.training.fit import fit
 from latent_gemma.training.grpo import GrpoSettings, fit_grpo
 from latent_gemma.training.rewarding import RewardSettings
 from latent_gemma.training.settings import LoraSettings, TrainSettings
+from latent_gemma.versions import versions
 
 LENGTH = 4  #: operations in a chain
 MAX_NEW_TOKENS = 16

@@ -49,7 +49,6 @@ from latent_gemma.recipes.stage import (
     model_hash,
     next_free,
     run_folder,
-    versions,
 )
 from latent_gemma.recipes.targets import AskedKind, Target, read_targets
 from latent_gemma.recipes.words import AskedMode, ask_for
@@ -57,6 +56,7 @@ from latent_gemma.text.display import displayable
 from latent_gemma.text.language import AnswerLanguage, ask_in
 from latent_gemma.text.verify import MathVerifier
 from latent_gemma.training.settings import Resume
+from latent_gemma.versions import versions
 
 
 @dataclass(frozen=True)

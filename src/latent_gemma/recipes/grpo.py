@@ -38,7 +38,7 @@ from latent_gemma.recipes.resuming import (
     say_stopped,
     step_size,
 )
-from latent_gemma.recipes.stage import Parent, machine, model_hash, run_folder, save_stage, versions
+from latent_gemma.recipes.stage import Parent, machine, model_hash, run_folder, save_stage
 from latent_gemma.recipes.targets import match_of
 from latent_gemma.recipes.train import Common
 from latent_gemma.recipes.words import AskedMode, ask_for, writing_mode
@@ -50,6 +50,7 @@ from latent_gemma.training.lora import quantization
 from latent_gemma.training.rewarding import RewardSettings
 from latent_gemma.training.running import FitResult
 from latent_gemma.training.settings import LoraSettings, TrainSettings
+from latent_gemma.versions import versions
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,11 @@ from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
 from latent_gemma.recipes.results import models_folder, show
 from latent_gemma.recipes.resuming import Origin, Stopped, Unfinished, begin, finished_stage, resumes, step_size
-from latent_gemma.recipes.stage import Parent, machine, run_folder, save_stage, training_curves, versions
+from latent_gemma.recipes.stage import Parent, machine, run_folder, save_stage, training_curves
 from latent_gemma.training.curriculum import WrittenCurriculum
 from latent_gemma.training.fit import fit
 from latent_gemma.training.settings import Resume, TrainSettings
+from latent_gemma.versions import versions
 
 #: A word with the space before it, or one character of those that a byte-level vocabulary spells in several bytes.
 _PIECES = re.compile(r" ?[A-Za-z]+|[^\x00-\u0143]")

@@ -23,12 +23,12 @@ from latent_gemma.recipes.stage import (
     command_line,
     digest,
     machine,
-    versions,
 )
 from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.checkpoints import list_checkpoints, refuse_damaged
 from latent_gemma.training.running import FitResult
 from latent_gemma.training.settings import Resume
+from latent_gemma.versions import versions
 
 #: Options that change nothing of what is trained.
 FREE = frozenset(

@@ -8,7 +8,6 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +35,6 @@ from latent_gemma.training.saving import bytes_of, cannot_save
 LOCK = ".lock"
 #: What a run or a study was begun with.
 SETTINGS = "settings.json"
-_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "safetensors")
 
 
 @dataclass(frozen=True)
@@ -84,12 +82,6 @@ def say_left_out(error: DataError) -> None:
     """Tell of a row that is left out."""
     if is_main_process():
         print(f"left out: {displayable(str(error))}")
-
-
-def versions() -> dict[str, str]:
-    """Versions of this package, Python and the libraries that numbers depend on."""
-    found = {"latent-gemma": metadata.version("latent-gemma"), "python": platform.python_version()}
-    return found | {name: metadata.version(name) for name in _PACKAGES}
 
 
 def command_line() -> str:

@@ -20,11 +20,12 @@ from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import own_mode
 from latent_gemma.model.tiny import build_tiny
 from latent_gemma.recipes.resuming import Origin, Stopped, Unfinished, begin, finished_stage, resumes, step_size
-from latent_gemma.recipes.stage import Parent, machine, run_folder, save_stage, training_curves, versions
+from latent_gemma.recipes.stage import Parent, machine, run_folder, save_stage, training_curves
 from latent_gemma.training.curriculum import Curriculum, WrittenCurriculum
 from latent_gemma.training.fit import fit
 from latent_gemma.training.running import FitResult
 from latent_gemma.training.settings import TrainSettings
+from latent_gemma.versions import versions
 
 
 @dataclass(frozen=True)

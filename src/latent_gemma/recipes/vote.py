@@ -27,12 +27,13 @@ from latent_gemma.inspection.write import write_report
 from latent_gemma.model.config import WordsFormat
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.static import Prepared
-from latent_gemma.recipes.stage import DataSettings, machine, model_hash, next_free, run_folder, versions
+from latent_gemma.recipes.stage import DataSettings, machine, model_hash, next_free, run_folder
 from latent_gemma.recipes.targets import AskedKind, match_of
 from latent_gemma.recipes.words import AskedMode, ask_for, writing_mode
 from latent_gemma.text.answers import Match, answers_match
 from latent_gemma.text.display import displayable
 from latent_gemma.text.verify import MathVerifier
+from latent_gemma.versions import versions
 
 
 @dataclass(frozen=True)
