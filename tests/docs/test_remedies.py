@@ -14,8 +14,8 @@ from latent_gemma.cli import VERBS
 from latent_gemma.config import option
 
 PACKAGE = Path(latent_gemma.__file__).parent
-#: Of other programs, whose options we hand on or ask for.
-THEIRS = {
+#: Of no verb, and of other programs, whose options we hand on or ask for.
+OTHERS = {
     "--num_fewshot",
     "--apply_chat_template",
     "--include_path",
@@ -23,6 +23,7 @@ THEIRS = {
     "--model_args",
     "--tasks",
     "--help",
+    "--version",
 }
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 VERB = re.compile(r"latent-gemma ((?:train |data |results )?[a-z]+)")
@@ -63,7 +64,7 @@ def texts(path):
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_every_option_that_is_named_is_there(path):
     training = path.relative_to(PACKAGE).parts[0] == "training"
-    known = (verbs_options("train ") if training else verbs_options()) | THEIRS
+    known = (verbs_options("train ") if training else verbs_options()) | OTHERS
     named = {name for text in texts(path) for name in OPTION.findall(text)}
     assert named <= known
 

@@ -257,12 +257,13 @@ def test_the_data_says_how_answers_are_compared(words, tmp_path, monkeypatch, ca
         out = tmp_path / "-".join([name, *options])
         assert run(*command, tmp_path / f"{name}.jsonl", *options, "--out", out) == 0
         right[(name, *options[1:])] = (report(out)["rows"][0]["correct"], report(out)["context"]["answers compared"])
+    # a fraction is a number too, a sum is none
     spelled, expressions = "in spelling, or as numbers", "as mathematical expressions, by math-verify"
     assert right == {
         ("math",): (2, expressions),
-        ("plain",): (0, spelled),
+        ("plain",): (1, spelled),
         ("plain", "math"): (2, expressions),
-        ("math", "text"): (0, spelled),
+        ("math", "text"): (1, spelled),
     }
     assert "answers compared" in (tmp_path / "math" / "report.md").read_text()
     again = [*command, tmp_path / "math.jsonl", "--out", tmp_path / "math", "--resume", "auto"]
