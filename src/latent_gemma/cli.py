@@ -175,6 +175,9 @@ def _quieten() -> None:
     # Progress is shown by the recipes; bars of the libraries for every file they touch would drown it.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a faster way that is not installed
+    # where a run resumes: a checkpoint holds tied weights once
+    tied = "There were missing keys in the checkpoint model loaded: ['lm_head.weight']"
+    logging.getLogger("transformers.trainer").addFilter(lambda record: not record.getMessage().startswith(tied))
     if not sys.warnoptions:
         for category in (DeprecationWarning, FutureWarning):
             warnings.filterwarnings("ignore", category=category, module=r"(?!latent_gemma)")

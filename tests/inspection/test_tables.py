@@ -36,7 +36,16 @@ def test_results_hold_every_label_and_number(report, draw):
 def test_a_terminal_of_80_columns_loses_nothing(report, draw):
     text = " ".join(draw(results_table(report), width=80))
     for label, cells in RESULTS.items():
-        assert all(word in text.split() for word in f"{label} {cells}".split())
+        assert all(word in text.split() for word in f"{label} {cells}".split() if word != "–")
+
+
+def test_a_terminal_of_80_columns_breaks_no_cell(report, draw):
+    rows = tuple(replace(row, mode="latent" if row.k else "words", complete=499) for row in report.rows)
+    lines = draw(results_table(replace(report, rows=rows)), width=80)
+    assert "annealed latent 96.2 [94.1–97.6] 95.6 99.8 0.0 4.2 8.2 12.3 500" in lines
+    assert "annealed 11.6 9.8 10.4 12.2 11.0" in lines
+    assert "words words 98.8 [97.4–99.4] 98.2 99.8 0.0 41.7 41.7 313 500" in lines
+    assert not any(line.startswith("words –") for line in lines)
 
 
 def test_curves_hold_every_point(report, draw):

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from rich import box
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, JustifyMethod, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -12,6 +14,8 @@ from latent_gemma.inspection.select import control_rows, curves_over_k, curves_o
 from latent_gemma.text.display import displayable
 
 ABSENT = "–"
+#: More than any table takes.
+MOST_COLUMNS = 1000
 #: Headings short enough for a terminal of 80 columns.
 CONTROL_HEADINGS = {"zero": "zero", "noise": "noise", "swap": "swap", "pause": "pause", "k0": "K=0"}
 
@@ -143,7 +147,30 @@ def _answer_cell(trace: ThoughtTrace) -> str:
     return f"{'✓' if trace.correct else '✗'} {answer}{said}"
 
 
-def results_table(report: EvalReport) -> Table:
+class _Results:
+    """The main table; where it is wider than the terminal, the controls stand in a second one below."""
+
+    def __init__(self, grid: Grid) -> None:
+        controls = [index for index, heading in enumerate(grid.header) if heading in CONTROL_HEADINGS.values()]
+        others = [index for index in range(len(grid.header)) if index not in controls]
+        self.whole = _draw(grid)
+        self.parts: list[ConsoleRenderable] = [_draw(_columns(grid, grid.title, others))]
+        if controls:
+            self.parts.append(_draw(_columns(grid, "Controls", [0, *controls])))
+        self.parts.append(Text(displayable(grid.note), style="table.caption"))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        fits = Measurement.get(console, options.update(width=MOST_COLUMNS), self.whole).maximum <= options.max_width
+        yield from [self.whole] if fits else self.parts
+
+
+def _columns(grid: Grid, title: str, chosen: Sequence[int]) -> Grid:
+    """Some columns of a grid, without the lines in which nothing was measured, and without its note."""
+    header, *lines = (tuple(line[index] for index in chosen) for line in (grid.header, *grid.rows))
+    return Grid(title, header, tuple(line for line in lines if set(line[1:]) != {ABSENT}), "")
+
+
+def results_table(report: EvalReport) -> ConsoleRenderable:
     """The main table for the terminal: one line per label.
 
     Args:
@@ -152,7 +179,7 @@ def results_table(report: EvalReport) -> Table:
     Returns:
         Accuracy with its interval, strict accuracy, cost per answer and accuracy under each control.
     """
-    return _draw(results_grid(report))
+    return _Results(results_grid(report))
 
 
 def further_tables(report: EvalReport) -> list[Table]:
@@ -170,7 +197,7 @@ def further_tables(report: EvalReport) -> list[Table]:
 def _draw(grid: Grid) -> Table:
     table = Table(
         title=Text(displayable(grid.title), style="bold"),
-        caption=Text(displayable(grid.note)),
+        caption=Text(displayable(grid.note)) if grid.note else None,
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
@@ -180,7 +207,8 @@ def _draw(grid: Grid) -> Table:
     )
     # Text, not str: a label or a heading in square brackets is no markup.
     for index, heading in enumerate(grid.header):
-        table.add_column(Text(displayable(heading)), justify="right" if index else "left", overflow="fold")
+        justify: JustifyMethod = "right" if index and heading != "mode" else "left"
+        table.add_column(Text(displayable(heading)), justify=justify, overflow="fold")
     for row in grid.rows:
         table.add_row(*(Text(displayable(cell), style="bold" if index == 0 else "") for index, cell in enumerate(row)))
     return table
