@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from latent_gemma.recipes.stage import machine, versions
+from latent_gemma.recipes.stage import machine
 from latent_gemma.training.batches import IGNORE
+from latent_gemma.versions import versions
 
 
 def timed(work: Callable[[], object]) -> float:
