@@ -20,10 +20,10 @@ from rich.table import Table
 from sizes import DEVICE, RANK, SCALED, TINY, prepared
 from timing import batch_of, settings, timed
 
+from latent_gemma.fast.unrolled import Unrolled
 from latent_gemma.model.cache import SegmentCache
 from latent_gemma.model.feedback import latent_from_hidden
 from latent_gemma.model.sizes import GEMMA2_2B
-from latent_gemma.model.unrolled import Unrolled
 from latent_gemma.training.batches import IGNORE
 from latent_gemma.training.losses import latent_loss
 

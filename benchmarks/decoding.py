@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from timing import settings, timed
 
+from latent_gemma.fast.compiled import Prepared
+from latent_gemma.generation.decoding import decode
 from latent_gemma.model import LatentConfig
-from latent_gemma.model.decoding import decode
-from latent_gemma.model.static import Prepared
 from latent_gemma.model.tiny import build_tiny
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

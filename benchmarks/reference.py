@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from transformers import Gemma2Config, Gemma2ForCausalLM
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from latent_gemma.generation.decoding import decode
 from latent_gemma.model import LatentConfig, LatentReasoningGemmaForCausalLM
 from latent_gemma.model.config import update_latent
-from latent_gemma.model.decoding import decode
 from latent_gemma.training.batches import IGNORE
 from latent_gemma.training.losses import latent_loss
 

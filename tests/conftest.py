@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers.utils import logging
 
+from latent_gemma.fast.steps import FastSteps
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
 
@@ -31,19 +32,19 @@ def weighted(model, std=0.1):
 #: Latent parts that take different ways through a position.
 every_kind = pytest.mark.parametrize(
     "latent",
-    [{}, {"adapter": "lora", "p": 0.4}, {"adapter": "full", "question_visibility": 0.3}, {"question_visibility": 0.0}],
+    [{}, {"adapter": "lora", "p": 0.4}, {"adapter": "full"}],
     ids=lambda latent: "-".join(latent) or "plain",
 )
 
 
-def own_and_stock(way, work, monkeypatch):
+def own_and_stock(way, model, work, monkeypatch):
     """What some work gives by a way of ours, and through the stock layers, with how often that way was taken."""
     taken, call = [], way.__call__
     with monkeypatch.context() as patch:
         patch.setattr(way, "__call__", lambda *args: taken.append(1) or call(*args))
-        own = work()
+        with model.thinking(steps=FastSteps(model)):
+            own = work()
         count = len(taken)
-        patch.setattr(way, "fits", lambda decoder: False)
         stock = work()
         assert len(taken) == count
     return own, stock, count

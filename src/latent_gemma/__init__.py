@@ -25,4 +25,4 @@ def __getattr__(name: str) -> Any:
 
 # The command loads torch and transformers, which takes seconds, when a verb needs them: its help does not.
 if Path(sys.argv[0]).stem != "latent-gemma" and "latent_gemma.cli" not in sys.orig_argv:
-    importlib.import_module("latent_gemma.model")
+    importlib.import_module("latent_gemma.compat")

@@ -94,7 +94,7 @@ def test_a_damaged_model_gets_one_line(damage, sound, tmp_path, capfd, monkeypat
 
 @pytest.mark.parametrize(
     "value",
-    [[1], "x", 3, True, [{}], {"p": "0.5"}, {"p": 2}, {"lora_rank": 0}, {"recurrence": ["append"]}, {"mix": None}],
+    [[1], "x", 3, True, [{}], {"p": "0.5"}, {"p": 2}, {"lora_rank": 0}, {"recurrence": ["append"]}, {"bridge": None}],
 )
 def test_a_latent_configuration_of_wrong_types_is_refused(value):
     with pytest.raises(ConfigError):
@@ -125,7 +125,7 @@ def test_a_megabyte_of_question_is_refused_in_training(tokenizer):
 
 
 def test_an_answer_may_fill_what_is_left_of_the_model_and_no_more(sound, make_model, tokenizer):
-    from latent_gemma.evaluation.answering import answer_batch
+    from latent_gemma.generation.answering import answer_batch
     from latent_gemma.model.prompt import Frame
 
     model = make_model()

@@ -107,7 +107,8 @@ def test_settings_given_on_loading_replace_the_stored_ones(tmp_path):
         ({"recurence": "append"}, "unknown latent setting 'recurence'"),
         ({"bot_id": 8}, "not three different ids"),
         ({"backprop_steps": 0}, "backprop_steps is 0"),
-        ({"recurrence": "sequence", "question_visibility": 0.5}, "the prompt's positions are the thoughts"),
+        ({"question_visibility": 0.5}, "unknown latent setting 'question_visibility'"),
+        ({"mix": "variance_preserving"}, "unknown latent setting 'mix'"),
     ],
 )
 def test_latent_settings_are_read_strictly(settings, message):

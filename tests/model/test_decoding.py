@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from latent_gemma.model import decoding
-from latent_gemma.model.decoding import decode
+from latent_gemma.generation import decoding
+from latent_gemma.generation.decoding import decode
 from latent_gemma.model.prompt import Frame, pad_left
 
 QUESTIONS = ["1+2=", "what is 31 + 4?", "7", "12-9="]
@@ -22,7 +22,6 @@ def cut(row, end_id):
 @pytest.mark.parametrize(("mode", "thoughts", "latent"), [
     ("words", 0, {}),
     ("latent", 3, {"p": 0.5, "adapter": "lora"}),
-    ("latent", 2, {"question_visibility": 0.5}),
     ("latent", 2, {"recurrence": "sequence"}),
 ])  # fmt: skip
 def test_it_gives_what_generate_gives(make_model, tokenizer, family, mode, thoughts, latent):

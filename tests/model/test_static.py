@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from latent_gemma.errors import ConfigError
-from latent_gemma.model.decoding import decode
+from latent_gemma.fast.compiled import CompiledForward
+from latent_gemma.fast.steps import FastSteps
+from latent_gemma.generation.decoding import decode
+from latent_gemma.generation.traces import sample_traces
 from latent_gemma.model.prompt import Frame, pad_left
-from latent_gemma.model.static import Prepared, Static, StaticStep
-from latent_gemma.model.traces import sample_traces
 from tests.conftest import FAMILIES
 
 QUESTIONS = ["1+2=", "what is 31 + 4?", "7", "12-9="]
@@ -16,9 +17,13 @@ QUESTIONS = ["1+2=", "what is 31 + 4?", "7", "12-9="]
 @pytest.fixture
 def taken(monkeypatch):
     """Steps that were compiled ones, and those that fell back."""
-    calls, run = [], StaticStep._forward
-    monkeypatch.setattr(StaticStep, "_forward", lambda *args: calls.append(1) or run(*args))
+    calls, run = [], CompiledForward._forward
+    monkeypatch.setattr(CompiledForward, "_forward", lambda *args: calls.append(1) or run(*args))
     return calls
+
+
+def compiled(model):
+    return FastSteps(model, compiled=True, backend="eager")
 
 
 def answers(model, tokenizer, mode, thoughts, tokens=12):
@@ -32,15 +37,15 @@ def answers(model, tokenizer, mode, thoughts, tokens=12):
     ("words", 0, {}),
     ("latent", 4, {"p": 0.5}),
     ("latent", 4, {"adapter": "lora"}),
-    ("latent", 3, {"question_visibility": 0.5}),
     ("latent", 3, {"recurrence": "sequence"}),
 ])  # fmt: skip
 @pytest.mark.parametrize("window", [6, 4096])
 def test_answers_are_the_same(make_model, tokenizer, taken, family, mode, thoughts, latent, window):
     model = make_model(family, sliding_window=window, num_layers=7 if family == "gemma3" else 2, **latent)
-    plain = answers(model, tokenizer, mode, thoughts)
+    with model.thinking(steps=FastSteps(model)):
+        plain = answers(model, tokenizer, mode, thoughts)
     assert not taken
-    with Static(model, backend="eager").active():
+    with model.thinking(steps=compiled(model)):
         fixed = answers(model, tokenizer, mode, thoughts)
     assert fixed.tokens == plain.tokens
     assert torch.allclose(fixed.logprobs, plain.logprobs, atol=1e-4)
@@ -54,7 +59,7 @@ def test_traces_of_a_vote_are_the_same(make_model, tokenizer, taken):
     frame = Frame(tokenizer, model.config.latent)
     vote = lambda: sample_traces(model, frame, QUESTIONS, [0.3, 1.0], "latent", 3, max_new_tokens=9, seed=1)  # noqa: E731
     plain = vote()
-    with Static(model, backend="eager").active():
+    with model.thinking(steps=compiled(model)):
         fixed = vote()
     assert [[trace.written for trace in group] for group in fixed] == [
         [trace.written for trace in group] for group in plain
@@ -64,15 +69,16 @@ def test_traces_of_a_vote_are_the_same(make_model, tokenizer, taken):
 
 def test_steps_are_kept_until_the_weights_change(make_model, tokenizer, taken):
     model = make_model()
-    static = Static(model, backend="eager")
-    with static.active():
+    steps = compiled(model)
+    first = lambda: steps.begin(model.model, steps.cache(model.config, 8), 8).forward  # noqa: E731
+    with model.thinking(steps=steps):
         answers(model, tokenizer, "words", 0)
-        kept = static.step()
-        assert static.step() is kept
+        kept = first()
+        assert first() is kept
         model.model.layers[0].mlp.up_proj.weight.data.mul_(1.0)
         with torch.no_grad():
             model.model.layers[0].input_layernorm.weight.add_(0.5)
-        assert static.step() is not kept
+        assert first() is not kept
         changed = answers(model, tokenizer, "words", 0)
     assert changed.tokens == answers(model, tokenizer, "words", 0).tokens
 
@@ -80,7 +86,7 @@ def test_steps_are_kept_until_the_weights_change(make_model, tokenizer, taken):
 def test_a_missing_compiler_is_named(make_model, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(ConfigError, match="compiler to compile decoding with"):
-        Prepared(make_model(), compiled=True)
+        FastSteps(make_model(), compiled=True)
 
 
 @pytest.mark.slow
@@ -89,7 +95,7 @@ def test_compiled_answers_are_the_same(make_model, tokenizer):
     """With the compiler itself; the tests above run the same steps through its tracer alone."""
     model = make_model()
     plain = answers(model, tokenizer, "words", 0)
-    with Prepared(model, compiled=True).active():
+    with model.thinking(steps=FastSteps(model, compiled=True)):
         fixed = answers(model, tokenizer, "words", 0)
     assert fixed.tokens == plain.tokens
     assert torch.allclose(fixed.logprobs, plain.logprobs, atol=1e-4)

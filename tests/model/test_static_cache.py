@@ -3,17 +3,13 @@
 import pytest
 import torch
 
-from tests.conftest import FAMILIES
+from tests.conftest import FAMILIES, RECURRENCES
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(
-    ("recurrence", "visibility"), [("append", 1.0), ("append", 0.0), ("append", 0.4), ("sequence", 1.0)]
-)
-def test_static_equals_dynamic(family, recurrence, visibility, make_model, prompts):
-    model = make_model(
-        family, recurrence=recurrence, question_visibility=visibility, p=0.3, sliding_window=5, num_layers=7
-    )
+@pytest.mark.parametrize("recurrence", RECURRENCES)
+def test_static_equals_dynamic(family, recurrence, make_model, prompts):
+    model = make_model(family, recurrence=recurrence, p=0.3, sliding_window=5, num_layers=7)
     ids = prompts()
     ids[0, :2] = 0
     mask = (ids != 0).long()

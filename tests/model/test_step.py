@@ -4,8 +4,9 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from latent_gemma.model.cache import GrowingLayer, growing_cache
-from latent_gemma.model.step import Step
+from latent_gemma.fast.growing import GrowingLayer, growing_cache
+from latent_gemma.fast.single import SingleForward
+from latent_gemma.fast.steps import FastSteps
 from tests.conftest import FAMILIES, every_kind, keep_double, own_and_stock, weighted
 
 
@@ -13,7 +14,7 @@ from tests.conftest import FAMILIES, every_kind, keep_double, own_and_stock, wei
 def both_ways(model, ids, monkeypatch, **settings):
     """Final hidden states by steps, and by the stock layers, with the number of steps taken."""
     return own_and_stock(
-        Step, lambda: model.model(ids, project=model.project, **settings).last_hidden_state, monkeypatch
+        SingleForward, model, lambda: model.model(ids, project=model.project, **settings).last_hidden_state, monkeypatch
     )
 
 
@@ -32,7 +33,6 @@ def test_thoughts_are_those_of_the_stock_layers(make_model, prompts, monkeypatch
     assert steps == 4  # the last thought goes with the answer
     with monkeypatch.context() as patch:
         keep_double(patch)
-        patch.setattr(Step, "fits", lambda decoder: False)
         exact = model.double().model(
             ids, attention_mask=mask, position_ids=at, project=model.project
         ).last_hidden_state  # fmt: skip
@@ -53,20 +53,21 @@ def test_half_precision_loses_no_more_than_the_stock_layers_do(make_model, promp
 
 def test_what_listens_to_a_layer_hears_every_position(make_model, prompts):
     model = make_model()
-    assert Step.fits(model.model)
+    assert SingleForward.fits(model.model)
     for place in (model.model.layers[0], model.model.layers[1].mlp.up_proj, model.model.norm):
         handle = place.register_forward_hook(lambda *_: None)
-        assert not Step.fits(model.model)
+        assert not SingleForward.fits(model.model)
         handle.remove()
-    assert Step.fits(model.model)
-    assert not Step.fits(model.model.to("meta"))
+    assert SingleForward.fits(model.model)
+    assert not SingleForward.fits(model.model.to("meta"))
 
 
 @pytest.mark.parametrize("use_cache", [False, True])
 def test_gradients_take_other_ways(make_model, prompts, monkeypatch, use_cache):
-    monkeypatch.setattr(Step, "__call__", lambda *args: pytest.fail("a step with gradients"))
-    model = make_model()
-    model(prompts(thoughts=4), use_cache=use_cache).logits.sum().backward()
+    monkeypatch.setattr(SingleForward, "__call__", lambda *args: pytest.fail("a step with gradients"))
+    model = make_model(backprop_steps=2)  # the first thoughts have none
+    with model.thinking(steps=FastSteps(model)):
+        model(prompts(thoughts=4), use_cache=use_cache).logits.sum().backward()
     assert model.model.layers[0].mlp.up_proj.weight.grad.abs().max() > 0
 
 

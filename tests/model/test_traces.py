@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from latent_gemma.errors import ConfigError
-from latent_gemma.evaluation.answering import answer_batch
-from latent_gemma.model import traces as traces_module
-from latent_gemma.model.decoding import decode
+from latent_gemma.generation import traces as traces_module
+from latent_gemma.generation.answering import answer_batch
+from latent_gemma.generation.decoding import decode
+from latent_gemma.generation.traces import sample_traces
 from latent_gemma.model.prompt import Frame
-from latent_gemma.model.traces import sample_traces
 
 QUESTIONS = ["1+2=", "what is 31 + 4?", "7"]
 SETTINGS = [
@@ -16,7 +16,6 @@ SETTINGS = [
     ("words", 0, {"words_format": "tags"}),
     ("latent", 3, {}),
     ("latent", 3, {"p": 0.5, "bridge": "linear", "adapter": "lora"}),
-    ("latent", 3, {"question_visibility": 0.5}),
     ("latent", 2, {"recurrence": "sequence"}),
     ("latent", 0, {}),
 ]

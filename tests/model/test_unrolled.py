@@ -8,11 +8,12 @@ import torch
 from peft import LNTuningConfig, LoraConfig, get_peft_model
 from torch import nn
 
+from latent_gemma.fast.layer_vjp import UnrolledLayer
+from latent_gemma.fast.steps import FastSteps
+from latent_gemma.fast.unrolled import Unrolled
+from latent_gemma.fast.vjp import Book
 from latent_gemma.model import ThoughtRecord
 from latent_gemma.model.cache import SegmentCache
-from latent_gemma.model.layer_vjp import UnrolledLayer
-from latent_gemma.model.unrolled import Unrolled
-from latent_gemma.model.vjp import Book
 from tests.conftest import FAMILIES, RECURRENCES, THOUGHT, every_kind, own_and_stock, weighted
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -29,6 +30,10 @@ def with_peft(model, **settings):
         if "lora_B" in name:
             nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(len(name)))
     return adapted
+
+
+def base_of(model):
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 @pytest.fixture
@@ -49,8 +54,7 @@ def both_ways(monkeypatch):
     def once(model, batch):
         model.zero_grad()
         record = ThoughtRecord()
-        latent = model.get_base_model() if hasattr(model, "get_base_model") else model
-        with latent.thinking(record=record):
+        with base_of(model).thinking(record=record):
             logits = model(**batch, use_cache=False).logits
         target = batch["input_ids"][:, 1:].clone()
         target[batch["input_ids"][:, 1:] == THOUGHT] = -100
@@ -59,7 +63,7 @@ def both_ways(monkeypatch):
         found = {name: part.grad.clone() for name, part in model.named_parameters() if part.grad is not None}
         return found | {f"step {step}": norm for step, norm in record.grad_norms.items()} | {"loss": loss.detach()}
 
-    return lambda model, batch: own_and_stock(Unrolled, lambda: once(model, batch), monkeypatch)
+    return lambda model, batch: own_and_stock(Unrolled, base_of(model), lambda: once(model, batch), monkeypatch)
 
 
 def assert_same(own, stock, tolerance=1e-9):
@@ -193,10 +197,12 @@ def test_words_between_thoughts_begin_a_new_run_of_positions(make_model, both_wa
 
 def test_a_backward_that_stopped_half_way_leaves_nothing_behind(make_model, ragged, true_double):
     model = weighted(make_model(dtype=torch.float64))
-    model(**ragged, use_cache=False).logits.square().mean().backward()
+    steps = FastSteps(model)
+    with model.thinking(steps=steps):
+        model(**ragged, use_cache=False).logits.square().mean().backward()
     once = {name: part.grad.clone() for name, part in model.named_parameters() if part.grad is not None}
     record = ThoughtRecord()
-    with model.thinking(record=record):
+    with model.thinking(record=record, steps=steps):
         loss = model(**ragged, use_cache=False).logits.square().mean()
     first = torch.autograd.grad(loss, record.inputs[1], retain_graph=True)[0]
     assert first.abs().max() > 0
@@ -279,7 +285,8 @@ def test_backward_computes_as_forward_did(make_model, ragged, checkpointing):
     found = []
     for enabled in (False, True):
         model.zero_grad()
-        hidden = model.model(**ragged, use_cache=False).last_hidden_state[:, 8:9]  # of a position that goes alone
+        with model.thinking(steps=FastSteps(model)):
+            hidden = model.model(**ragged, use_cache=False).last_hidden_state[:, 8:9]  # of a position that goes alone
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
             hidden.square().sum().backward()
         found.append(model.model.layers[0].mlp.down_proj.thought_b.grad.clone())  # which only these positions have
@@ -288,14 +295,19 @@ def test_backward_computes_as_forward_did(make_model, ragged, checkpointing):
 
 def test_hidden_states_of_all_layers_come_from_the_stock_layers(make_model, prompts, monkeypatch):
     monkeypatch.setattr(Unrolled, "__call__", lambda *args: pytest.fail("gives no hidden states of layers"))
-    output = make_model()(prompts(), use_cache=False, output_hidden_states=True)
+    model = make_model()
+    with model.thinking(steps=FastSteps(model)):
+        output = model(prompts(), use_cache=False, output_hidden_states=True)
     assert len(output.hidden_states) == 3
 
 
 @pytest.mark.parametrize("recurrence", RECURRENCES)
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("backward", [False, True])
-def test_a_rollout_is_freed_with_its_output(make_model, prompts, monkeypatch, recurrence, checkpointing, backward):
+@pytest.mark.parametrize("fast", [False, True])
+def test_a_rollout_is_freed_with_its_output(
+    make_model, prompts, monkeypatch, recurrence, checkpointing, backward, fast
+):
     model = make_model(recurrence=recurrence, adapter="lora", bridge="mlp", p=0.3).train()
     if checkpointing:
         model.activation_checkpointing_enable()
@@ -320,13 +332,44 @@ def test_a_rollout_is_freed_with_its_output(make_model, prompts, monkeypatch, re
     monkeypatch.setattr(Book, "add", noting)
     gc.disable()  # what refers to itself through autograd's graph is out of the collector's reach
     try:
-        output = model(prompts(answer=2), use_cache=False)
-        assert any(part() is not None for part in kept)
+        with model.thinking(steps=FastSteps(model) if fast else None):
+            output = model(prompts(answer=2), use_cache=False)
+        # autograd by itself keeps copies, joined with the keys before and repeated for heads of a group
+        assert checkpointing or (fast and recurrence == "append") == any(part() is not None for part in kept)
         if backward:
             output.logits.sum().backward()
-        assert bool(noted) == (backward and recurrence == "append")
+        assert bool(noted) == (backward and fast and recurrence == "append")
         assert not any(part() is not None for part in noted)  # even before the output is dropped
         del output
         assert not any(part() is not None for part in kept)
     finally:
         gc.enable()
+
+
+def test_a_step_over_a_cache_copies_no_keys(make_model):
+    model = make_model("gemma3", num_thoughts=2)
+    kept = set()
+
+    def pack(tensor):
+        kept.add((tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes()))
+        return tensor
+
+    def saved(thoughts):
+        kept.clear()
+        latent = model.config.latent
+        ids = torch.randint(20, 60, (1, 400))
+        prompt = [latent.bot_id, *[latent.thought_id] * thoughts, latent.eot_id]
+        ids[0, 380 : 380 + len(prompt)] = torch.tensor(prompt)
+        with (
+            model.thinking(steps=FastSteps(model)),
+            torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        ):
+            loss = model(ids, use_cache=False, logits_to_keep=1).logits.sum()
+        loss.backward()
+        return sum(size for _, size in kept)
+
+    model.train()
+    config = model.config
+    keys = 2 * config.num_key_value_heads * config.head_dim * 400 * 4 * config.num_hidden_layers
+    # each of 8 further steps keeps less than a tenth of the prompt's keys and values
+    assert saved(10) - saved(2) < 8 * 0.1 * keys + 8 * config.num_hidden_layers * 400 * 4 * 8 * 4

@@ -6,6 +6,7 @@ from torch import nn
 from transformers import Gemma2ForCausalLM, Gemma3ForCausalLM, GemmaForCausalLM
 
 from latent_gemma.errors import ModelError
+from latent_gemma.fast.steps import FastSteps
 from latent_gemma.model import LatentReasoningGemmaForCausalLM, ThoughtRecord
 from latent_gemma.model.gemma import is_latent_parameter
 from latent_gemma.model.prompt import pad_left
@@ -13,6 +14,8 @@ from tests.conftest import BOT, EOT, FAMILIES, RECURRENCES, THOUGHT
 
 BASES = {"gemma": GemmaForCausalLM, "gemma2": Gemma2ForCausalLM, "gemma3": Gemma3ForCausalLM}
 every_family = pytest.mark.parametrize("family", FAMILIES)
+#: Single positions by the stock layers, and by the faster ways.
+every_way = pytest.mark.parametrize("way", [lambda model: None, FastSteps], ids=["stock", "fast"])
 every_recurrence = pytest.mark.parametrize("recurrence", RECURRENCES)
 
 
@@ -47,9 +50,8 @@ def test_without_thoughts_the_model_is_the_base_model_bit_for_bit(family, make_m
 
 
 @every_family
-@pytest.mark.parametrize("mix", ["linear", "variance_preserving"])
-def test_p_one_is_greedy_decoding_token_for_token(family, mix, make_model, prompts):
-    model = make_model(family, p=1.0, mix=mix, bridge="mlp")
+def test_p_one_is_greedy_decoding_token_for_token(family, make_model, prompts):
+    model = make_model(family, p=1.0, bridge="mlp")
     base = plain_copy(model, family)
     ids = prompts(thoughts=5)
     started = ids[:, : ids.shape[1] - 6]
@@ -64,15 +66,14 @@ def test_p_one_is_greedy_decoding_token_for_token(family, mix, make_model, promp
 
 @every_family
 @pytest.mark.parametrize("p", [0.0, 0.4])
-@pytest.mark.parametrize(
-    ("recurrence", "visibility"), [("append", 1.0), ("append", 0.3), ("append", 0.0), ("sequence", 1.0)]
-)
-def test_cached_equals_uncached(family, recurrence, p, visibility, make_model, prompts):
-    model = randomise_latent_part(
-        make_model(family, recurrence=recurrence, p=p, question_visibility=visibility, bridge="linear", adapter="lora")
-    )
+@every_recurrence
+@every_way
+def test_cached_equals_uncached(family, recurrence, p, way, make_model, prompts):
+    model = randomise_latent_part(make_model(family, recurrence=recurrence, p=p, bridge="linear", adapter="lora"))
     ids = prompts()
-    generated = model.generate(ids, max_new_tokens=6, do_sample=False, output_logits=True, return_dict_in_generate=True)
+    options = {"do_sample": False, "output_logits": True, "return_dict_in_generate": True}
+    with model.thinking(steps=way(model)):
+        generated = model.generate(ids, max_new_tokens=6, **options)
     full = model(generated.sequences, use_cache=False).logits[:, ids.shape[1] - 1 : -1]
     torch.testing.assert_close(
         torch.stack(generated.logits, dim=1), full[:, : len(generated.logits)], rtol=1e-4, atol=1e-4
@@ -91,14 +92,13 @@ def test_a_prompt_may_be_cut_anywhere_even_between_thoughts(family, make_model, 
 
 
 @every_family
-@pytest.mark.parametrize(("recurrence", "visibility"), [("append", 1.0), ("append", 0.0), ("sequence", 1.0)])
+@every_recurrence
+@every_way
 def test_batch_of_n_equals_n_batches_of_one_on_either_side_of_the_padding(
-    family, recurrence, visibility, make_model, true_double
+    family, recurrence, way, make_model, true_double
 ):
     model = randomise_latent_part(
-        make_model(
-            family, recurrence=recurrence, p=0.3, bridge="linear", adapter="full", question_visibility=visibility
-        ).double()
+        make_model(family, recurrence=recurrence, p=0.3, bridge="linear", adapter="full").double()
     )
     # ragged questions, ragged numbers of thoughts (none at all in one row), ragged answers
     rows = [
@@ -109,22 +109,22 @@ def test_batch_of_n_equals_n_batches_of_one_on_either_side_of_the_padding(
     ]
     singles = [model(torch.tensor([row])).logits[0] for row in rows]
     ids, mask = pad_left(rows, 0)
-    left = model(ids, attention_mask=mask).logits
+    with model.thinking(steps=way(model)):
+        left = model(ids, attention_mask=mask).logits
     width = ids.shape[1]
     for row, single, logits in zip(rows, singles, left, strict=True):
         torch.testing.assert_close(logits[width - len(row) :], single, rtol=1e-6, atol=1e-6)
     right_ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
-    right = model(right_ids, attention_mask=(right_ids != 0).long()).logits
+    with model.thinking(steps=way(model)):
+        right = model(right_ids, attention_mask=(right_ids != 0).long()).logits
     for row, single, logits in zip(rows, singles, right, strict=True):
         torch.testing.assert_close(logits[: len(row)], single, rtol=1e-6, atol=1e-6)
 
 
 @every_family
-@pytest.mark.parametrize(("recurrence", "visibility"), [("append", 1.0), ("append", 0.0), ("sequence", 1.0)])
-def test_padding_changes_nothing_in_float64_though_softmax_is_in_float32(family, recurrence, visibility, make_model):
-    model = make_model(
-        family, sliding_window=4, recurrence=recurrence, p=0.3, question_visibility=visibility, dtype=torch.float64
-    )
+@every_recurrence
+def test_padding_changes_nothing_in_float64_though_softmax_is_in_float32(family, recurrence, make_model):
+    model = make_model(family, sliding_window=4, recurrence=recurrence, p=0.3, dtype=torch.float64)
     rows = [[20, 21, 22, 23, 24, BOT, THOUGHT, THOUGHT, EOT], [30, 31, 32], [40, BOT, THOUGHT, EOT]]
     ids, mask = pad_left(rows, 0)
     options = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False, "suppress_tokens": [BOT, THOUGHT, EOT]}
@@ -351,14 +351,10 @@ def answer_moves_with(model, ids, columns):
         return (model(ids[:, end:], past_key_values=cache).logits - baseline).abs().max().item()
 
 
-def test_an_answer_sees_a_hidden_question_through_the_thoughts_only(make_model, prompts):
+def test_an_answer_sees_the_question_and_the_thoughts(make_model, prompts):
     ids = prompts(length=6, thoughts=3, answer=2)
-    question, thoughts = list(range(7)), [7, 8, 9]
-    hidden = make_model(question_visibility=0.0)
-    assert answer_moves_with(hidden, ids, question) == 0.0
-    assert answer_moves_with(hidden, ids, thoughts) > 0.1
-    dim, full = make_model(question_visibility=0.2), make_model(question_visibility=1.0)
-    assert 0.0 < answer_moves_with(dim, ids, question) < answer_moves_with(full, ids, question)
+    for columns in (list(range(7)), [7, 8, 9]):
+        assert answer_moves_with(make_model(), ids, columns) > 0.1
 
 
 def test_in_sequence_the_thought_columns_hold_no_position(make_model, prompts):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from latent_gemma.cli import main
 from latent_gemma.data.chains import ChainConfig, chain_examples
-from latent_gemma.evaluation.answering import answer_batch
+from latent_gemma.generation.answering import answer_batch
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Frame, own_mode
@@ -49,10 +49,10 @@ RUNS = [
     (["anneal", "--p-shape", "gated", "--gate-loss", "1e-9"], {"p": 0.9}),
     (["anneal", "--p-shape", "gated", "--gate-loss", "100", "--p-until", "1", *THOUGHTS], {}),
     (["anneal", "--p-shape", "cosine", "--p-until", "1", "--p-end", "0.2"], {}),
-    (["anneal", "--p-start", "0.7", "--p-end", "0.3", "--mix", "variance_preserving"], {"p": 0.3}),
+    (["anneal", "--p-start", "0.7", "--p-end", "0.3"], {"p": 0.3}),
     (["anneal", "--max-latent-steps", "4", "--c-thought", "2"], {"num_thoughts": 8}),
     (["anneal", "--grow-until", "1", "--max-latent-steps", "9"], {"num_thoughts": 8}),
-    (["anneal", "--visibility-end", "0.4", "--p-until", "1"], {}),
+    (["anneal", "--p-until", "1"], {}),
     (["grpo", *GROUPS], {"trained_for": "latent", "num_thoughts": 2, "p": 0.25}),
     (["grpo", "--rank", "2", *GROUPS], {"trained_for": "latent", "num_thoughts": 2, "p": 0.25}),
     (["grpo", "--mode", "words", "--format", "tags", "--system", "Think.", *GROUPS],

@@ -40,13 +40,12 @@ def test_p_falls_from_start_to_end(shape, progress, expected):
 
 
 def test_k_grows_and_the_anchor_fades():
-    curriculum = AnnealCurriculum(grow_until=0.5, anchor_weight=2.0, anchor_until=0.8, visibility_end=0.0)
+    curriculum = AnnealCurriculum(grow_until=0.5, anchor_weight=2.0, anchor_until=0.8)
     grown = [curriculum.stage_at(x, longest=4) for x in (0.0, 0.125, 0.2, 0.3, 0.45, 0.9)]
     assert [stage.max_thought_steps for stage in grown] == [1, 1, 2, 3, 4, 4]
     assert [stage.latent_steps for stage in grown] == [1, 1, 2, 3, ALL_STEPS, ALL_STEPS]
     assert all(stage.pad_thoughts for stage in grown)
     assert [curriculum.stage_at(x).anchor_weight for x in (0.0, 0.4, 0.8, 1.0)] == pytest.approx([2.0, 1.0, 0.0, 0.0])
-    assert [curriculum.stage_at(x).question_visibility for x in (0.0, 0.35, 0.7)] == pytest.approx([1.0, 0.5, 0.0])
     assert AnnealCurriculum().stage_at(0.0, longest=4).max_thought_steps == 4
     assert AnnealCurriculum(max_latent_steps=3).stage_at(0.0, longest=8).max_thought_steps == 3
 

@@ -63,7 +63,7 @@ def asks_for_no_value(model, batch):
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("thoughts", [0, 1, 4])
 def test_the_host_waits_for_nothing_in_a_step(family, checkpointing, thoughts, make_model, prompts):
-    model = make_model(family, adapter="lora", bridge="mlp", p=0.3, question_visibility=0.5).train()
+    model = make_model(family, adapter="lora", bridge="mlp", p=0.3).train()
     if checkpointing:
         model.activation_checkpointing_enable()
     batch = with_places(batch_of(prompts(thoughts=thoughts, answer=3), 3, 1), THOUGHT, 0.5)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from latent_gemma.data.example import Example
-from latent_gemma.evaluation.answering import Batch, answer_batch
 from latent_gemma.evaluation.counting import count_row, further_figures
 from latent_gemma.evaluation.items import Cost, Item, Setting, single_item
 from latent_gemma.evaluation.log import ItemLog, Progress, answer_missing
@@ -18,8 +17,9 @@ from latent_gemma.evaluation.planning import EvalSettings, Point, plan
 from latent_gemma.evaluation.results import EvalRow
 from latent_gemma.evaluation.votes import VoteMeasured, measure_vote
 from latent_gemma.evaluation.voting import Voter
+from latent_gemma.fast.steps import FastSteps
+from latent_gemma.generation.answering import Batch, answer_batch
 from latent_gemma.model.prompt import Frame, Mode, own_mode
-from latent_gemma.model.static import Prepared
 from latent_gemma.text.answers import grade
 from latent_gemma.text.language import ask_in, wanted_language
 
@@ -62,7 +62,7 @@ class Evaluator:
         self.frame = Frame(tokenizer, model.config.latent, remembers=True)
         self.k, self.p = model.config.latent.num_thoughts, model.config.latent.p
         self.log, self.progress = log, progress
-        self.prepared = Prepared(model, settings.compiled)
+        self.steps = FastSteps(model, compiled=settings.compiled)
 
     def setting(self, point: Point, mode: Mode) -> Setting:
         """The setting of a point, as its items and its row name it."""
@@ -131,7 +131,7 @@ class Evaluator:
         tokens: int,
     ) -> Batch:
         questions = [ask_in(example.question, self.settings.answer_language) for example in batch]
-        with self.prepared.active():
+        with self.model.thinking(steps=self.steps):
             return answer_batch(self.model, self.frame, questions, mode, k, p, forced, tokens)
 
     def _wanted(self, example: Example) -> str:
@@ -151,7 +151,7 @@ class Evaluator:
         settings = self.settings
         voter = Voter(
             self.model, self.frame.tokenizer, settings.temperatures, settings.votes, mode, k, settings.noise,
-            settings.max_new_tokens, settings.seed, p, self.prepared,
+            settings.max_new_tokens, settings.seed, p, self.steps,
         )  # fmt: skip
         size = max(1, settings.batch_size // settings.votes)
         label = self.setting(Point(k, p, votes=settings.votes), mode).label

@@ -17,10 +17,11 @@ from transformers import StoppingCriteriaList
 
 from latent_gemma.config import MOST, SHARES, THOUGHTS, Range, check_number
 from latent_gemma.errors import ConfigError, DataError
+from latent_gemma.fast.steps import FastSteps
+from latent_gemma.generation.scoring import score_continuations
+from latent_gemma.generation.stops import StopStrings
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Frame, Mode, own_mode, pad_left
-from latent_gemma.model.scoring import score_continuations
-from latent_gemma.model.stops import StopStrings
 from latent_gemma.text.tags import TAGS, answer_start, open_answer
 
 NAME = "latent-gemma"
@@ -89,6 +90,7 @@ class LatentGemmaLM(LM):
         self.frame, self.p = Frame(self.tokenizer, self.model.config.latent), p
         self.mode: Mode = own_mode(self.frame.latent) if mode == "auto" else cast(Mode, mode)
         self.num_thoughts = self.frame.latent.num_thoughts if num_thoughts is None else num_thoughts
+        self.steps = FastSteps(self.model)
         self.batch_size, self.max_gen_toks = int(batch_size), max_gen_toks
         self.limit = self.model.config.max_position_embeddings
 
@@ -195,7 +197,7 @@ class LatentGemmaLM(LM):
             )
         # a task that samples does so from the whole distribution, unless it says otherwise
         drawn = {"top_k": 0, "top_p": 1.0, **settings} if settings.get("do_sample") else {"do_sample": False}
-        with self.model.thinking(p=self.p):
+        with self.model.thinking(p=self.p, steps=self.steps):
             output = self.model.generate(
                 ids.to(self.device),
                 attention_mask=mask.to(self.device),
@@ -239,7 +241,7 @@ class LatentGemmaLM(LM):
                     f"a context and its continuation are longer than the {self.limit} tokens the model takes",
                     "lower --num_fewshot",
                 )
-            with self.model.thinking(p=self.p):
+            with self.model.thinking(p=self.p, steps=self.steps):
                 found = score_continuations(
                     self.model, [prompts[i] for i in batch], [continuations[i] for i in batch], self.frame.pad_id
                 )

@@ -6,9 +6,10 @@ from itertools import cycle, islice
 from typing import Any
 
 from latent_gemma.errors import ConfigError
+from latent_gemma.fast.steps import FastSteps
+from latent_gemma.generation.traces import Trace, check_temperatures, sample_traces
 from latent_gemma.model.prompt import Frame, Mode, own_mode
-from latent_gemma.model.static import Prepared
-from latent_gemma.model.traces import Trace, check_temperatures, sample_traces
+from latent_gemma.model.thinking import Steps
 from latent_gemma.text.answers import Match, answers_match, candidate, extract_answer
 from latent_gemma.text.voting import Consensus, vote
 
@@ -57,7 +58,7 @@ class Voter:
         max_new_tokens: bound on generated tokens of a trace.
         seed: of the sampling.
         p: share of the token embedding in latent mode; None as configured.
-        prepared: what is kept between batches, to share it; None prepares its own.
+        steps: takes single positions, to share what it keeps between batches; None makes its own.
 
     Raises:
         ConfigError: for no trace, or a negative temperature.
@@ -75,7 +76,7 @@ class Voter:
         max_new_tokens: int = 256,
         seed: int = 0,
         p: float | None = None,
-        prepared: Prepared | None = None,
+        steps: Steps | None = None,
     ) -> None:
         check_temperatures(temperatures)
         if traces is not None and traces < 1:
@@ -87,7 +88,7 @@ class Voter:
         own = latent.num_thoughts if num_thoughts is None else num_thoughts
         self.num_thoughts = own if self.mode == "latent" else 0
         self.noise_std, self.max_new_tokens, self.seed, self.p = noise_std, max_new_tokens, seed, p
-        self.prepared = Prepared(model) if prepared is None else prepared
+        self.steps = FastSteps(model) if steps is None else steps
 
     def __call__(self, question: str) -> VotedAnswer:
         """Answer one question."""
@@ -107,16 +108,11 @@ class Voter:
         Raises:
             DataError: if a question is longer than the model allows.
         """
-        own = self.model.config.latent.p
-        self.model.set_latent(p=own if self.p is None else self.p)
-        try:
-            with self.prepared.active():
-                groups = sample_traces(
-                    self.model, self.frame, questions, self.temperatures, self.mode, self.num_thoughts, self.noise_std,
-                    self.max_new_tokens, self.seed + _BETWEEN_BATCHES * start,
-                )  # fmt: skip
-        finally:
-            self.model.set_latent(p=own)
+        with self.model.thinking(p=self.p, steps=self.steps):
+            groups = sample_traces(
+                self.model, self.frame, questions, self.temperatures, self.mode, self.num_thoughts, self.noise_std,
+                self.max_new_tokens, self.seed + _BETWEEN_BATCHES * start,
+            )  # fmt: skip
         return [VotedAnswer(elect(traces, match), tuple(traces)) for traces in groups]
 
 

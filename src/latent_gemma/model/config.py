@@ -10,7 +10,6 @@ from latent_gemma.errors import ConfigError, ModelError
 
 Recurrence = Literal["append", "sequence"]
 BridgeKind = Literal["identity", "linear", "mlp"]
-Mix = Literal["linear", "variance_preserving"]
 Trains = Literal["all", "thoughts"]
 Adapter = Literal["none", "lora", "full"]
 WordsFormat = Literal["markers", "tags"]
@@ -21,7 +20,6 @@ TrainedFor = Literal["unknown", "latent", "words", "none"]
 _CHOICES = {
     "recurrence": Recurrence,
     "bridge": BridgeKind,
-    "mix": Mix,
     "trains": Trains,
     "adapter": Adapter,
     "words_format": WordsFormat,
@@ -29,6 +27,8 @@ _CHOICES = {
 }
 
 
+#: Settings of older versions, which their checkpoints hold, and the value that means what a model does now.
+_GONE = {"mix": "linear", "question_visibility": 1.0}
 _KINDS = {int: "a whole number", float: "a number", str: "text"}
 
 
@@ -42,8 +42,6 @@ class LatentConfig:
         recurrence: "append" adds one position per latent step; "sequence" sends all hidden states of the prompt
             through the decoder again at each step.
         bridge: map from the normalised hidden state to the latent; every kind starts as the identity.
-        mix: how token embedding and latent are combined: `linear`, p * e + (1 - p) * l, or
-            `variance_preserving`, sqrt(p) * e + sqrt(1 - p) * l.
         p: share of the token embedding in what is fed back, 0 to 1; 1 is greedy decoding, 0 is purely latent.
         trains: "all" trains one set of weights in all phases (COCONUT); "thoughts" freezes encode and decode and
             trains the thought adapter and the bridge.
@@ -51,8 +49,6 @@ class LatentConfig:
             for every projection ("full": as much memory again as the decoder's projections).
         lora_rank: rank of the "lora" adapter.
         lora_alpha: its scale; the update is multiplied by alpha / rank.
-        question_visibility: how much positions after the thoughts see of what stands before them, 1 (everything) to
-            0 (nothing: every bit about the question has to pass through the thoughts).
         backprop_steps: backpropagate through the last n latent steps only; None through all.
         step_separator: text after each written step; words and thoughts must share it.
         words_format: how the model writes its reasoning: between the thought markers, the frame that latent stages
@@ -71,13 +67,11 @@ class LatentConfig:
     c_thought: int = 1
     recurrence: Recurrence = "append"
     bridge: BridgeKind = "identity"
-    mix: Mix = "linear"
     p: float = 0.0
     trains: Trains = "all"
     adapter: Adapter = "none"
     lora_rank: int = 16
     lora_alpha: float = 32.0
-    question_visibility: float = 1.0
     backprop_steps: int | None = None
     step_separator: str = "\n"
     words_format: WordsFormat = "markers"
@@ -100,16 +94,8 @@ class LatentConfig:
             value = getattr(self, name)
             if value < least:
                 raise ConfigError(f"latent.{name} is {value!r}", f"give a whole number of at least {least}")
-        for name in ("p", "question_visibility"):
-            value = getattr(self, name)
-            if not 0.0 <= value <= 1.0:
-                raise ConfigError(f"latent.{name} is {value!r}, outside [0, 1]", "give a share between 0 and 1")
-        if self.recurrence == "sequence" and self.question_visibility < 1.0:
-            raise ConfigError(
-                "latent.question_visibility hides the prompt, but in recurrence 'sequence' the prompt's positions are "
-                "the thoughts",
-                "use recurrence 'append'",
-            )
+        if not 0.0 <= self.p <= 1.0:
+            raise ConfigError(f"latent.p is {self.p!r}, outside [0, 1]", "give a share between 0 and 1")
         if self.backprop_steps is not None and self.backprop_steps < 1:
             raise ConfigError(f"latent.backprop_steps is {self.backprop_steps}", "give 1 or more, or leave it out")
         if len({self.bot_id, self.thought_id, self.eot_id}) != 3:
@@ -133,10 +119,11 @@ class LatentConfig:
         if value is not None and not isinstance(value, dict):
             raise ConfigError(f"the latent configuration is {value!r:.40}", "write its fields as an object")
         known = {f.name for f in fields(cls)}
-        unknown = sorted(set(value or {}) - known)
+        given = {name: part for name, part in (value or {}).items() if name not in _GONE or part != _GONE[name]}
+        unknown = sorted(set(given) - known)
         if unknown:
             raise ConfigError(f"unknown latent setting {unknown[0]!r}", f"known are {', '.join(sorted(known))}")
-        return cls(**(value or {}))
+        return cls(**given)
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON-ready data."""

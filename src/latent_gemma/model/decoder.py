@@ -13,10 +13,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 from latent_gemma.errors import ModelError
 from latent_gemma.model.adapters import install_thought_adapters
 from latent_gemma.model.attention import NAME as LATENT_EAGER
-from latent_gemma.model.cache import RolloutNote
+from latent_gemma.model.cache import RolloutNote, seen_columns
 from latent_gemma.model.config import LatentConfig, update_latent
 from latent_gemma.model.feedback import Bridge
-from latent_gemma.model.masks import biased_masks
 from latent_gemma.model.rollout import Project, Rollout
 from latent_gemma.model.stock import cache_field, cache_of, takes_either_name
 from latent_gemma.model.thinking import Thinking
@@ -123,18 +122,13 @@ class LatentDecoder(nn.Module):
             rolled = rollout.run(self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds)
             return rolled.to_tuple() if as_tuple else rolled  # type: ignore[return-value]
 
-        note, bias = RolloutNote.on(cache), None
-        if note is not None and note.key_bias is not None:
+        note, held = RolloutNote.on(cache), None
+        if note is not None and note.held is not None and cache is not None:
             given = input_ids if input_ids is not None else inputs_embeds
-            if given is None or cache is None or isinstance(attention_mask, dict):
+            if given is None or isinstance(attention_mask, dict):
                 raise ModelError("a continued prompt with thoughts needs ids and a padding mask", "pass input_ids")
-            batch, length = given.shape[:2]
-            start = int(cache.get_seq_length())
-            bias = nn.functional.pad(note.key_bias, (0, start + length - note.length))
-            after = torch.ones((batch, length), dtype=torch.bool, device=bias.device)
-            attention_mask = biased_masks(
-                self.config, attention_mask, cache, start, bias, after, self.embed_tokens.weight.dtype
-            )
+            held = note.columns(int(cache.get_seq_length()) + given.shape[1])
+            attention_mask = seen_columns(held, attention_mask)
         output = super().forward(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -144,9 +138,9 @@ class LatentDecoder(nn.Module):
             **cache_field(cache),
             **kwargs,
         )
-        if isinstance(output, BaseModelOutputWithPast) and (held := cache_of(output)) is not None:
+        if isinstance(output, BaseModelOutputWithPast) and (grown := cache_of(output)) is not None:
             last_hidden: Any = output.last_hidden_state
-            RolloutNote.write(held, last_hidden[:, -1], bias)
+            RolloutNote.write(grown, last_hidden[:, -1], held)
         return output
 
     @torch.no_grad()

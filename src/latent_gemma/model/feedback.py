@@ -1,11 +1,9 @@
 """What is fed back: from the hidden state of one position to the input of the next."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from latent_gemma.model.config import BridgeKind, Mix
+from latent_gemma.model.config import BridgeKind
 
 
 class BridgeLinear(nn.Linear):
@@ -69,20 +67,15 @@ def latent_from_hidden(hidden_states: Tensor, bridge: nn.Module | None, embed_rm
         return (u if bridge is None else bridge(u)) * embed_rms
 
 
-def mix_inputs(token_embedding: Tensor, latent: Tensor, p: float, mix: Mix) -> Tensor:
-    """Combine the embedding of the greedy token with the latent.
+def mix_inputs(token_embedding: Tensor, latent: Tensor, p: float) -> Tensor:
+    """Combine the embedding of the greedy token with the latent, p * e + (1 - p) * l.
 
     Args:
         token_embedding: scaled embedding of the argmax token, [..., D]; detached here.
         latent: [..., D], float32 or float64.
         p: share of the token embedding, 0 to 1.
-        mix: "linear", p * e + (1 - p) * l; "variance_preserving", sqrt(p) * e + sqrt(1 - p) * l, which keeps the
-            norm when the two are near-orthogonal.
 
     Returns:
         The input of the next position, [..., D], in the dtype of `latent`.
     """
-    e = token_embedding.detach().to(latent.dtype)
-    if mix == "variance_preserving":
-        return math.sqrt(p) * e + math.sqrt(1.0 - p) * latent
-    return p * e + (1.0 - p) * latent
+    return p * token_embedding.detach().to(latent.dtype) + (1.0 - p) * latent

@@ -42,10 +42,8 @@ from latent_gemma.model.config import (
 )
 from latent_gemma.model.decoder import LatentDecoder, refuse_export
 from latent_gemma.model.feedback import ZeroLinear
-from latent_gemma.model.packing import laid_out, product
-from latent_gemma.model.paths import generate_answer
+from latent_gemma.model.never import NeverThought
 from latent_gemma.model.prompt import append_thoughts, own_mode
-from latent_gemma.model.sampling import NeverThought
 from latent_gemma.model.stock import CACHE, cache_field, cache_of, takes_either_name
 from latent_gemma.model.thinking import Thinking
 
@@ -145,7 +143,6 @@ class LatentReasoningGemmaForCausalLM(_Stock):
     decoder_class: ClassVar[type[LatentDecoder]]
     #: Set it, and `generate` lets prompts without markers think `num_thoughts` steps (the earlier package's usage).
     tokenizer: Any = None
-    generate_answer = generate_answer
 
     def __new__(cls, config: PreTrainedConfig | None = None, *args: Any, **kwargs: Any) -> Any:
         if cls is LatentReasoningGemmaForCausalLM:
@@ -264,11 +261,10 @@ class LatentReasoningGemmaForCausalLM(_Stock):
 
     def project(self, hidden_states: Tensor) -> Tensor:
         """Logits [..., V] of final hidden states [..., D], through the model's own head, final softcap included."""
-        weight = self.lm_head.weight
-        if hidden_states.ndim == 2 and id(weight) in laid_out() and not torch.is_grad_enabled():
-            logits = product(weight)(hidden_states)
-        else:
-            logits = self.lm_head(hidden_states)
+        return self.capped(self.lm_head(hidden_states))
+
+    def capped(self, logits: Tensor) -> Tensor:
+        """Logits [..., V] under the final softcap, where the model has one."""
         cap = getattr(self.config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 

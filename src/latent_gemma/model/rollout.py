@@ -11,26 +11,40 @@ Every call but the first starts at a thought column; its first position takes, i
 hidden state that the previous call ended with. Each position is computed once.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from latent_gemma.errors import ModelError
-from latent_gemma.model.cache import RolloutNote, SegmentCache
-from latent_gemma.model.calls import Bias, Calls
+from latent_gemma.model.adapters import current_thought_mask, thought_phase
+from latent_gemma.model.cache import RolloutNote, SegmentCache, seen_columns
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.feedback import latent_from_hidden, mix_inputs
-from latent_gemma.model.recurrences import append, sequence
-from latent_gemma.model.static import new_cache
 from latent_gemma.model.stock import cache_field
-from latent_gemma.model.thinking import Thinking
+from latent_gemma.model.thinking import Step, Steps, Thinking
 
 Project = Callable[[Tensor], Tensor]
+#: Final hidden states [B, T, D], and those of all layers where they were asked for.
+Hidden = tuple[Tensor, tuple[Tensor | None, ...] | None]
+#: Keywords that only the loss reads.
+_OF_THE_LOSS = ("num_items_in_batch", "ignore_index", "shift_labels")
+
+
+def _replay_in_phase(function: Callable[..., Any], *args: Any) -> Any:
+    """Checkpoint a layer call so that backward recomputes it in the phase of its own forward, not the current one."""
+    mask = current_thought_mask()
+
+    def run(*inner: Any) -> Any:
+        with thought_phase(mask):
+            return function(*inner)
+
+    return checkpoint(run, *args, use_reentrant=False)
 
 
 class Rollout:
@@ -79,44 +93,56 @@ class Rollout:
         self.settings: Thinking = decoder.thinking
         self.p = self.latent.p if self.settings.p is None else self.settings.p
         self.record = self.settings.record
+        self.position_ids, self.padding = position_ids, attention_mask
         self.start = 0 if cache is None else int(cache.get_seq_length())
         self.note = RolloutNote.on(cache)
-        replays = decoder.training and torch.is_grad_enabled() and decoder.gradient_checkpointing
-        if replays and cache is not None:
+        self.replays = decoder.training and torch.is_grad_enabled() and decoder.gradient_checkpointing
+        if self.replays and cache is not None:
             raise ModelError(
                 "gradient checkpointing through thoughts cannot extend a given cache", "leave the cache out"
             )
         self.returns_cache = cache is not None or (
-            not replays and (decoder.config.use_cache if use_cache is None else use_cache)
+            not self.replays and (decoder.config.use_cache if use_cache is None else use_cache)
         )
-        if cache is None:
-            cache = self._empty_cache(thought.shape[1])
+        self.steps: Steps | None = self.settings.steps
+        self.step: Step | None = None
+        self.cache: Any = self._empty_cache(thought.shape[1]) if cache is None else cache
+        if torch.is_grad_enabled() and not isinstance(self.cache, SegmentCache):
+            self.steps = None  # a stock cache is written in place
         given = self.settings.columns
-        self.columns: list[int] = self._columns(attention_mask, position_ids) if given is None else list(given)
+        self.columns: list[int] = self._columns() if given is None else list(given)
         idle = range(self.columns[-1] + 1 if self.columns else 1, thought.shape[1])
         self.columns += idle[: max(0, self.settings.passes - len(self.columns))]
-        self.calls = Calls(decoder, self.start, attention_mask, position_ids, cache, len(self.columns), replays, kwargs)
+        self.held = None if self.note is None else self.note.columns(self.start + thought.shape[1])
+        self.padding = seen_columns(self.held, self.padding)
+        # PEFT hands on all it could be told, and Trainer what its loss divides by
+        self.kwargs = {
+            name: value
+            for name, value in kwargs.items()
+            if value is not None and value is not False and name not in _OF_THE_LOSS
+        }
+        self.outputs: list[BaseModelOutputWithPast] = []
 
     def _empty_cache(self, length: int) -> Cache:
         config = self.decoder.config
         if not torch.is_grad_enabled():
-            return new_cache(config, length)
+            return DynamicCache(config=config) if self.steps is None else self.steps.cache(config, length)
         return DynamicCache(config=config) if self.returns_cache else SegmentCache.empty(config)
 
-    def _columns(self, padding: Tensor | None, position_ids: Tensor | None) -> list[int]:
+    def _columns(self) -> list[int]:
         """Columns that hold thoughts; one transfer to the host for them and for what is wrong with them."""
         thought, start = self.thought, self.start
         columns = thought.any(0)
         misplaced, again = torch.zeros_like(columns), torch.zeros_like(columns)
-        if padding is not None:
-            seen = padding.bool()
+        if self.padding is not None:
+            seen = self.padding.bool()
             before = seen[:, start - 1 : start - 1 + thought.shape[1]] if start else nn.functional.pad(seen, (1, -1))
             misplaced = (thought & ~before).any(0)
         elif start == 0:
             misplaced[0] = columns[0]
-        if padding is None and position_ids is not None:
+        if self.padding is None and self.position_ids is not None:
             # several examples in a row, which the stock decoder tells by their positions
-            again[1:] = (position_ids.diff(dim=-1) != 1).any(0)
+            again[1:] = (self.position_ids.diff(dim=-1) != 1).any(0)
         holds, bad, packed = torch.stack([columns, misplaced, again]).tolist()
         if any(packed):
             raise ModelError(
@@ -129,19 +155,123 @@ class Rollout:
             )
         return [column for column, held in enumerate(holds) if held]
 
+    def run(self, embeds: Tensor) -> BaseModelOutputWithPast:
+        """Roll out from what layer 0 would see without thoughts, [B, T, D]; see the module's docstring."""
+        try:
+            with self._layers_replay():
+                hidden, layers = (self._append if self.latent.recurrence == "append" else self._sequence)(embeds)
+            cache = self.cache
+        finally:
+            self._close()
+        if self.returns_cache:
+            RolloutNote.write(cache, hidden[:, -1], self.held)
+        return BaseModelOutputWithPast(
+            last_hidden_state=hidden,
+            hidden_states=layers,  # type: ignore[arg-type]
+            **cache_field(cache if self.returns_cache else None),
+        )
+
+    def _append(self, embeds: Tensor) -> Hidden:
+        """One new position per latent step, for embeddings [B, T, D]."""
+        thought, columns, length = self.thought, self.columns, embeds.shape[1]
+        adapted = self.latent.adapter != "none"
+        counts = thought.cumsum(-1) - 1
+        ends = [*columns[1:], length]
+        prompt, *pieces = embeds.split([columns[0], *(b - a for a, b in zip(columns, ends, strict=True))], dim=1)
+        last: Tensor | None = None
+        if columns[0] > 0:
+            last = self._call(prompt, 0, self.cache, None)[:, -1]
+        elif self.note is not None and self.note.length == self.start:
+            last = self.note.last_hidden
+        if last is None:
+            raise ModelError(
+                "a thought stands first, and the cache does not hold the hidden state before it",
+                "extend a cache that this model returned",
+            )
+        for step, (a, b, piece) in enumerate(zip(columns, ends, pieces, strict=True)):
+            rows, source = thought[:, a], last
+            with self._backpropagates(step, len(columns)):
+                fed, tokens = self.feed_back(source)
+                if self.settings.forced is not None:
+                    index = counts[:, a].clamp(min=0, max=self.settings.forced.shape[1] - 1)
+                    fed = self.settings.forced[torch.arange(len(index), device=index.device), index].to(fed.dtype)
+                self.watch(step, fed)
+                first = torch.where(rows[:, None], fed, piece[:, 0])
+                inputs = torch.cat([first[:, None], piece[:, 1:]], dim=1)
+                thinks = thought[:, a:b, None] if adapted else None
+                alone = self._alone() if b == a + 1 else None
+                if alone is not None:
+                    hidden = self._take(alone, inputs, a, thinks)
+                else:
+                    hidden = self._call(inputs, a, self._next_cache(), thinks)
+            last = hidden[:, -1]
+            self._note_thought(source, fed, hidden[:, 0], rows, tokens)
+        return self._join(self.outputs)
+
+    def _sequence(self, embeds: Tensor) -> Hidden:
+        """All hidden states of the prompt go through the decoder again in each latent step; embeddings [B, T, D]."""
+        thought, settings = self.thought, self.settings
+        if self.start:
+            raise ModelError(
+                "recurrence 'sequence' sends the whole prompt through again and cannot extend a cache",
+                "pass the prompt in one call",
+            )
+        before = thought.cumsum(-1) == 0
+        counts = thought.sum(-1)
+        firsts = torch.where(counts > 0, before.sum(-1), 0)
+        lasts = thought.shape[1] - 1 - thought.flip(-1).int().argmax(-1)
+        passes, width, scattered = torch.stack(
+            [counts.max(), firsts.max(), ((counts > 0) & (lasts - firsts + 1 != counts)).any().to(counts.dtype)]
+        ).tolist()
+        passes, width = max(passes, settings.passes), max(width, 1)
+        if scattered:
+            raise ModelError(
+                "recurrence 'sequence' takes one block of thoughts per row",
+                "put the thoughts side by side, or use 'append'",
+            )
+        region = (before & (counts > 0)[:, None])[:, :width]
+        # the thoughts are the prompt's own positions: their columns hold nothing that others could see
+        self.held = ~thought
+        seen = seen_columns(self.held, self.padding)
+        inputs = embeds[:, :width]
+        thinks = region[:, :, None] if self.latent.adapter != "none" else None
+        hidden = self._pass(inputs, None)
+        ends = (firsts - 1).clamp(min=0)
+        rows = torch.arange(len(ends), device=ends.device)
+        for step in range(passes):
+            last, source = step == passes - 1, hidden
+            with self._backpropagates(step, passes):
+                fed, tokens = self.feed_back(source)
+                if last and settings.forced is not None:
+                    fed = _align_end(settings.forced, fed, ends)
+                self.watch(step, fed)
+                # A row that has taken all its steps sees the same inputs again, so its states stay what they are.
+                moves = step < counts if settings.forced is None or not last else counts > 0
+                inputs = torch.where((region & moves[:, None])[:, :, None], fed, inputs)
+                hidden = self._call(inputs, 0, self.cache, thinks, seen) if last else self._pass(inputs, thinks)
+            self._note_thought(
+                source[rows, ends], inputs[rows, ends], hidden[rows, ends], step < counts,
+                None if tokens is None else tokens[rows, ends],
+            )  # fmt: skip
+        if self.record is not None:
+            self.record.prefix = inputs
+        self._call(embeds[:, width:], width, self._next_cache(), None, seen)
+        hidden, layers = self._join(self.outputs[-2:])
+        # behind a window such a column sees nothing at all, and would be whatever the batch makes of that
+        return hidden.masked_fill(thought[:, :, None], 0.0), layers
+
     def feed_back(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
         """Next input for final hidden states [..., D], and the greedy tokens [...] (None while p = 0)."""
-        decoder, latent = self.decoder, self.latent
         tokens = None
         fed = torch.zeros((), device=hidden.device, dtype=torch.promote_types(hidden.dtype, torch.float32))
         if self.p < 1.0:
-            fed = latent_from_hidden(hidden, decoder.bridge, self.embed_rms)
+            fed = latent_from_hidden(hidden, self.decoder.bridge, self.embed_rms)
             fed = self.settings.perturb(fed, self.embed_rms)
         if self.p > 0.0:
             with torch.no_grad():
                 tokens = self.project(hidden).argmax(-1)
-                embedding = decoder.embed_tokens(tokens)
-            fed = mix_inputs(embedding, fed, self.p, latent.mix)
+                embedding = self.decoder.embed_tokens(tokens)
+            fed = mix_inputs(embedding, fed, self.p)
         return fed.to(hidden.dtype), tokens
 
     def watch(self, step: int, fed: Tensor) -> None:
@@ -150,44 +280,122 @@ class Rollout:
         if record is not None and fed.requires_grad:
             fed.register_hook(lambda grad: record.grad_norms.__setitem__(step, grad.detach().float().norm()))
 
-    def run(self, embeds: Tensor) -> BaseModelOutputWithPast:
-        """Roll out from what layer 0 would see without thoughts, [B, T, D]; see the module's docstring."""
-        recurrence, calls = append if self.latent.recurrence == "append" else sequence, self.calls
+    def _note_thought(self, source: Tensor, fed: Tensor, hidden: Tensor, rows: Tensor, tokens: Tensor | None) -> None:
+        record = self.record
+        if record is not None:
+            record.source.append(source)
+            record.inputs.append(fed)
+            record.hidden.append(hidden)
+            record.mask.append(rows)
+            if tokens is not None:
+                record.tokens.append(tokens)
+
+    def _backpropagates(self, step: int, steps: int) -> Any:
+        """Gradients on for the last `backprop_steps` of the latent steps, off for those before."""
+        truncated = 0 if self.latent.backprop_steps is None else steps - self.latent.backprop_steps
+        return torch.enable_grad() if torch.is_grad_enabled() and step >= truncated else torch.no_grad()
+
+    def _call(
+        self, embeds: Tensor, a: int, cache: Cache | None, thinks: Tensor | None, padding: Tensor | None = None
+    ) -> Tensor:
+        """One decoder call over columns [a, a + T) with `embeds` [B, T, D]; returns final hidden states."""
+        b = a + embeds.shape[1]
+        padding = self.padding if padding is None else padding
+        with thought_phase(thinks):
+            output = self.decoder.decoder_call(
+                inputs_embeds=embeds,
+                attention_mask=None if padding is None else padding[:, : self.start + b],
+                position_ids=self._positions(a, b, embeds),
+                use_cache=False,
+                **cache_field(cache),
+                **self.kwargs,
+            )
+        self.outputs.append(output)
+        hidden: Any = output.last_hidden_state
+        return hidden
+
+    def _pass(self, inputs: Tensor, thinks: Tensor | None) -> Tensor:
+        """A call whose keys nobody reads; under checkpointing all it keeps is its input, so that K passes are cheap."""
+
+        def call(inputs: Tensor) -> Tensor:
+            hidden = self._call(inputs, 0, None, thinks)
+            del self.outputs[-1]  # only the last pass is an output
+            return hidden
+
+        replayed: Tensor = checkpoint(call, inputs, use_reentrant=False) if self.replays else call(inputs)
+        return replayed
+
+    def _alone(self) -> Step | None:
+        """What takes the next column by itself, where its call has to give no more than hidden states."""
+        if self.step is None and self.steps is not None and not self.kwargs:
+            if isinstance(self.cache, SegmentCache):
+                self.cache = self.cache.following()
+            self.step = self.steps.begin(self.decoder, self.cache, len(self.columns))
+            if self.step is None:
+                self.steps = None
+        return self.step
+
+    def _take(self, step: Step, embeds: Tensor, a: int, thinks: Tensor | None) -> Tensor:
+        """As `_call`, over column a alone."""
+        padding = None if self.padding is None else self.padding[:, : self.start + a + 1]
+        hidden = step(embeds, self._positions(a, a + 1, embeds), padding, thinks)
+        self.outputs.append(BaseModelOutputWithPast(last_hidden_state=hidden))
+        return hidden
+
+    def _next_cache(self) -> Cache:
+        """The cache for the call that comes next."""
+        if isinstance(self.cache, SegmentCache):
+            if self.step is not None and (keys := self.step.keys()) is not None:
+                self.cache.take(keys)
+            self.cache = self.cache.following()
+        self.step = None
+        cache: Cache = self.cache
+        return cache
+
+    def _positions(self, a: int, b: int, embeds: Tensor) -> Tensor:
+        if self.position_ids is None:
+            return torch.arange(self.start + a, self.start + b, device=embeds.device)[None]
+        return self.position_ids[:, a:b]
+
+    @contextmanager
+    def _layers_replay(self) -> Iterator[None]:
+        """Have each layer checkpoint through our function, which keeps the cache and the phase right."""
+        if not self.replays:
+            yield
+            return
+        layers: list[Any] = list(self.decoder.layers)
+        kept = [(layer._gradient_checkpointing_func, layer._can_checkpoint_with_cache) for layer in layers]
+        for layer in layers:
+            layer._gradient_checkpointing_func, layer._can_checkpoint_with_cache = _replay_in_phase, True
         try:
-            with calls.layers_replay():
-                hidden, all_hidden = recurrence(self, embeds)
+            yield
         finally:
-            calls.close()
-        cache: Any = calls.cache
-        if self.returns_cache:
-            bias = self.bias()
-            RolloutNote.write(cache, hidden[:, -1], None if bias is None else bias.keys)
-        return BaseModelOutputWithPast(
-            last_hidden_state=hidden,
-            hidden_states=all_hidden,  # type: ignore[arg-type]
-            **cache_field(cache if self.returns_cache else None),
+            for layer, (function, flag) in zip(layers, kept, strict=True):
+                layer._gradient_checkpointing_func, layer._can_checkpoint_with_cache = function, flag
+
+    def _close(self) -> None:
+        """Let go of what keeps the graph: checkpointing keeps this object to run calls again, which would keep both."""
+        self.outputs, self.step = [], None
+        if isinstance(self.cache, SegmentCache):
+            self.cache.close()
+            self.cache = None
+
+    @staticmethod
+    def _join(calls: list[Any]) -> Hidden:
+        """Final hidden states of some calls, and those of all layers where they were asked for."""
+        hidden = torch.cat([call.last_hidden_state for call in calls], dim=1)
+        if calls[0].hidden_states is None:
+            return hidden, None
+        # a layer that was not asked for is None
+        return hidden, tuple(
+            None if layer[0] is None else torch.cat(layer, dim=1)
+            for layer in zip(*(call.hidden_states for call in calls), strict=True)
         )
 
-    def bias(self) -> Bias | None:
-        """Keys that positions after the thoughts do not see, or None where they see everything."""
-        thought, latent = self.thought, self.latent
-        past = None if self.note is None else self.note.key_bias
-        if latent.question_visibility == 1.0 and latent.recurrence == "append" and past is None:
-            return None
-        started = thought.cumsum(-1) > 0
-        has_thoughts = started[:, -1:]
-        queries = (thought.flip(-1).cumsum(-1).flip(-1) == 0) & started
-        lowest = torch.finfo(torch.float32).min
-        visibility = latent.question_visibility
-        dim = torch.zeros(thought.shape, device=thought.device)
-        dim = dim.masked_fill(~started & has_thoughts, math.log(visibility) if visibility > 0.0 else lowest)
-        if latent.recurrence == "sequence":
-            dim = dim.masked_fill(thought, lowest)
-        if self.start:
-            if past is None:
-                fill = math.log(visibility) if visibility > 0.0 else lowest
-                past = torch.where(has_thoughts, fill, 0.0).expand(-1, self.start)
-            # the cache may have grown since by calls that leave no note
-            past = nn.functional.pad(past, (0, self.start - past.shape[1]))
-            dim = torch.cat([past, dim], dim=1)
-        return Bias(dim, queries)
+
+def _align_end(source: Tensor, like: Tensor, ends: Tensor) -> Tensor:
+    """Lay `source` [B, S, D] into the shape of `like` [B, T, D], both ending at column `ends` of their row."""
+    shift = source.shape[1] - 1 - ends
+    index = torch.arange(like.shape[1], device=like.device)[None] + shift[:, None]
+    index = index.clamp(0, source.shape[1] - 1)
+    return torch.gather(source.to(like.dtype), 1, index[:, :, None].expand(-1, -1, like.shape[2]))

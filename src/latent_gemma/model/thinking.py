@@ -1,10 +1,14 @@
-"""What can be asked of a rollout from outside: other thoughts, noise, and a record of what was thought."""
+"""What can be asked of a rollout from outside: other thoughts, noise, a record of what was thought, a faster way."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig
+from transformers.cache_utils import Cache
 
 from latent_gemma.errors import ConfigError
 
@@ -40,6 +44,50 @@ class ThoughtRecord:
         return torch.stack(self.inputs, dim=1)
 
 
+class Step(Protocol):
+    """Takes single positions through a decoder, one of each row a call, in place of its layers.
+
+    Args:
+        fixed: its batch has to stay as large as it is.
+    """
+
+    fixed: bool
+
+    def __call__(self, embeds: Tensor, positions: Tensor, padding: Tensor | None, thinks: Tensor | None) -> Tensor:
+        """The next position of each row.
+
+        Args:
+            embeds: what layer 0 sees, [B, 1, D].
+            positions: [B, 1] or [1, 1].
+            padding: of all columns up to this one, 0 on padding, [B, T_past + 1], or None.
+            thinks: rows that adapters on thoughts act on, [B, 1, 1] bool, or None.
+
+        Returns:
+            Final hidden states, [B, 1, D].
+        """
+        ...
+
+    def keys(self) -> list[tuple[Tensor, Tensor]] | None:
+        """Per layer, keys and values of the positions taken; None where the cache has them already."""
+        ...
+
+
+class Steps(Protocol):
+    """What takes positions that go through alone by a shorter way than the stock layers; results stay the same."""
+
+    def cache(self, config: PreTrainedConfig, capacity: int) -> Cache:
+        """An empty cache for work without gradients, with room for `capacity` positions."""
+        ...
+
+    def begin(self, decoder: Any, past: Cache, room: int) -> Step | None:
+        """Begin to take positions behind `past`, at most `room`; None where only the stock layers can."""
+        ...
+
+    def head(self, model: Any) -> Callable[[Tensor], Tensor]:
+        """Logits [B, V] of final hidden states [B, D], without gradients."""
+        ...
+
+
 @dataclass(frozen=True)
 class Thinking:
     """Settings of the rollouts that run inside `model.thinking(...)`.
@@ -55,6 +103,7 @@ class Thinking:
             where all have to call the decoder equally often.
         columns: columns in which some row of the batch thinks, in order, where the caller knows them and that something
             stands before every thought; the host then asks the device for nothing ("append"). None looks.
+        steps: takes positions that go through alone; None leaves them to the stock layers.
     """
 
     p: float | None = None
@@ -64,6 +113,7 @@ class Thinking:
     record: ThoughtRecord | None = None
     passes: int = 0
     columns: tuple[int, ...] | None = None
+    steps: Steps | None = None
 
     def __post_init__(self) -> None:
         if self.p is not None and not 0.0 <= self.p <= 1.0:

@@ -11,7 +11,9 @@ from tyro.conf import Positional
 
 from latent_gemma.config import Count, Range, Share, Size, check_ranges
 from latent_gemma.errors import ConfigError
-from latent_gemma.evaluation.answering import answer_batch
+from latent_gemma.fast.steps import FastSteps
+from latent_gemma.generation.answering import answer_batch
+from latent_gemma.generation.paths import explore_paths
 from latent_gemma.inspection.lens import read_thoughts
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Frame
@@ -89,15 +91,16 @@ def _answer(model: Any, tokenizer: Any, question: str, asking: Asking, console: 
     mode = writing_mode(latent, asking.mode)
     k = 0 if mode != "latent" else latent.num_thoughts if asking.k is None else asking.k
     if asking.paths > 1:
-        paths = model.generate_answer(
-            tokenizer=tokenizer, question=question, k=asking.paths, num_thoughts=k, mode=mode, return_paths=True,
+        paths = explore_paths(
+            model, tokenizer, question=question, k=asking.paths, num_thoughts=k, mode=mode,
             max_length=model.config.max_position_embeddings,
         )  # fmt: skip
         for path in paths:
             console.print(Text(displayable(f"{path.confidence:6.1%}  {path.answer}")))
         return
     frame = Frame(tokenizer, latent)
-    batch = answer_batch(model, frame, [question], mode, k, asking.p, max_new_tokens=asking.max_new_tokens)
+    with model.thinking(steps=FastSteps(model, packed=False)):
+        batch = answer_batch(model, frame, [question], mode, k, asking.p, max_new_tokens=asking.max_new_tokens)
     answer = batch.answers[0]
     if answer.reasoning:
         console.print(Text(displayable(answer.reasoning), style="dim"))

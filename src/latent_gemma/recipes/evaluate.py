@@ -31,6 +31,7 @@ from latent_gemma.evaluation.metrics.registry import check_metrics
 from latent_gemma.evaluation.planning import EvalSettings
 from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.evaluation.votes import VOTED
+from latent_gemma.generation.traces import check_temperatures
 from latent_gemma.inspection.costs import cost_grid, language_grid
 from latent_gemma.inspection.lens import trace_examples
 from latent_gemma.inspection.tables import further_tables, metrics_grid, results_table
@@ -40,7 +41,6 @@ from latent_gemma.inspection.write import write_report
 from latent_gemma.launch import is_main_process
 from latent_gemma.model.config import WordsFormat
 from latent_gemma.model.loading import load_model
-from latent_gemma.model.traces import check_temperatures
 from latent_gemma.recipes.answers_bar import AnswersBar
 from latent_gemma.recipes.contestants import Contestant, fitting, identity, line_up
 from latent_gemma.recipes.stage import (

@@ -10,7 +10,7 @@ from transformers import set_seed
 from latent_gemma.config import Count, Range, Size, check_ranges
 from latent_gemma.data.load import load_examples
 from latent_gemma.errors import ConfigError
-from latent_gemma.model.config import Adapter, BridgeKind, LatentConfig, Mix, Recurrence, Trains, WordsFormat
+from latent_gemma.model.config import Adapter, BridgeKind, Recurrence, Trains, WordsFormat
 from latent_gemma.model.loading import load_model, read_config
 from latent_gemma.model.prompt import own_mode
 from latent_gemma.recipes.resuming import Origin, begin, resumes, say_finished, say_stopped, step_size
@@ -80,7 +80,6 @@ class LatentModel:
         c_thought: thoughts per written step.
         recurrence: "append" or "sequence".
         bridge: "identity", "linear" or "mlp".
-        mix: how token embedding and latent are combined.
         trains: "all" weights in all phases (COCONUT), or the "thoughts" alone: adapter and bridge, the rest frozen.
         adapter: weights active on thought positions: "none", "lora" or "full".
         lora_rank: rank of the "lora" adapter.
@@ -90,7 +89,6 @@ class LatentModel:
     c_thought: int = 1
     recurrence: Recurrence = "append"
     bridge: BridgeKind = "identity"
-    mix: Mix = "linear"
     trains: Trains = "all"
     adapter: Adapter = "none"
     lora_rank: Annotated[Size, Range(1, 50_000)] = 16
@@ -165,14 +163,11 @@ def _plan(
         changes: dict[str, Any] = {
             "step_separator": config.step_separator,
             "words_format": config.format,
-            "question_visibility": 1.0,
         }
         return config.train, changes, WrittenCurriculum(config.reasoning), config.lora
     curriculum, settings = config.curriculum, config.train
     if isinstance(curriculum, CoconutCurriculum) and curriculum.epochs_per_stage > 0.0 and not settings.steps:
         settings = replace(settings, epochs=curriculum.count * curriculum.epochs_per_stage)
-    if isinstance(curriculum, AnnealCurriculum):  # what the run will come to is refused before it begins
-        LatentConfig(recurrence=config.latent.recurrence, question_visibility=curriculum.visibility_end)
     stored = getattr(read_config(config.model), "latent", None)
     if stored is not None and stored.words_format == "tags" and own_mode(stored) == "words":
         raise ConfigError(
@@ -180,7 +175,7 @@ def _plan(
             "start from a text stage trained with --format markers",
         )
     # The scale of the latents is measured anew: the text stage has moved the embeddings.
-    changes = {**vars(config.latent), "words_format": "markers", "question_visibility": 1.0, "embed_rms": None}
+    changes = {**vars(config.latent), "words_format": "markers", "embed_rms": None}
     return settings, changes, curriculum, None
 
 

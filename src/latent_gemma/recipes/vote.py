@@ -20,13 +20,13 @@ from latent_gemma.evaluation.planning import EvalSettings
 from latent_gemma.evaluation.results import EvalReport, EvalRow
 from latent_gemma.evaluation.votes import VOTED, VoteMeasured, measure_vote
 from latent_gemma.evaluation.voting import VotedAnswer, Voter
+from latent_gemma.fast.steps import FastSteps
 from latent_gemma.inspection.tables import further_tables, results_table
 from latent_gemma.inspection.verdict import verdict
 from latent_gemma.inspection.votes import votes_charts, votes_grids
 from latent_gemma.inspection.write import write_report
 from latent_gemma.model.config import WordsFormat
 from latent_gemma.model.loading import load_model
-from latent_gemma.model.static import Prepared
 from latent_gemma.recipes.stage import DataSettings, machine, model_hash, next_free, run_folder
 from latent_gemma.recipes.targets import AskedKind, match_of
 from latent_gemma.recipes.words import AskedMode, ask_for, writing_mode
@@ -110,7 +110,7 @@ def _voter(model: Any, tokenizer: Any, config: Vote, temperatures: Sequence[floa
     ask_for(model, config.format, config.system)
     return Voter(
         model, tokenizer, temperatures, config.traces, writing_mode(model.config.latent, config.mode), config.k,
-        config.noise, config.max_new_tokens, config.seed, prepared=Prepared(model, config.compile),
+        config.noise, config.max_new_tokens, config.seed, steps=FastSteps(model, compiled=config.compile),
     )  # fmt: skip
 
 

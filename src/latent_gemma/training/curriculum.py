@@ -27,7 +27,6 @@ class Stage:
         mix_prob: share of examples that draw their own `latent_steps` uniformly from 0 to their number of steps.
         p: share of the token embedding in what is fed back.
         anchor_weight: weight of the loss that keeps each thought decodable as its step.
-        question_visibility: see `LatentConfig`.
     """
 
     number: int = 0
@@ -38,7 +37,6 @@ class Stage:
     mix_prob: float = 0.0
     p: float = 0.0
     anchor_weight: float = 0.0
-    question_visibility: float = 1.0
 
     @property
     def thinks(self) -> bool:
@@ -140,8 +138,6 @@ class AnnealCurriculum:
         grow_until: progress at which K has grown to its end; 0 starts there. Until then later steps stay as text.
         anchor_weight: weight of the anchor loss at the beginning; 0 trains on the answer alone.
         anchor_until: progress at which the anchor has faded to 0.
-        visibility_end: visibility of the question for positions after the thoughts at the end of the run; it falls
-            linearly from 1 together with p. 1 leaves the question visible.
     """
 
     p_start: Share = 0.9
@@ -153,7 +149,6 @@ class AnnealCurriculum:
     grow_until: Share = 0.0
     anchor_weight: Amount = 1.0
     anchor_until: Share = 0.85
-    visibility_end: Share = 1.0
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -163,7 +158,7 @@ class AnnealCurriculum:
 
         Args:
             progress: share of the run that is done.
-            position: the gated position (`advance`), in place of `progress`; only p and the visibility follow it.
+            position: the gated position (`advance`), in place of `progress`; only p follows it.
             longest: number of written steps of the longest example, what K grows to.
 
         Returns:
@@ -183,7 +178,6 @@ class AnnealCurriculum:
             pad_thoughts=True,
             p=self.p_start + (self.p_end - self.p_start) * fallen,
             anchor_weight=self.anchor_weight * fade,
-            question_visibility=1.0 + (self.visibility_end - 1.0) * fallen,
         )
 
     def most_thoughts(self, steps: int, longest: int) -> int:

@@ -58,7 +58,7 @@ def fit(
 
     Returns:
         The trained model and what was logged. Its configuration says what it was trained to do in the last step: mode,
-        K, p and visibility of the question.
+        K and p.
 
     Raises:
         ConfigError: if nothing would train.
@@ -114,7 +114,6 @@ def _as_trained(result: FitResult, trainer: CurriculumTrainer, curriculum: Curri
         trained_for="words" if trainer.frame.latent.words_format == "tags" else stage.mode(longest),
         num_thoughts=steps * trainer.frame.latent.c_thought,
         p=stage.p,
-        question_visibility=stage.question_visibility,
     )
     notes = []
     if isinstance(curriculum, AnnealCurriculum) and abs(stage.p - curriculum.p_end) > 1e-9:

@@ -14,6 +14,7 @@ from trl import GRPOConfig
 from latent_gemma.config import MOST, Count, Positive, Range, Whole, check_ranges
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError
+from latent_gemma.fast.steps import FastSteps
 from latent_gemma.launch import process_count
 from latent_gemma.model.prompt import Frame, Mode
 from latent_gemma.training.batches import OnBad, sound
@@ -182,7 +183,8 @@ def fit_grpo(
             CleanStop(started_s, settings.max_hours),
         ],
     )
-    result = run_trainer(trainer, model, trainer.model if adapter else model, run, checkpoint)
+    with model.thinking(steps=FastSteps(model, packed=False)):
+        result = run_trainer(trainer, model, trainer.model if adapter else model, run, checkpoint)
     result.model.__dict__.pop("forward", None)  # TRL's patched forward, which returns log-probabilities
     result.model.generation_config.eos_token_id = ends
     result.model.set_latent(trained_for=mode)

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from tqdm import tqdm
 
+from latent_gemma.fast.masks import TAKES_MASKS
+from latent_gemma.fast.steps import FastSteps
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
-from latent_gemma.model.masks import TAKES_MASKS
 from latent_gemma.model.prompt import Frame
 from latent_gemma.model.thinking import ThoughtRecord
 from latent_gemma.training.batches import IGNORE, Encoded, Row, build_row
@@ -53,6 +54,7 @@ class CurriculumTrainer(FiniteSteps):
         # The loss is divided by the tokens of the whole step: Trainer must not divide it by the accumulation steps.
         self.loss_is_scaled_for_ga = True
         self.encoded, self.frame, self.curriculum = encoded, frame, curriculum
+        self.steps = FastSteps(self.latent_model, packed=False)
         self.longest = max(len(item.steps) for item in encoded)
         self.smoothed_loss: float | None = None
         self.gate_position = self.gate_entered = 0.0
@@ -98,7 +100,7 @@ class CurriculumTrainer(FiniteSteps):
         """Set the model up for the next step; called once per optimiser step."""
         previous, self.stage = self.stage, self.stage_now()
         self.gate_entered = self.gate_position
-        self.latent_model.set_latent(p=self.stage.p, question_visibility=self.stage.question_visibility)
+        self.latent_model.set_latent(p=self.stage.p)
         if (
             isinstance(self.curriculum, CoconutCurriculum)
             and self.curriculum.reset_optimizer
@@ -176,7 +178,7 @@ class CurriculumTrainer(FiniteSteps):
         self.note_batch(batch)
         self.record = ThoughtRecord()
         places = {name: batch.pop(name) for name in ("passes", "columns") if name in batch}
-        with self.latent_model.thinking(record=self.record, **places):
+        with self.latent_model.thinking(record=self.record, steps=self.steps, **places):
             losses = latent_loss(model, batch, self.stage.anchor_weight, tuple(num_items_in_batch))
         for name, loss in (("answer_loss", losses.answer), ("anchor_loss", losses.anchor)):
             self.last_losses[name] = self.last_losses.get(name, 0.0) + loss

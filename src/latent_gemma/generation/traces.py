@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from latent_gemma.errors import ConfigError, DataError
-from latent_gemma.model.decoding import decode
-from latent_gemma.model.prefix import read_prefix, shared_columns
+from latent_gemma.generation.decoding import decode
+from latent_gemma.generation.prefix import read_prefix, shared_columns
 from latent_gemma.model.prompt import Frame, Mode, Written, pad_left
 
 

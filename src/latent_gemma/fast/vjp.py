@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from latent_gemma.fast.anatomy import Norm, Normed
 from latent_gemma.model.adapters import ThoughtLinear
-from latent_gemma.model.anatomy import Norm, Normed
 
 Rule = Callable[[list[Tensor], list[Tensor]], Tensor]
 

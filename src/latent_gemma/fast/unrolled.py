@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from transformers.activations import GELUTanh
 
-from latent_gemma.model.anatomy import Anatomy, Rotation, rotations, running_layers
+from latent_gemma.fast.anatomy import Anatomy, Rotation, rotations, running_layers
+from latent_gemma.fast.layer_vjp import Kept, UnrolledLayer
+from latent_gemma.fast.masks import beyond_window, one_position_mask
+from latent_gemma.fast.single import SingleForward
+from latent_gemma.fast.vjp import Projection
 from latent_gemma.model.cache import KeyValue
-from latent_gemma.model.layer_vjp import Kept, UnrolledLayer
-from latent_gemma.model.masks import beyond_window
-from latent_gemma.model.step import Step
-from latent_gemma.model.vjp import Projection
 
 
 class _Collect(torch.autograd.Function):
@@ -88,7 +88,7 @@ class _Reveal(torch.autograd.Function):
 
 
 class Unrolled:
-    """Positions that follow each other, one a call, with gradients.
+    """Positions that follow each other, one a call, with gradients; a `latent_gemma.model.thinking.Step`.
 
     Args:
         decoder: a latent decoder; see `fits`.
@@ -96,6 +96,8 @@ class Unrolled:
         room: number of positions to come.
         replays: keep each layer's input alone, and compute the rest again in backward.
     """
+
+    fixed = True
 
     def __init__(self, decoder: Any, past: list[KeyValue], room: int, replays: bool) -> None:
         self.decoder, self.replays, self.length = decoder, replays, 0
@@ -116,7 +118,7 @@ class Unrolled:
         """Whether nobody listens to the decoder's layers, and all of them are of the plain kind."""
         config = decoder.config
         return (
-            Step.fits(decoder)
+            SingleForward.fits(decoder)
             and not (decoder.training and config.attention_dropout > 0.0)
             and all(
                 type(parts.act) is GELUTanh and all(map(Projection.fits, parts.projections))
@@ -124,22 +126,12 @@ class Unrolled:
             )
         )
 
-    def __call__(self, embeds: Tensor, position_ids: Tensor, mask: Tensor | None, thinks: Tensor | None) -> Tensor:
-        """The next position of each row.
-
-        Args:
-            embeds: what layer 0 sees, [B, 1, D].
-            position_ids: [B, 1] or [1, 1].
-            mask: added to the attention scores of all keys with this one, [B, 1, 1, T_past + 1], or None.
-            thinks: rows that adapters on thoughts act on, [B, 1, 1] bool, or None.
-
-        Returns:
-            Final hidden states [B, 1, D].
-        """
+    def __call__(self, embeds: Tensor, positions: Tensor, padding: Tensor | None, thinks: Tensor | None) -> Tensor:
+        """See `latent_gemma.model.thinking.Step`."""
         x, slot, dtype = embeds[:, 0], self.length, self.layers[0].dtype
         with torch.autocast(x.device.type, enabled=False):
-            turns = rotations(self.decoder.rotary_emb, self.layer_types, embeds, position_ids)
-            masks = self._masks(mask, embeds)
+            turns = rotations(self.decoder.rotary_emb, self.layer_types, embeds, positions)
+            masks = self._masks(one_position_mask(padding, embeds.dtype), embeds)
             rows = None if thinks is None else thinks[:, 0].to(dtype)
             for index, layer in enumerate(self.layers):
                 x, token = _Position.apply(
@@ -161,6 +153,6 @@ class Unrolled:
                 masks[window] = beyond_window(added, end - 1, window)
         return masks
 
-    def pieces(self) -> list[KeyValue]:
-        """Per layer, keys and values of the positions so far."""
+    def keys(self) -> list[KeyValue]:
+        """See `latent_gemma.model.thinking.Step`."""
         return [_Reveal.apply(token, layer, self.length) for token, layer in zip(self.tokens, self.layers, strict=True)]

@@ -3,7 +3,7 @@
 A single position is a few megabytes of weights to read and, in the stock layers, more than a hundred small operations a
 layer: launching them takes longer than the arithmetic. Here a layer takes about forty. Adapters on thoughts act as in
 the stock layers, which stay in charge of everything else: prompts, hooks, weights that are not whole. Positions with
-gradients go through `latent_gemma.model.unrolled`.
+gradients go through `latent_gemma.fast.unrolled`.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from latent_gemma.model.adapters import ThoughtLinear
-from latent_gemma.model.anatomy import (
+from latent_gemma.fast.anatomy import (
     STOCK_LAYERS,
     STOCK_NORMS,
     Anatomy,
@@ -25,16 +24,17 @@ from latent_gemma.model.anatomy import (
     rotations,
     running_layers,
 )
-from latent_gemma.model.packing import Product, product
+from latent_gemma.fast.packing import Layout, Product, product
+from latent_gemma.model.adapters import ThoughtLinear
 
 
-def _project(module: Any, thinks: bool) -> Product:
+def _project(module: Any, layout: Layout) -> Product:
     """A projection of rows [B, in] to [B, out]."""
     adapted = type(module) is ThoughtLinear
     if not (adapted or type(module) is nn.Linear) or module.bias is not None:
         return lambda x: module(x[:, None])[:, 0]
-    base = product(module.weight)
-    if not (adapted and thinks):
+    base = product(module.weight, layout)
+    if not adapted:
         return base
     return lambda x: module.add_update(base(x)[:, None], x[:, None])[:, 0]
 
@@ -72,16 +72,16 @@ class Layer:
     Args:
         layer: a stock Gemma layer.
         index: its place in the decoder.
-        thinks: whether the position may be a thought, on which adapters act.
+        layout: the weights that are laid out.
     """
 
-    def __init__(self, layer: Any, index: int, thinks: bool) -> None:
+    def __init__(self, layer: Any, index: int, layout: Layout) -> None:
         anatomy = Anatomy.of(layer)
         self.index, self.act, self.head_dim, self.groups = index, anatomy.act, anatomy.head_dim, anatomy.groups
         self.scaling, self.softcap = anatomy.scaling, anatomy.softcap
         self.layer_type, self.window = anatomy.layer_type, anatomy.window
         self.q, self.k, self.v, self.o, self.gate, self.up, self.down = (
-            _project(module, thinks) for module in anatomy.projections
+            _project(module, layout) for module in anatomy.projections
         )
         before, query, key, behind, middle, last = anatomy.norms
         self.norm_in, self.norm_mid = Norm(before), Norm(middle)
@@ -119,17 +119,17 @@ class Layer:
         return torch.matmul(weights, values).view(batch, -1)
 
 
-class Step:
+class SingleForward:
     """The decoder's forward of one position a row, without gradients, while its weights do not change.
 
     Args:
         decoder: a latent decoder of the Gemma family; see `fits`.
-        thinks: whether positions may be thoughts, on which adapters act.
+        layout: the weights that are laid out.
     """
 
-    def __init__(self, decoder: Any, thinks: bool) -> None:
+    def __init__(self, decoder: Any, layout: Layout) -> None:
         self.decoder = decoder
-        self.layers = [Layer(layer, index, thinks) for index, layer in enumerate(running_layers(decoder))]
+        self.layers = [Layer(layer, index, layout) for index, layer in enumerate(running_layers(decoder))]
         self.norm = Norm(decoder.norm)
         self.layer_types = {layer.layer_type for layer in self.layers}
 

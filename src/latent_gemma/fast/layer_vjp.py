@@ -1,4 +1,4 @@
-"""One decoder layer for one position a row, forward and backward by hand; see `latent_gemma.model.unrolled`."""
+"""One decoder layer for one position a row, forward and backward by hand; see `latent_gemma.fast.unrolled`."""
 
 from itertools import chain, islice
 from typing import Any, NamedTuple
@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from latent_gemma.model.anatomy import Anatomy, Norm, Normed, Rotation, norm_of
+from latent_gemma.fast.anatomy import Anatomy, Norm, Normed, Rotation, norm_of
+from latent_gemma.fast.vjp import Book, Projection, attended, norm_vjp
 from latent_gemma.model.cache import KeyValue
-from latent_gemma.model.vjp import Book, Projection, attended, norm_vjp
 
 aten = torch.ops.aten
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from latent_gemma.errors import ConfigError, DataError
-from latent_gemma.model.prefix import read_prefix, shared_columns
+from latent_gemma.generation.prefix import read_prefix, shared_columns
 from latent_gemma.model.prompt import Frame, Mode, own_mode
 from latent_gemma.model.stock import cache_field
 
@@ -43,30 +43,26 @@ class _BranchFirst(LogitsProcessor):
 
 
 @torch.no_grad()
-def generate_answer(
-    self: Any,
-    model: Any = None,
-    tokenizer: Any = None,
-    question: str = "",
-    k: int | None = None,
-    max_length: int | None = None,
-    return_paths: bool = False,
+def explore_paths(
+    model: Any,
+    tokenizer: Any,
+    question: str,
+    k: int,
+    max_length: int,
     num_thoughts: int | None = None,
     mode: Mode | None = None,
     noise_std: float = 0.0,
     dropout: float = 0.0,
     temperature: float = 0.0,
-) -> str | list[AnswerPath]:
-    """Answer a question by exploring k first tokens and keeping the most confident path.
+) -> list[AnswerPath]:
+    """Answer a question k times, each time beginning with another first token.
 
     Args:
-        self: the model.
-        model: ignored; the earlier package passed the model a second time.
-        tokenizer: its tokenizer; None takes `model.tokenizer`.
+        model: a latent Gemma.
+        tokenizer: its tokenizer.
         question: the question as a person would ask it.
-        k: number of paths; None takes `DEFAULT_CONFIG["cot_decoding_k"]`.
-        max_length: length of prompt and answer together, tokens; None takes `DEFAULT_CONFIG["max_length"]`.
-        return_paths: return all paths, the most confident first.
+        k: number of paths.
+        max_length: length of prompt and answer together, tokens.
         num_thoughts: K; None takes the configured one.
         mode: None takes what the model was trained for; in "words" a path begins with its reasoning, and its confidence
             is that of reasoning and answer.
@@ -75,37 +71,32 @@ def generate_answer(
         temperature: 0 decodes each path greedily after its first token, more samples.
 
     Returns:
-        The text of the most confident answer, or all paths.
+        The paths, the most confident first.
 
     Raises:
-        ConfigError: for k outside 1 .. vocabulary size, or a missing tokenizer.
+        ConfigError: for k outside 1 .. vocabulary size.
         DataError: if the question is longer than the model allows.
 
     Source: Wang and Zhou 2024 (chain-of-thought decoding, arXiv 2402.10200), section 2.2, equation 1.
     """
-    tokenizer = tokenizer or self.tokenizer
-    if tokenizer is None:
-        raise ConfigError("generate_answer has no tokenizer", "pass tokenizer=, or set model.tokenizer")
-    k = self.DEFAULT_CONFIG["cot_decoding_k"] if k is None else k
-    if not 1 <= k <= self.config.vocab_size:
-        raise ConfigError(f"k is {k}", f"explore between 1 and {self.config.vocab_size} first tokens")
-    frame = Frame(tokenizer, self.config.latent)
-    mode = mode or own_mode(self.config.latent)
-    thoughts = self.config.latent.num_thoughts if num_thoughts is None else num_thoughts
+    if not 1 <= k <= model.config.vocab_size:
+        raise ConfigError(f"k is {k}", f"explore between 1 and {model.config.vocab_size} first tokens")
+    frame = Frame(tokenizer, model.config.latent)
+    mode = mode or own_mode(model.config.latent)
+    thoughts = model.config.latent.num_thoughts if num_thoughts is None else num_thoughts
     thoughts = thoughts if mode == "latent" else 0
     prompt = frame.prompt(question, mode, thoughts)
-    limit = self.config.max_position_embeddings
+    limit = model.config.max_position_embeddings
     if len(prompt) >= limit:
         raise DataError(f"the question has {len(prompt)} tokens, and the model takes {limit}", "shorten it")
-    asked = self.DEFAULT_CONFIG["max_length"] if max_length is None else max_length
-    length = min(limit, max(asked, len(prompt) + 1))
-    once = torch.tensor([prompt], device=self.device)
+    length = min(limit, max(max_length, len(prompt) + 1))
+    once = torch.tensor([prompt], device=model.device)
     input_ids = once.expand(k, -1)
     varied = noise_std > 0.0 or dropout > 0.0
-    columns = shared_columns(self.config.latent.recurrence, len(prompt), thoughts, varied)
+    columns = shared_columns(model.config.latent.recurrence, len(prompt), thoughts, varied)
     sampling = {"do_sample": True, "temperature": temperature} if temperature > 0.0 else {"do_sample": False}
-    with self.thinking(noise_std=noise_std, dropout=dropout):
-        output = self.generate(
+    with model.thinking(noise_std=noise_std, dropout=dropout):
+        output = model.generate(
             input_ids,
             attention_mask=torch.ones_like(input_ids),
             max_length=length,
@@ -114,7 +105,7 @@ def generate_answer(
             pad_token_id=frame.pad_id,
             return_dict_in_generate=True,
             output_logits=True,
-            **cache_field(read_prefix(self, once, torch.ones_like(once), columns, length, k)),
+            **cache_field(read_prefix(model, once, torch.ones_like(once), columns, length, k)),
             **sampling,
         )
     answers = output.sequences[:, len(prompt) :]
@@ -132,5 +123,4 @@ def generate_answer(
         )
         for row, end, value in zip(answers, ends, confidence.tolist(), strict=True)
     ]
-    paths.sort(key=lambda path: -path.confidence)
-    return paths if return_paths else paths[0].answer
+    return sorted(paths, key=lambda path: -path.confidence)

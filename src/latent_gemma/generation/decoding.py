@@ -4,18 +4,17 @@ Token for token what `generate` gives at temperature 0. It differs in cost: `gen
 masks them by a test over the vocabulary and keeps ended rows to the end.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from transformers import DynamicCache
 
-from latent_gemma.model.cache import RolloutNote
-from latent_gemma.model.masks import one_position_mask
-from latent_gemma.model.sampling import choose
-from latent_gemma.model.static import StaticStep, new_cache, stepper
+from latent_gemma.generation.sampling import choose
+from latent_gemma.model.cache import RolloutNote, seen_columns
 
 #: Bytes of float32 scores made at a time: on a CPU what its caches and its allocator reuse, elsewhere all of a batch.
 SCORE_BYTES = {"cpu": 24 * 2**20}
@@ -35,16 +34,24 @@ class Decoded:
     logprobs: Tensor
 
 
-def _next_tokens(model: Any, hidden: Tensor, temperatures: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+def _next_tokens(
+    model: Any, project: Callable[[Tensor], Tensor], hidden: Tensor, temperatures: Tensor, uniform: Tensor
+) -> tuple[Tensor, Tensor]:
     """Tokens and log-probabilities [B] that follow final hidden states [B, D]."""
     size = SCORE_BYTES.get(hidden.device.type, SCORE_BYTES_ELSEWHERE) // (4 * model.config.vocab_size)
     chosen = []
     for rows, cold, draws in zip(*(part.split(max(1, size)) for part in (hidden, temperatures, uniform)), strict=True):
-        scores = model.project(rows).float()
+        scores = project(rows).float()
         scores[:, model.never_generated] = float("-inf")
         chosen.append(choose(scores, cold, draws))
     tokens, logprobs = zip(*chosen, strict=True)
     return torch.cat(tokens), torch.cat(logprobs)
+
+
+def new_cache(model: Any, capacity: int) -> Any:
+    """An empty cache for a model, as its steps want it."""
+    steps = model.model.thinking.steps
+    return DynamicCache(config=model.config) if steps is None else steps.cache(model.config, capacity)
 
 
 def positions_of(attention_mask: Tensor) -> Tensor:
@@ -64,26 +71,25 @@ class _Advance:
 
     def __init__(self, decoder: Any, cache: Any, padding: Tensor | None, total: int) -> None:
         self.decoder, self.cache = decoder, cache
-        self.step = stepper(decoder, thinks=False)
         room = total - int(cache.get_seq_length())
+        steps = decoder.thinking.steps
+        self.step = None if steps is None else steps.begin(decoder, cache, room)
         self.padding = None if padding is None else pad(padding, (0, room), value=1)
         note = RolloutNote.on(cache)
-        bias = None if note is None or note.key_bias is None else pad(note.key_bias, (0, room))
-        self.mask = one_position_mask(self.padding, bias, None, decoder.embed_tokens.weight.dtype)
+        held = None if note is None else note.columns(total)
+        if self.step is not None:  # the decoder itself looks at the note
+            self.padding = seen_columns(held, self.padding)
 
     def select(self, rows: Tensor) -> None:
         """Go on with these rows."""
         self.cache.reorder_cache(rows)
         self.padding = None if self.padding is None else self.padding[rows]
-        self.mask = None if self.mask is None else self.mask[rows]
 
     def __call__(self, tokens: Tensor, position_ids: Tensor) -> Tensor:
         """Final hidden states [B, 1, D] of tokens [B, 1]."""
-        end = int(self.cache.get_seq_length()) + 1
+        padding = None if self.padding is None else self.padding[:, : int(self.cache.get_seq_length()) + 1]
         if self.step is not None:
-            mask = None if self.mask is None else self.mask[..., :end]
-            return self.step(self.decoder.embed_tokens(tokens), position_ids, self.cache, mask)
-        padding = None if self.padding is None else self.padding[:, :end]
+            return self.step(self.decoder.embed_tokens(tokens), position_ids, padding, None)
         hidden: Tensor = self.decoder(
             input_ids=tokens,
             attention_mask=padding,
@@ -122,7 +128,9 @@ def decode(
     """
     batch, device, decoder = len(input_ids), input_ids.device, model.model
     total = input_ids.shape[1] + max_new_tokens
-    cache = new_cache(model.config, total) if cache is None else cache
+    steps = decoder.thinking.steps
+    project = model.project if steps is None else steps.head(model)
+    cache = new_cache(model, total) if cache is None else cache
     padding = None if bool(attention_mask.all()) else attention_mask
     at, rows = positions_of(attention_mask), torch.arange(batch, device=device)
     alive = torch.ones(batch, dtype=torch.bool, device=device)
@@ -142,7 +150,7 @@ def decode(
     for step in range(max_new_tokens):
         # one draw for every row of the batch, so that none depends on which others have ended
         uniform = torch.rand(batch, generator=generator).to(device)
-        tokens, chosen = _next_tokens(model, hidden[:, -1], temperatures[rows], uniform[rows])
+        tokens, chosen = _next_tokens(model, project, hidden[:, -1], temperatures[rows], uniform[rows])
         generated[rows, step] = torch.where(alive, tokens, end_ids[0])
         logprobs[rows] += torch.where(alive, chosen, 0.0)
         alive &= ~torch.isin(tokens, ends)
@@ -151,7 +159,7 @@ def decode(
             break
         at = at + 1
         # copying the cache costs about a step: only where half of the rows go, and never where shapes are to stay
-        if 2 * left <= len(rows) and not isinstance(advance.step, StaticStep):
+        if 2 * left <= len(rows) and not (advance.step is not None and advance.step.fixed):
             kept = alive.nonzero()[:, 0]
             advance.select(kept)
             rows, alive, tokens, at = rows[kept], alive[kept], tokens[kept], at[kept]

@@ -6,9 +6,7 @@ transposed, which has no fixed cost. It needs the weights a second time in memor
 or a vote and is left out where memory is short.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Mapping
 
 import psutil
 import torch
@@ -22,9 +20,8 @@ LARGE = 2**20
 MEMORY_SHARE = 0.5
 
 Product = Callable[[Tensor], Tensor]
-
-#: The weights laid out now, by their id: packed, or transposed [in, out].
-_active: ContextVar[dict[int, Tensor]] = ContextVar("laid_out", default={})  # noqa: B039 (never changed in place)
+#: Weights laid out, by the id of the weight: packed, or transposed [in, out].
+Layout = Mapping[int, Tensor]
 
 
 def _lay_out(weight: Tensor) -> Tensor:
@@ -38,26 +35,22 @@ def _few(x: Tensor) -> bool:
     return ROWS.start <= x.shape[0] < ROWS.stop  # `in` is not traced
 
 
-def laid_out() -> dict[int, Tensor]:
-    """The weights laid out now, by their id."""
-    return _active.get()
-
-
 def state_of(weights: Iterable[Tensor]) -> list[tuple[int, int]]:
     """Where weights lie and how often they have changed in place: equal as long as their values are."""
     return [(weight.data_ptr(), weight._version) for weight in weights]
 
 
-def product(weight: Tensor) -> Product:
-    """The product of rows [B, in] with a weight [out, in], as it is laid out now.
+def product(weight: Tensor, layout: Layout) -> Product:
+    """The product of rows [B, in] with a weight [out, in].
 
     Args:
         weight: of a Linear without bias.
+        layout: the weights that are laid out.
 
     Returns:
-        A function to [B, out], for use without gradients while neither the weight nor the layout changes.
+        A function to [B, out], for use without gradients while the weight does not change.
     """
-    plain, found = weight.detach().t(), laid_out().get(id(weight))
+    plain, found = weight.detach().t(), layout.get(id(weight))
     if found is None:
         return lambda x: torch.mm(x, plain)
     other = found
@@ -79,20 +72,15 @@ class Packing:
         self._laid_out: dict[int, Tensor] = {}
         self._state: list[tuple[int, int]] = []
 
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Decode with weights laid out inside a `with` block, in which they must not change."""
+    def layout(self) -> Layout:
+        """The weights laid out, for their values as they are."""
         weights = self._worth_it()
         state = state_of(weights)
         if state != self._state:
             self._laid_out, self._state = {}, []
             if 4 * sum(weight.numel() for weight in weights) <= MEMORY_SHARE * psutil.virtual_memory().available:
                 self._laid_out, self._state = {id(weight): _lay_out(weight) for weight in weights}, state
-        token = _active.set(self._laid_out)
-        try:
-            yield
-        finally:
-            _active.reset(token)
+        return self._laid_out
 
     def _worth_it(self) -> list[Tensor]:
         """The weights of float32 products on an x86 CPU."""

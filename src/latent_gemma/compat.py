@@ -1,0 +1,60 @@
+"""The usage of the earlier package of this name: `model.generate_answer(...)`, with its `DEFAULT_CONFIG`."""
+
+from typing import Any
+
+from latent_gemma.errors import ConfigError
+from latent_gemma.generation.paths import AnswerPath, explore_paths
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
+from latent_gemma.model.prompt import Mode
+
+
+def generate_answer(
+    self: Any,
+    model: Any = None,
+    tokenizer: Any = None,
+    question: str = "",
+    k: int | None = None,
+    max_length: int | None = None,
+    return_paths: bool = False,
+    num_thoughts: int | None = None,
+    mode: Mode | None = None,
+    noise_std: float = 0.0,
+    dropout: float = 0.0,
+    temperature: float = 0.0,
+) -> str | list[AnswerPath]:
+    """Answer a question by exploring k first tokens and keeping the most confident path.
+
+    Args:
+        self: the model.
+        model: ignored; the earlier package passed the model a second time.
+        tokenizer: its tokenizer; None takes `model.tokenizer`.
+        question: the question as a person would ask it.
+        k: number of paths; None takes `DEFAULT_CONFIG["cot_decoding_k"]`.
+        max_length: length of prompt and answer together, tokens; None takes `DEFAULT_CONFIG["max_length"]`.
+        return_paths: return all paths, the most confident first.
+        num_thoughts: see `explore_paths`, as the rest.
+        mode: of the prompt.
+        noise_std: on the thoughts.
+        dropout: of the thoughts.
+        temperature: behind the first token.
+
+    Returns:
+        The text of the most confident answer, or all paths.
+
+    Raises:
+        ConfigError: for k outside 1 .. vocabulary size, or a missing tokenizer.
+        DataError: if the question is longer than the model allows.
+    """
+    tokenizer = tokenizer or self.tokenizer
+    if tokenizer is None:
+        raise ConfigError("generate_answer has no tokenizer", "pass tokenizer=, or set model.tokenizer")
+    defaults = self.DEFAULT_CONFIG
+    paths = explore_paths(
+        self, tokenizer, question, defaults["cot_decoding_k"] if k is None else k,
+        defaults["max_length"] if max_length is None else max_length, num_thoughts, mode, noise_std, dropout,
+        temperature,
+    )  # fmt: skip
+    return paths if return_paths else paths[0].answer
+
+
+LatentReasoningGemmaForCausalLM.generate_answer = generate_answer  # type: ignore[attr-defined]
