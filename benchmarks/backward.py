@@ -20,6 +20,7 @@ from rich.table import Table
 from sizes import DEVICE, RANK, SCALED, TINY, prepared
 from timing import batch_of, settings, timed
 
+from latent_gemma.fast.steps import FastSteps
 from latent_gemma.fast.unrolled import Unrolled
 from latent_gemma.model.cache import SegmentCache
 from latent_gemma.model.feedback import latent_from_hidden
@@ -28,16 +29,6 @@ from latent_gemma.training.batches import IGNORE
 from latent_gemma.training.losses import latent_loss
 
 WIDTHS = {"small": TINY, "scaled": SCALED, "2b": GEMMA2_2B}
-
-
-def through_stock_layers(work: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """Some work in which no position is taken by our own forward."""
-    fits = Unrolled.fits
-    Unrolled.fits = staticmethod(lambda decoder: False)  # type: ignore[method-assign]
-    try:
-        return work()
-    finally:
-        Unrolled.fits = fits  # type: ignore[method-assign]
 
 
 def in_parallel(model: Any, batch: dict[str, torch.Tensor], k: int) -> torch.Tensor:
@@ -85,8 +76,9 @@ def ways(dimensions: dict[str, int], rank: int, args: argparse.Namespace) -> dic
     model, trained = prepared(dimensions, rank, args.precision)
     batch = batch_of(model, args.batch, args.prompt, args.k, args.answer)
 
-    def usual() -> torch.Tensor:
-        loss = latent_loss(trained, batch, 0.0).total
+    def usual(steps: FastSteps | None) -> torch.Tensor:
+        with model.thinking(steps=steps):
+            loss = latent_loss(trained, batch, 0.0).total
         loss.backward()
         return loss.detach()
 
@@ -99,8 +91,8 @@ def ways(dimensions: dict[str, int], rank: int, args: argparse.Namespace) -> dic
         return run
 
     found = {
-        "stock": fresh(lambda: through_stock_layers(usual)),
-        "ours": fresh(usual),
+        "stock": fresh(lambda: usual(None)),
+        "ours": fresh(lambda: usual(FastSteps(model, packed=False))),
         "parallel": fresh(lambda: in_parallel(model, batch, args.k)),
     }
     if args.precision == "float32":

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from timing import settings, timed
 
-from latent_gemma.fast.compiled import Prepared
+from latent_gemma.fast.steps import FastSteps
 from latent_gemma.generation.decoding import decode
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.tiny import build_tiny
@@ -26,14 +26,14 @@ def measure(model: Any, rows: int, args: argparse.Namespace) -> tuple[float, lis
     """Seconds of the first compiled decoding, and of each way in each round, for a batch of that many rows."""
     ids = torch.randint(12, 260, (rows, args.prompt), generator=torch.Generator().manual_seed(0)).to(DEVICE)
     mask, cold = torch.ones_like(ids), torch.zeros(rows, device=DEVICE)
-    plain, compiled = Prepared(model), Prepared(model, compiled=True)
+    plain, compiled = FastSteps(model), FastSteps(model, compiled=True)
 
     def generate() -> list[list[int]]:
         found = model.generate(ids, attention_mask=mask, max_new_tokens=args.tokens, do_sample=False, eos_token_id=-1)
         return found[:, args.prompt :].tolist()
 
-    def own(prepared: Prepared) -> list[list[int]]:
-        with prepared.active():
+    def own(steps: FastSteps) -> list[list[int]]:
+        with model.thinking(steps=steps):
             return decode(model, ids, mask, cold, (-1,), args.tokens).tokens
 
     assert generate() == own(plain), "our steps give other tokens than generate"

@@ -57,7 +57,7 @@ def measure(size: str, table: Table, args: argparse.Namespace) -> None:
     frame = Frame(tokenizer, model.config.latent)
     many = [f"{i:02d}" + "7" * (args.prompt - 4) for i in range(args.questions)]
     voter = Voter(model, tokenizer, max_new_tokens=args.answer)
-    singles = [Voter(model, tokenizer, [t], max_new_tokens=args.answer, prepared=voter.prepared) for t in TEMPERATURES]
+    singles = [Voter(model, tokenizer, [t], max_new_tokens=args.answer, steps=voter.steps) for t in TEMPERATURES]
 
     def greedy() -> None:
         answer_batch(model, frame, many[:1], "words", max_new_tokens=args.answer)

@@ -10,6 +10,8 @@ from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward
 
 #: Name of the implementation, as `attn_implementation` knows it.
 NAME = "latent_eager"
+#: Attention implementations that take a mask of any shape.
+TAKES_MASKS = (NAME, "eager", "sdpa")
 
 
 def lowest(dtype: torch.dtype) -> float:

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from tqdm import tqdm
 
-from latent_gemma.fast.masks import TAKES_MASKS
 from latent_gemma.fast.steps import FastSteps
+from latent_gemma.model.attention import TAKES_MASKS
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame
 from latent_gemma.model.thinking import ThoughtRecord
