@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from transformers import Gemma2Config, Gemma2ForCausalLM
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from latent_gemma.fast.steps import FastSteps
 from latent_gemma.generation.decoding import decode
 from latent_gemma.model import LatentConfig, LatentReasoningGemmaForCausalLM
 from latent_gemma.model.config import update_latent
@@ -116,7 +117,8 @@ def steps(
 
     def own() -> Tensor:
         ours.zero_grad()
-        loss = latent_loss(ours, batch, 0.0).total
+        with ours.thinking(steps=FastSteps(ours, packed=False)):
+            loss = latent_loss(ours, batch, 0.0).total
         loss.backward()
         return loss.detach()
 
@@ -134,7 +136,8 @@ def answers(theirs: Any, ours: Any, args: argparse.Namespace, rows: int) -> tupl
 
     def own() -> Tensor:
         cold = torch.zeros(rows, device=DEVICE)
-        return torch.tensor(decode(ours, ids, torch.ones_like(ids), cold, (args.vocabulary,), args.tokens).tokens)
+        with ours.thinking(steps=FastSteps(ours, packed=False)):
+            return torch.tensor(decode(ours, ids, torch.ones_like(ids), cold, (args.vocabulary,), args.tokens).tokens)
 
     return reference, own
 

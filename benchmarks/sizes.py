@@ -22,6 +22,7 @@ from transformers import Gemma2Config
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 
 from latent_gemma.evaluation.memory import peak_gib, reset_peak
+from latent_gemma.fast.steps import FastSteps
 from latent_gemma.model import LatentConfig, LatentReasoningGemmaForCausalLM
 from latent_gemma.model.config import as_latent_config
 from latent_gemma.model.sizes import GEMMA2_2B, Sizes
@@ -88,7 +89,8 @@ def take(step: Step, dimensions: dict[str, int], stock_logits: bool = False) -> 
 
     def one() -> None:
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=step.precision == "bfloat16"):
-            loss = loss_of()
+            with model.thinking(steps=FastSteps(model, packed=False)):
+                loss = loss_of()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
