@@ -150,7 +150,12 @@ def forwards(ours: Any, args: argparse.Namespace) -> tuple[Callable[[], Any], Ca
     mask = torch.ones_like(ids)
 
     def run(given: Tensor) -> Callable[[], Any]:
-        return torch.no_grad()(lambda: ours.model(given, attention_mask=mask, project=ours.project, use_cache=False))
+        @torch.no_grad()
+        def forward() -> Any:
+            with ours.thinking(steps=FastSteps(ours, packed=False)):
+                return ours.model(given, attention_mask=mask, project=ours.project, use_cache=False)
+
+        return forward
 
     return run(ids), run(plain)
 

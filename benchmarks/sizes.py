@@ -88,9 +88,9 @@ def take(step: Step, dimensions: dict[str, int], stock_logits: bool = False) -> 
         ).loss  # fmt: skip
 
     def one() -> None:
-        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=step.precision == "bfloat16"):
-            with model.thinking(steps=FastSteps(model, packed=False)):
-                loss = loss_of()
+        mixed = torch.autocast(DEVICE.type, torch.bfloat16, enabled=step.precision == "bfloat16")
+        with mixed, model.thinking(steps=FastSteps(model, packed=False)):
+            loss = loss_of()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
