@@ -1,11 +1,10 @@
 """Draw the pictures of README and docs, from a report and from the table of floors.
 
-    python docs/figures.py                         # from what is committed
-    python docs/figures.py runs/demo/report.json   # from a demo of your own, whose rows are kept beside the picture
+python docs/figures.py                         # from what is committed
+python docs/figures.py runs/demo/report.json   # from a demo of your own, whose rows are kept beside the picture
 """
 
 import json
-import re
 import sys
 from html import escape
 from pathlib import Path

@@ -24,6 +24,8 @@ OUTSIDE = {
     "notebooks/relay.ipynb": "notebooks/relay.ipynb",
 }
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")
+_SHELL = re.compile(r'<div class="language-bash.*?</div>', re.DOTALL)
+_OPTION = re.compile(r"(?<=[\s>])-[\w-]+")
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -43,3 +45,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return relpath(OUTSIDE.get(aim, aim.removeprefix("docs/")), dirname(own) or ".")
 
     return _LINK.sub(on_site, markdown)
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Mark the options of commands, so that a line is never broken behind their dashes."""
+    return _SHELL.sub(lambda block: _OPTION.sub(r'<span class="option">\g<0></span>', block[0]), html)
