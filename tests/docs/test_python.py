@@ -32,6 +32,6 @@ def test_it_runs(tmp_path, monkeypatch, capsys):
     for body in own:
         exec(compile(body, "page", "exec"), names)
     said = capsys.readouterr().out
-    assert "torch.Size([1, 4, 32])" in said
+    assert "torch.Size([1, 4, 128])" in said
     assert "True 4" in said
     assert (tmp_path / "runs/in-python/report.html").is_file()
