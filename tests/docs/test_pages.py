@@ -55,7 +55,7 @@ def test_every_verb_is_somewhere():
 
 @every_page
 def test_every_file_that_is_named_is_there(page):
-    if page == "CHANGELOG.md":
+    if page in ("CHANGELOG.md", "benchmarks/RESULTS.md"):  # which tell what was
         return
     package, homes = ROOT / "src/latent_gemma", ("", "tests", "tests/faults", "src/latent_gemma/evaluation/metrics")
     for name in re.findall(r"`((?:\w+/)*\w+\.(?:py|md|toml|ipynb))`", prose(page)):
