@@ -1,26 +1,110 @@
 """latent-gemma: teach Gemma to reason, in words and in latent space, and prove what the reasoning is worth.
 
-Importing it makes transformers' Auto classes know the latent ones.
+The names below are the public ones; every other is free to move. Importing the package makes transformers' Auto classes
+know the latent ones; what else is named here is imported when it is first asked for.
 """
 
 import importlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-#: public name -> module it lives in
+if TYPE_CHECKING:
+    from latent_gemma.data.example import Example
+    from latent_gemma.data.load import DataSpec, load_examples
+    from latent_gemma.data.tasks import load_task
+    from latent_gemma.errors import ConfigError, DataError, LatentGemmaError, ModelError, RunError
+    from latent_gemma.evaluation.engine import Evaluator, Measured
+    from latent_gemma.evaluation.paired import PairedTest, mcnemar
+    from latent_gemma.evaluation.planning import EvalSettings
+    from latent_gemma.evaluation.results import EvalReport, EvalRow, ThoughtStep
+    from latent_gemma.evaluation.voting import VotedAnswer, Voter
+    from latent_gemma.inspection.lens import read_thoughts
+    from latent_gemma.inspection.verdict import verdict
+    from latent_gemma.inspection.write import write_report
+    from latent_gemma.model import LatentConfig, LatentReasoningGemmaForCausalLM, Thinking, ThoughtRecord
+    from latent_gemma.model.loading import load_model
+    from latent_gemma.model.prompt import Frame
+    from latent_gemma.text.answers import Grade, grade
+    from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Stage, WrittenCurriculum
+    from latent_gemma.training.fit import fit
+    from latent_gemma.training.running import FitResult
+    from latent_gemma.training.settings import LoraSettings, TrainSettings
+
+#: module -> public names that live in it
 _HOMES = {
-    "LatentConfig": "latent_gemma.model",
-    "LatentReasoningGemmaForCausalLM": "latent_gemma.model",
-    "Voter": "latent_gemma.evaluation.voting",
+    "data.example": ("Example",),
+    "data.load": ("DataSpec", "load_examples"),
+    "data.tasks": ("load_task",),
+    "errors": ("ConfigError", "DataError", "LatentGemmaError", "ModelError", "RunError"),
+    "evaluation.engine": ("Evaluator", "Measured"),
+    "evaluation.paired": ("PairedTest", "mcnemar"),
+    "evaluation.planning": ("EvalSettings",),
+    "evaluation.results": ("EvalReport", "EvalRow", "ThoughtStep"),
+    "evaluation.voting": ("VotedAnswer", "Voter"),
+    "inspection.lens": ("read_thoughts",),
+    "inspection.verdict": ("verdict",),
+    "inspection.write": ("write_report",),
+    "model": ("LatentConfig", "LatentReasoningGemmaForCausalLM", "Thinking", "ThoughtRecord"),
+    "model.loading": ("load_model",),
+    "model.prompt": ("Frame",),
+    "text.answers": ("Grade", "grade"),
+    "training.curriculum": ("AnnealCurriculum", "CoconutCurriculum", "Stage", "WrittenCurriculum"),
+    "training.fit": ("fit",),
+    "training.running": ("FitResult",),
+    "training.settings": ("LoraSettings", "TrainSettings"),
 }
-__all__ = ["LatentConfig", "LatentReasoningGemmaForCausalLM", "Voter"]
+__all__ = [
+    "AnnealCurriculum",
+    "CoconutCurriculum",
+    "ConfigError",
+    "DataError",
+    "DataSpec",
+    "EvalReport",
+    "EvalRow",
+    "EvalSettings",
+    "Evaluator",
+    "Example",
+    "FitResult",
+    "Frame",
+    "Grade",
+    "LatentConfig",
+    "LatentGemmaError",
+    "LatentReasoningGemmaForCausalLM",
+    "LoraSettings",
+    "Measured",
+    "ModelError",
+    "PairedTest",
+    "RunError",
+    "Stage",
+    "Thinking",
+    "ThoughtRecord",
+    "ThoughtStep",
+    "TrainSettings",
+    "VotedAnswer",
+    "Voter",
+    "WrittenCurriculum",
+    "fit",
+    "grade",
+    "load_examples",
+    "load_model",
+    "load_task",
+    "mcnemar",
+    "read_thoughts",
+    "verdict",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"latent_gemma.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 # The command loads torch and transformers, which takes seconds, when a verb needs them: its help does not.

@@ -1,15 +1,15 @@
-"""The tables of docs/cost.md and of the README are what `latent-gemma estimate` prints."""
+"""The tables of the pages are what `latent-gemma estimate` prints."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from latent_gemma.cli import main
+from tests.docs.pages import PAGES
 
-ROOT = Path(__file__).parents[2]
-PAGES = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in ("docs/cost.md", "README.md"))
-QUOTED = re.findall(r"```bash\nlatent-gemma (estimate [^\n]*)\n```\n\n```\n(.*?)\n```", PAGES, re.DOTALL)
+QUOTED = re.findall(
+    r"```bash\nlatent-gemma (estimate [^\n]*)\n```\n\n```\n(.*?)\n```", "\n".join(PAGES.values()), re.DOTALL
+)
 
 
 def test_there_are_tables():

@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from figures import floors
 
 import latent_gemma
 
@@ -61,6 +62,12 @@ def test_imports_point_down(path):
 def test_low_floors_do_without_torch(floor):
     for path in (PACKAGE / floor).rglob("*.py"):
         assert not {name.split(".")[0] for name in imported(path)} & {"torch", "transformers", "peft"}, path
+
+
+def test_the_drawing_has_every_floor_in_its_place():
+    drawn = [name for name, _ in floors()]
+    assert drawn == [name for name in FLOORS if name in drawn]
+    assert set(drawn) == {path.parent.name for path in PACKAGE.glob("*/__init__.py")} | {"cli"}
 
 
 def test_every_module_says_what_it_is_for():

@@ -7,24 +7,23 @@ import shlex
 from pathlib import Path
 
 import pytest
+from figures import demo_rows
 
 from latent_gemma.cli import VERBS, main, parse
+from latent_gemma.inspection.numbers import percent, with_interval
+from latent_gemma.inspection.select import control_rows, main_rows
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.tiny import save_tiny
+from tests.docs.pages import COMMANDS, PAGES, ROOT
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [README, *(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").glob("*.md")))]
-COMMANDS = re.findall(
-    r"^(?:.*&& |accelerate launch .*-m )?latent[-_]gemma(?:\.cli)? (.+)$",
-    "\n".join(re.findall(r"```bash\n(.*?)```", "\n".join(PAGES), re.DOTALL)),
-    re.MULTILINE,
-)
+README = PAGES["README.md"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_parses(command):
     words = shlex.split(command)
+    if words == ["--version"]:
+        return
     verb = next(" ".join(words[:n]) for n in (2, 1) if " ".join(words[:n]) in VERBS)
     module, name, _ = VERBS[verb]
     config_class = getattr(importlib.import_module(f"latent_gemma.recipes.{module}"), name)
@@ -77,8 +76,8 @@ def test_train_your_own_prints_what_the_models_can_do(tmp_path, monkeypatch, cap
 
 
 def test_there_are_commands_to_check():
-    assert len(COMMANDS) >= 10
-    assert "demo" in COMMANDS
+    assert len(COMMANDS) >= 50
+    assert {"demo", "demo --words", "--version"} <= set(COMMANDS)
 
 
 def test_continuous_integration_runs_the_readmes_test_command():
@@ -88,4 +87,24 @@ def test_continuous_integration_runs_the_readmes_test_command():
 
 
 def test_no_placeholder_is_left():
-    assert not re.findall(r"^[A-Z]+_[A-Z]+$", README, re.MULTILINE)
+    assert not re.findall(r"^[A-Z]+_[A-Z]+$", "\n".join(PAGES.values()), re.MULTILINE)
+
+
+def test_it_is_read_in_one_sitting():
+    assert len(README.splitlines()) <= 150
+
+
+def test_its_table_is_the_report_of_a_demo():
+    rows = demo_rows()
+    names = {"COCONUT": "COCONUT, p = 0", "annealed": "annealed, ends at p = 0"}
+    for label, row in main_rows(rows).items():
+        found = control_rows(rows, row)
+        replaced = [found[name] for name in ("zero", "noise", "swap", "pause", "k0") if name in found]
+        cells = [
+            names.get(label, label), with_interval(row).replace("–", " to ").replace("[", "(").replace("]", ")"),
+            f"{row.tokens_per_answer:g}", f"{row.passes_per_answer:g}",
+            *([percent(control.accuracy) for control in replaced] or [""] * 5),
+        ]  # fmt: skip
+        assert re.sub(r" +", " ", f"| {' | '.join(cells)} |") in README
+    at = {row.k: percent(row.accuracy) for row in rows if (row.label, row.p, row.control) == ("COCONUT", 0, "none")}
+    assert f"K = 3 COCONUT is right on {at[3]} %, at K = 5 on {at[5]} %" in " ".join(README.split())

@@ -234,6 +234,13 @@ def test_the_earlier_packages_published_usage(kind, plain, tmp_path, default_con
     assert isinstance(output, str)
 
 
+def test_a_model_that_has_its_tokenizer_is_asked_as_one_that_is_handed_it(make_model, tokenizer):
+    model = make_model(num_thoughts=2, trained_for="latent")
+    handed = model.generate_answer(tokenizer=tokenizer, question="1+2=", k=3, max_length=20, return_paths=True)
+    model.tokenizer = tokenizer
+    assert model.generate_answer(question="1+2=", k=3, max_length=20, return_paths=True) == handed
+
+
 def test_paths_are_explored_in_one_batch_and_scored_by_their_margins(make_model, tokenizer, monkeypatch):
     model = make_model(num_thoughts=2)
     calls = []

@@ -365,15 +365,16 @@ class LatentReasoningGemmaForCausalLM(_Stock):
             raise ConfigError(f"num_thoughts is {num_thoughts!r}", "give a whole number of at least 0")
         if ids is None:
             raise ConfigError(f"num_thoughts={num_thoughts} without a prompt's ids", "pass input_ids")
-        if any(kwargs.get(name) is not None for name in ("cache", "past_key_values")):
-            raise ConfigError(
-                f"num_thoughts={num_thoughts} with a cache", "put the markers into the ids, or leave the cache out"
-            )
         kwargs.pop("input_ids", None)
         pad_id, ends = self._padding(generation_config, kwargs)
         asked = append_thoughts(
             ids, kwargs.pop("attention_mask", None), latent, num_thoughts, None if pad_id in ends else pad_id
         )
+        cached = any(kwargs.get(name) is not None for name in ("cache", "past_key_values"))
+        if cached and bool(asked.added.any()):
+            raise ConfigError(
+                f"num_thoughts={num_thoughts} with a cache", "put the markers into the ids, or leave the cache out"
+            )
         output = super().generate(asked.input_ids, *rest, attention_mask=asked.attention_mask, **kwargs)
         sequences = output if isinstance(output, Tensor) else output.sequences
         prompts = sequences[:, : asked.added.shape[1]]

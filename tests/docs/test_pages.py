@@ -1,0 +1,96 @@
+"""What the pages link to, name and show is there."""
+
+import re
+import unicodedata
+from posixpath import dirname, join, normpath
+
+import figures
+import pytest
+
+import latent_gemma
+from latent_gemma.cli import VERBS
+from tests.docs.pages import COMMANDS, PAGES, ROOT, prose
+from tests.docs.test_remedies import OPTION, OTHERS, VERB, verbs_options
+
+LINK = re.compile(r"\]\((?![a-z]+:)([^)\s#]*)(?:#([^)\s]+))?\)")
+#: Of accelerate, in prose.
+LAUNCHER = {"--machine_rank", "--num_processes"}
+every_page = pytest.mark.parametrize("page", PAGES)
+
+
+def anchors(page):
+    """The anchors of a page's headings, as the site names them."""
+    for title in re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE):
+        plain = unicodedata.normalize("NFKD", re.sub(r"[`*]", "", title)).encode("ascii", "ignore").decode()
+        yield re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip().lower())
+
+
+@every_page
+def test_every_link_leads_somewhere(page):
+    for target, anchor in LINK.findall(prose(page)):
+        aim = normpath(join(dirname(page), target)) if target else page
+        assert (ROOT / aim).is_file(), target
+        assert not anchor or anchor in anchors(aim), f"{target}#{anchor}"
+
+
+@every_page
+def test_every_option_that_is_named_is_there(page):
+    if page == "benchmarks/RESULTS.md":  # of the benchmarks
+        return
+    named = {name for code in re.findall(r"`([^`]+)`", prose(page)) for name in OPTION.findall(code)}
+    assert named <= verbs_options() | OTHERS | LAUNCHER
+
+
+@every_page
+def test_every_verb_that_is_named_is_there(page):
+    named = {name for code in re.findall(r"`([^`]+)`", prose(page)) for name in VERB.findall(code)}
+    assert named <= set(VERBS)
+
+
+def test_every_verb_is_somewhere():
+    typed = "\n".join([*COMMANDS, *("\n".join(re.findall(r"`latent-gemma ([^`]+)`", PAGES[page])) for page in PAGES)])
+    missing = {verb for verb in VERBS if not re.search(rf"^{verb}\b", typed, re.MULTILINE)}
+    assert missing <= {"data chains"}  # as data arithmetic, which is shown
+
+
+@every_page
+def test_every_file_that_is_named_is_there(page):
+    if page in ("CHANGELOG.md", "benchmarks/RESULTS.md"):  # which tell what was
+        return
+    package, homes = ROOT / "src/latent_gemma", ("", "tests", "tests/faults", "src/latent_gemma/evaluation/metrics")
+    for name in re.findall(r"`((?:\w+/)*\w+\.(?:py|md|toml|ipynb))`", prose(page)):
+        assert (package / name).is_file() or any((ROOT / home / name).is_file() for home in homes), name
+
+
+def test_the_site_has_every_page():
+    listed = set(re.findall(r"[\w/]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
+    pages = {page.removeprefix("docs/") for page in PAGES} - {"README.md"} | {"index.md"}
+    assert listed == pages
+
+
+def test_the_python_interface_is_described():
+    described = [name for page in PAGES for name in re.findall(r"^::: latent_gemma\.(\w+)$", PAGES[page], re.MULTILINE)]
+    assert sorted(described) == sorted(latent_gemma.__all__)
+
+
+def shown(picture):
+    return re.findall(r"<text[^>]*>([^<]*)</text>", picture)
+
+
+@pytest.mark.parametrize(("name", "draw"), [("controls", figures.controls), ("floors", figures.house)])
+def test_pictures_are_those_of_their_data(name, draw):
+    """By what they say: matplotlib's versions differ in the bytes."""
+    kept = (ROOT / "docs" / "figures" / f"{name}.svg").read_text(encoding="utf-8")
+    assert shown(kept) == shown(draw())
+    assert len(shown(kept)) >= 8
+
+
+def test_no_text_stands_twice():
+    """Paragraphs, items and rows: what is said in one place can be changed there."""
+    seen = {}
+    for page in PAGES.keys() - {"benchmarks/RESULTS.md", "results/README.md"}:  # tables side by side
+        lines = [" ".join(part.split()) for part in re.split(r"\n\n|\n(?=[-|])", prose(page))]
+        for line in lines:
+            if len(line) > 80 and not line.startswith("|---"):
+                assert line not in seen, f"{page} and {seen[line]}: {line}"
+                seen[line] = page
