@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from latent_gemma.evaluation.planning import EvalSettings
     from latent_gemma.evaluation.results import EvalReport, EvalRow, ThoughtStep
     from latent_gemma.evaluation.voting import VotedAnswer, Voter
+    from latent_gemma.fast.steps import FastSteps
     from latent_gemma.inspection.lens import read_thoughts
     from latent_gemma.inspection.verdict import verdict
     from latent_gemma.inspection.write import write_report
@@ -42,6 +43,7 @@ _HOMES = {
     "evaluation.planning": ("EvalSettings",),
     "evaluation.results": ("EvalReport", "EvalRow", "ThoughtStep"),
     "evaluation.voting": ("VotedAnswer", "Voter"),
+    "fast.steps": ("FastSteps",),
     "inspection.lens": ("read_thoughts",),
     "inspection.verdict": ("verdict",),
     "inspection.write": ("write_report",),
@@ -65,6 +67,7 @@ __all__ = [
     "EvalSettings",
     "Evaluator",
     "Example",
+    "FastSteps",
     "FitResult",
     "Frame",
     "Grade",
