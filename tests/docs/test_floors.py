@@ -11,6 +11,7 @@ PACKAGE = Path(latent_gemma.__file__).parent
 #: Lowest first. The evaluation's rows (`evaluation.results`) are what inspection shows, so inspection stands above it.
 FLOORS = [
     "errors",
+    "choices",
     "versions",
     "files",
     "launch",
@@ -22,6 +23,7 @@ FLOORS = [
     "training",
     "evaluation",
     "inspection",
+    "options",
     "recipes",
     "cli",
 ]

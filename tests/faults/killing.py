@@ -118,8 +118,8 @@ def finished(folder: Path) -> dict[str, int]:
 
 if __name__ == "__main__":
     place = Path(sys.argv[1])
-    for module in {VERBS[verb][0] for verb in ("train sft", "train grpo", "demo", "results prosqa")}:
-        importlib.import_module(f"latent_gemma.recipes.{module}")
+    for module in {VERBS[verb].recipe for verb in ("train sft", "train grpo", "demo", "results prosqa")}:
+        importlib.import_module(f"latent_gemma.{module}")
     gc.freeze()  # what all forks share
     for name, scenario in json.loads(place.read_text()).items():
         ends = drive(place.parent / name, **scenario)

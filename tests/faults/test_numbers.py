@@ -12,11 +12,11 @@ from latent_gemma.errors import ConfigError, RunError
 from latent_gemma.training import trainer as trainer_module
 from latent_gemma.training.checkpoints import last_checkpoint
 from latent_gemma.training.curriculum import AnnealCurriculum
-from latent_gemma.training.grpo import GrpoSettings, fit_grpo
+from latent_gemma.training.grpo import fit_grpo
 from latent_gemma.training.losses import Losses
 from latent_gemma.training.memory import is_out_of_memory, out_of_memory
 from latent_gemma.training.rollouts import FramedGrpoTrainer
-from latent_gemma.training.settings import LoraSettings, TrainSettings
+from latent_gemma.training.settings import GrpoSettings, LoraSettings, TrainSettings
 from latent_gemma.training.stopping import CleanStop
 from latent_gemma.training.trainer import CurriculumTrainer
 

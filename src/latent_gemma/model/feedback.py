@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from latent_gemma.model.config import BridgeKind, Mix
+from latent_gemma.choices import BridgeKind, Mix
 
 
 class BridgeLinear(nn.Linear):

@@ -39,9 +39,8 @@ from latent_gemma.recipes.vote import measure_both
 from latent_gemma.text.tags import TAGS, write_tagged
 from latent_gemma.training.curriculum import WrittenCurriculum
 from latent_gemma.training.fit import fit
-from latent_gemma.training.grpo import GrpoSettings, fit_grpo
-from latent_gemma.training.rewarding import RewardSettings
-from latent_gemma.training.settings import LoraSettings, TrainSettings
+from latent_gemma.training.grpo import fit_grpo
+from latent_gemma.training.settings import GrpoSettings, LoraSettings, RewardSettings, TrainSettings
 from latent_gemma.versions import versions
 
 LENGTH = 4  #: operations in a chain

@@ -9,16 +9,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from latent_gemma.config import Count, Whole, check_ranges
 from latent_gemma.data.example import Example
-from latent_gemma.data.load import DataSpec
-from latent_gemma.data.rows import FileColumns
 from latent_gemma.errors import DataError, RunError
 from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.files import remove_partial, whole_folder
@@ -26,8 +23,10 @@ from latent_gemma.inspection.plots import plot_curves
 from latent_gemma.launch import is_main_process
 from latent_gemma.model.loading import weight_files
 from latent_gemma.model.prompt import Frame, own_mode
+from latent_gemma.options.stages import Common
 from latent_gemma.origin import write_origin
 from latent_gemma.text.display import displayable
+from latent_gemma.training.batches import OnBad
 from latent_gemma.training.running import FitResult
 from latent_gemma.training.saving import bytes_of, cannot_save
 
@@ -37,49 +36,12 @@ LOCK = ".lock"
 SETTINGS = "settings.json"
 
 
-@dataclass(frozen=True)
-class DataSettings:
-    """Which examples a recipe reads.
-
-    Args:
-        data: "arithmetic[:ops=add,mul;digits=2]", "chains[:length=4]", "prosqa[:hops=3]", "multiplication[:digits=4]",
-            a local JSONL, JSON, CSV, TSV, XML, Parquet or text file, or a hub name.
-        limit: use at most this many examples; needed for the generators.
-        holdout: leave the last n rows of a local file to evaluation.
-        steps_format: how GSM8K's steps are written: sentences, expressions, or their results alone.
-        question_column: name of the column that holds the question; published formats are recognised without.
-        steps_column: name of the column that holds the steps.
-        answer_column: name of the column that holds the answer.
-    """
-
-    data: str
-    limit: Count | None = None
-    holdout: Whole = 0
-    steps_format: Literal["natural", "expression", "result"] = "natural"
-    question_column: str | None = None
-    steps_column: str | None = None
-    answer_column: str | None = None
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
-    def spec(self, split: str, seed: int, limit: int | None = None) -> DataSpec:
-        """The data specification of one split."""
-        named = {"question": self.question_column, "steps": self.steps_column, "answer": self.answer_column}
-        given = {name: column for name, column in named.items() if column is not None}
-        return DataSpec(
-            source=self.data,
-            split=split,
-            limit=self.limit if limit is None else limit,
-            seed=seed,
-            steps_format=self.steps_format,
-            holdout=self.holdout,
-            columns=FileColumns(**given) if given else None,
-        )
+def bad_rows(config: Common) -> OnBad | None:
+    """What is told of rows that a training leaves out; None where one ends it."""
+    return _say_left_out if config.skip_bad else None
 
 
-def say_left_out(error: DataError) -> None:
-    """Tell of a row that is left out."""
+def _say_left_out(error: DataError) -> None:
     if is_main_process():
         print(f"left out: {displayable(str(error))}")
 
