@@ -66,7 +66,8 @@ def _parser_class(options: Sequence[Option], given: Mapping[str, Any], reads_fil
         kind: Any = option.kind
         default = given.get(option.name, option.default)
         made: Any = field() if default is MISSING else field(default=default)
-        entry = (option.name, Annotated[kind, tyro.conf.arg(help=option.text)], made)
+        shown = tyro.conf.arg(help=option.text, metavar=option.name.upper() if option.is_positional else None)
+        entry = (option.name, Annotated[kind, shown], made)
         (rest if option.is_advanced else first).append(entry)
     if reads_file:
         first.append(("config", Annotated[Path | None, tyro.conf.arg(help=_FILE_TEXT)], field(default=None)))

@@ -72,7 +72,7 @@ def _load(path: Path) -> Mapping[str, Any]:
         raise ConfigError(f"--config {path} cannot be read: {error.strerror}", "give a TOML file") from error
     except (KeyError, TypeError) as error:
         raise ConfigError(f"--config {path} holds no configuration of a run", "give the run.json of one") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"--config {path} cannot be read: {error}", "write it as TOML: name = value") from error
     return read
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+from tyro.conf import Positional
+
 from latent_gemma.config import ADVANCED
 
 
@@ -37,6 +39,11 @@ class Option:
     def is_advanced(self) -> bool:
         """Whether a person seldom turns it."""
         return ADVANCED in self.notes
+
+    @property
+    def is_positional(self) -> bool:
+        """Whether it is said by its place."""
+        return Positional in self.notes
 
     @property
     def is_switch(self) -> bool:

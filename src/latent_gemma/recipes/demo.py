@@ -16,9 +16,10 @@ from latent_gemma.inspection.tables import results_table
 from latent_gemma.inspection.write import write_report
 from latent_gemma.model.tiny import build_tokenizer
 from latent_gemma.options.stages import Demo
+from latent_gemma.origin import write_origin
 from latent_gemma.recipes.demo_words import run_words_demo
 from latent_gemma.recipes.resuming import Origin, Unfinished, resume_study
-from latent_gemma.recipes.stage import run_folder
+from latent_gemma.recipes.stage import RECORD, run_folder, run_record, say_options
 from latent_gemma.recipes.study import Method, Study, run_study
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, WrittenCurriculum
 from latent_gemma.training.settings import TrainSettings
@@ -93,10 +94,12 @@ def run_demo(config: Demo) -> EvalReport | None:
         Unfinished([method.label for method in study.methods]) as unfinished,
     ):
         resume_study(out, config.resume, Origin("demo", replace(config, items=items), config.seed))
+        say_options("demo", config)
         console.print(f"Chains of {LENGTH} operations, left to right, modulo 10: {_worked(study.tests[0])}")
         report = run_study(study, out, config.seed, config.scale, unfinished, console, started_s)
         copy_folder(out / "annealed" / "model", out / "model")
         page = write_report(report, out)
+        write_origin(out / RECORD, run_record("demo", config, config.seed))
         console.print(results_table(report))
         console.print(report.verdict, markup=False)
         console.print(f"{report.context['time']}; report: {page}", markup=False)

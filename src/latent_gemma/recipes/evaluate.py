@@ -33,13 +33,17 @@ from latent_gemma.launch import is_main_process
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.traces import check_temperatures
 from latent_gemma.options.measurements import Eval
+from latent_gemma.origin import write_origin
 from latent_gemma.recipes.answers_bar import AnswersBar
 from latent_gemma.recipes.contestants import Contestant, fitting, identity, line_up
 from latent_gemma.recipes.stage import (
+    RECORD,
     machine,
     model_hash,
     next_free,
     run_folder,
+    run_record,
+    say_options,
 )
 from latent_gemma.recipes.targets import Target, read_targets
 from latent_gemma.recipes.words import ask_for
@@ -75,6 +79,7 @@ def run_eval(config: Eval) -> Path:
         origin = _origin(config, contestants)
         for target in targets:
             target.log = open_log(target.folder, origin | {"data": target.digest, "kind of answers": target.kind})
+        say_options("eval", config)
         try:
             with AnswersBar(contestants, targets) as bar:
                 for one in contestants:
@@ -86,6 +91,7 @@ def run_eval(config: Eval) -> Path:
         if not is_main_process():
             return out
         pages = [_write(target, contestants, config, console) for target in targets]
+        write_origin(out / RECORD, run_record("eval", config, config.seed))
     return pages[0] if len(pages) == 1 else out
 
 

@@ -26,6 +26,7 @@ from latent_gemma.launch import process_count
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Mode
 from latent_gemma.options.stages import Grpo
+from latent_gemma.origin import write_origin
 from latent_gemma.recipes.resuming import (
     Origin,
     Stopped,
@@ -38,7 +39,17 @@ from latent_gemma.recipes.resuming import (
     say_stopped,
     step_size,
 )
-from latent_gemma.recipes.stage import Parent, bad_rows, machine, model_hash, run_folder, save_stage
+from latent_gemma.recipes.stage import (
+    RECORD,
+    Parent,
+    bad_rows,
+    machine,
+    model_hash,
+    run_folder,
+    run_record,
+    save_stage,
+    say_options,
+)
 from latent_gemma.recipes.targets import match_of
 from latent_gemma.recipes.words import ask_for, writing_mode
 from latent_gemma.text.answers import Match
@@ -97,6 +108,8 @@ def _run(config: Grpo, beta: float, out: Path, started_s: float) -> tuple[Any, F
         if mode == "latent" and config.grpo.vllm != "off":
             raise ConfigError(f"--vllm {config.grpo.vllm} with a latent model", "vLLM knows no thoughts: --vllm off")
         begin(run, origin)
+        if out == config.out:  # else it is one of a study, which has said it
+            say_options(origin.recipe, config)
         result = fit_grpo(
             model, tokenizer, examples, config.reward.build(mode, kind), mode, config.train, config.grpo, run,
             config.lora, beta, title=f"grpo, beta {beta:g}", resume=resume, started_s=started_s,
@@ -126,6 +139,7 @@ def _study(config: Grpo, betas: Sequence[float], started_s: float) -> Path:
     ):
         match = match_of(kind, verifier.equal)
         resume_study(config.out, config.resume, replace(_origin(config, tests), recipe="grpo, several beta"))
+        say_options("grpo", config)
         started = load_model(config.model)
         ask_for(started[0], config.format, config.system)
         mode = writing_mode(started[0].config.latent, config.mode)
@@ -152,6 +166,7 @@ def _study(config: Grpo, betas: Sequence[float], started_s: float) -> Path:
         console.print(results_table(report))
         console.print(report.verdict, markup=False)
         page = write_report(report, config.out)
+        write_origin(config.out / RECORD, run_record("grpo", config, config.train.seed))
         print(f"report: {page}")
     return page or config.out
 

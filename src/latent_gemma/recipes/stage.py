@@ -3,11 +3,12 @@
 import contextlib
 import hashlib
 import itertools
+import json
 import platform
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,19 @@ from latent_gemma.inspection.plots import plot_curves
 from latent_gemma.launch import is_main_process
 from latent_gemma.model.loading import weight_files
 from latent_gemma.model.prompt import Frame, own_mode
+from latent_gemma.options.flat import told
 from latent_gemma.options.stages import Common
 from latent_gemma.origin import write_origin
 from latent_gemma.text.display import displayable
 from latent_gemma.training.batches import OnBad
 from latent_gemma.training.running import FitResult
 from latent_gemma.training.saving import bytes_of, cannot_save
+from latent_gemma.versions import versions
 
 #: Held while a process works in a run folder.
 LOCK = ".lock"
-#: What a run or a study was begun with.
-SETTINGS = "settings.json"
+#: What a run or a study was begun with, and what one that is finished was carried out with.
+SETTINGS, RECORD = "settings.json", "run.json"
 
 
 def bad_rows(config: Common) -> OnBad | None:
@@ -56,6 +59,33 @@ def machine() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def run_record(recipe: str, config: Any, seed: int) -> dict[str, Any]:
+    """What is carried out, by what and where, ready for JSON; `--config` reads the configuration in it.
+
+    Args:
+        recipe: its name.
+        config: its configuration, a dataclass.
+        seed: of the run.
+
+    Returns:
+        Name -> value.
+    """
+    return {
+        "recipe": recipe,
+        "command": command_line(),
+        "config": json.loads(json.dumps(asdict(config), default=str)),
+        "seed": seed,
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+def say_options(recipe: str, config: Any) -> None:
+    """Print what a run is carried out with, once, as it begins."""
+    if is_main_process():
+        print(displayable(f"{recipe}: {told(config)}"), flush=True)
 
 
 def digest(examples: Sequence[Example]) -> str:
@@ -192,7 +222,7 @@ def save_stage(run: Path, origin: Mapping[str, Any], tokenizer: Any, result: Fit
         "metrics": result.metrics[-1] if result.metrics else {},
         "notes": result.notes,
     }
-    write_origin(run / "run.json", record)
+    write_origin(run / RECORD, record)
     curves = training_curves(result.metrics)
     if curves:
         plot_curves(EvalReport(origin["recipe"], "", (), curves=curves)).savefig(run / "training.png", dpi=150)

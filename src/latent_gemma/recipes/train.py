@@ -14,7 +14,7 @@ from latent_gemma.model.loading import load_model, read_config
 from latent_gemma.model.prompt import own_mode
 from latent_gemma.options.stages import Anneal, Coconut, Sft
 from latent_gemma.recipes.resuming import Origin, begin, resumes, say_finished, say_stopped, step_size
-from latent_gemma.recipes.stage import Parent, bad_rows, run_folder, save_stage
+from latent_gemma.recipes.stage import Parent, bad_rows, run_folder, save_stage, say_options
 from latent_gemma.text.tags import INSTRUCTION
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Curriculum, WrittenCurriculum
 from latent_gemma.training.fit import fit
@@ -53,6 +53,7 @@ def run_train(config: Sft | Coconut | Anneal) -> Path:
         if isinstance(config, Sft):
             model.set_latent(system=_system_text(config, tokenizer))
         begin(run, origin)
+        say_options(origin.recipe, config)
         result = fit(
             model, tokenizer, examples, curriculum, settings, run, origin.recipe, lora, resume, started_s,
             bad_rows(config),
