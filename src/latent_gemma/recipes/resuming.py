@@ -23,7 +23,7 @@ from latent_gemma.training.settings import Resume
 
 #: Options that change nothing of what is trained.
 FREE = frozenset(
-    {"--out", "--models", "--resume", "--max-hours", "--max-skipped", "--log-every", "--save-every", "--sample-every"}
+    {"--out", "--models", "--resume", "--max-hours", "--log-every", "--save-every", "--sample-every"}
     | {"--checkpointing", "--skip-bad"}
 )
 #: What is known for sure -> the options that then need not be the same, for they only lead to it.

@@ -65,7 +65,7 @@ def grpo_arguments(settings: TrainSettings, grpo: GrpoSettings, beta: float, run
         top_p=1.0,
         top_k=0,
         beta=beta,
-        epsilon=grpo.epsilon,
+        epsilon=0.2,
         num_iterations=grpo.iterations,
         loss_type="grpo",
         scale_rewards="group",
@@ -145,7 +145,6 @@ def fit_grpo(
         ),
         processing_class=tokenizer,
         peft_config=adapter,
-        max_skipped=settings.max_skipped,
         callbacks=[
             MetricsFile(run / "metrics.jsonl"),
             ProgressBar(title, describe_rewards, "num_tokens"),

@@ -45,7 +45,6 @@ class TrainSettings:
         save_every: steps between checkpoints; 0 saves only when the run is stopped.
         max_hours: stop in time to be done, with a full checkpoint, after this many hours (a Kaggle session has 9);
             `--resume auto` goes on in the next session.
-        max_skipped: a step whose loss or gradient is not finite is skipped; so many in a row end the run.
         seed: of new weights, data order, dropout and stage mixing.
     """
 
@@ -63,7 +62,6 @@ class TrainSettings:
     log_every: Advanced[Count] = 10
     save_every: Advanced[Whole] = 0
     max_hours: Positive | None = None
-    max_skipped: Advanced[Count] = 5
     seed: Seed = 0
 
     def __post_init__(self) -> None:
@@ -102,7 +100,6 @@ class GrpoSettings:
         num_generations: completions per question, G.
         max_new_tokens: bound on a completion, tokens.
         temperature: of the rollouts.
-        epsilon: the ratio of new to old probability is clipped to 1 - epsilon .. 1 + epsilon.
         iterations: updates per batch of rollouts; with 1 the ratio is 1 and nothing is clipped.
         sample_every: steps between tables of sample completions; 0 for none.
         vllm: where rollouts run: "off" in transformers, "colocate" in vLLM on the same GPUs, "server" in a vLLM
@@ -112,7 +109,6 @@ class GrpoSettings:
     num_generations: Annotated[int, Range(2, MOST)] = 8
     max_new_tokens: Count = 256
     temperature: Positive = 1.0
-    epsilon: Advanced[Positive] = 0.2
     iterations: Advanced[Count] = 1
     sample_every: Advanced[Whole] = 50
     vllm: Advanced[Literal["off", "colocate", "server"]] = "off"
