@@ -56,7 +56,7 @@ def test_imports_point_down(path):
             assert FLOORS.index(target) <= own, f"{path.name} ({FLOORS[own]}) imports {name} from a floor above it"
 
 
-@pytest.mark.parametrize("floor", ["text", "data"])
+@pytest.mark.parametrize("floor", ["text", "data", "options"])
 def test_low_floors_do_without_torch(floor):
     for path in (PACKAGE / floor).rglob("*.py"):
         assert not {name.split(".")[0] for name in imported(path)} & {"torch", "transformers", "peft"}, path
