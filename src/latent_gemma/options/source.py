@@ -1,11 +1,12 @@
 """Which data a verb reads."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from latent_gemma.config import Advanced, Count, Whole, check_ranges
-from latent_gemma.data.load import DataSpec
-from latent_gemma.data.rows import FileColumns
+
+if TYPE_CHECKING:
+    from latent_gemma.data.load import DataSpec
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,12 @@ class DataSettings:
     def __post_init__(self) -> None:
         check_ranges(self)
 
-    def spec(self, split: str, seed: int, limit: int | None = None) -> DataSpec:
+    def spec(self, split: str, seed: int, limit: int | None = None) -> "DataSpec":
         """The data specification of one split."""
+        # help needs none of it, and it takes a tenth of a second
+        from latent_gemma.data.load import DataSpec
+        from latent_gemma.data.rows import FileColumns
+
         named = {"question": self.question_column, "steps": self.steps_column, "answer": self.answer_column}
         given = {name: column for name, column in named.items() if column is not None}
         return DataSpec(

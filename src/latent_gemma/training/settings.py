@@ -6,17 +6,6 @@ from typing import Annotated, Any, Literal
 from latent_gemma.choices import Mode, Precision
 from latent_gemma.config import MOST, Advanced, Amount, Count, Positive, Range, Seed, Size, Whole, check_ranges
 from latent_gemma.errors import ConfigError
-from latent_gemma.text.answers import answers_match
-from latent_gemma.text.rewards import (
-    BrokenTagsReward,
-    CorrectnessReward,
-    FormatReward,
-    ShortReasoningReward,
-    StepsReward,
-    load_reward,
-    reward_name,
-)
-from latent_gemma.text.verify import MathVerifier
 
 Resume = Literal["no", "yes", "auto"]
 Score = Annotated[float, Range(-1e6, 1e6)]
@@ -167,20 +156,25 @@ class RewardSettings:
         Raises:
             ConfigError: if none is left, a user's reward cannot be imported, or two share a name.
         """
+        # help needs none of it, and it takes a tenth of a second
+        from latent_gemma.text import rewards as texts
+        from latent_gemma.text.answers import answers_match
+        from latent_gemma.text.verify import MathVerifier
+
         match = MathVerifier().equal if self.compares_math(kind) else answers_match
         if mode != "words":
-            chosen: list[Any] = [CorrectnessReward(self.correct_score, match, untagged_share=1.0)]
+            chosen: list[Any] = [texts.CorrectnessReward(self.correct_score, match, untagged_share=1.0)]
         else:
             shaped = (
-                FormatReward(self.format_score),
-                BrokenTagsReward(self.broken_score),
-                ShortReasoningReward(self.short_score, self.least_chars),
-                StepsReward(self.steps_score),
+                texts.FormatReward(self.format_score),
+                texts.BrokenTagsReward(self.broken_score),
+                texts.ShortReasoningReward(self.short_score, self.least_chars),
+                texts.StepsReward(self.steps_score),
             )
-            chosen = [CorrectnessReward(self.correct_score, match), *shaped]
+            chosen = [texts.CorrectnessReward(self.correct_score, match), *shaped]
         chosen = [reward for reward in chosen if reward.score]
-        chosen += [load_reward(path) for path in self.rewards]
-        names = [reward_name(reward) for reward in chosen]
+        chosen += [texts.load_reward(path) for path in self.rewards]
+        names = [texts.reward_name(reward) for reward in chosen]
         if not chosen:
             raise ConfigError("no reward is left", "give one of them a score that is not zero")
         if len(set(names)) < len(names):
