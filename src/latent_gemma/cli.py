@@ -1,44 +1,58 @@
 """The command line: one verb, one recipe. What a user got wrong is told in one line, with exit status 2."""
 
-import contextlib
 import errno
 import importlib
-import io
 import logging
 import os
-import re
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 from latent_gemma.errors import LatentGemmaError
+from latent_gemma.options.command_line import parse
 from latent_gemma.text.display import displayable
 from latent_gemma.versions import untested, versions
 
-#: verb -> module of its recipe, configuration class, function
-VERBS: dict[str, tuple[str, str, str]] = {
-    "demo": ("demo", "Demo", "run_demo"),
-    "train sft": ("train", "Sft", "run_train"),
-    "train coconut": ("train", "Coconut", "run_train"),
-    "train anneal": ("train", "Anneal", "run_train"),
-    "train grpo": ("grpo", "Grpo", "run_grpo"),
-    "eval": ("evaluate", "Eval", "run_eval"),
-    "compare": ("compare", "Compare", "run_compare"),
-    "vote": ("vote", "Vote", "run_vote"),
-    "ask": ("ask", "Ask", "run_ask"),
-    "chat": ("ask", "Chat", "run_chat"),
-    "data preview": ("data", "Preview", "run_preview"),
-    "data arithmetic": ("data", "Arithmetic", "run_generate"),
-    "data chains": ("data", "Chains", "run_generate"),
-    "data mine": ("mine", "Mine", "run_mine"),
-    "tasks": ("tasks", "Tasks", "run_tasks"),
-    "harness": ("harness", "Harness", "run_harness"),
-    "estimate": ("estimate", "Estimate", "run_estimate"),
-    "results prosqa": ("results_prosqa", "Prosqa", "run_prosqa"),
-    "results bilingual": ("results_bilingual", "Bilingual", "run_bilingual"),
-    "results synthetic": ("results_synthetic", "Synthetic", "run_synthetic"),
-    "results table": ("results_table", "Table", "run_table"),
+
+class Verb(NamedTuple):
+    """Where a verb is at home.
+
+    Args:
+        options: module of its configuration class, which is read without torch.
+        config: the class.
+        recipe: module that carries it out.
+        run: the function.
+    """
+
+    options: str
+    config: str
+    recipe: str
+    run: str
+
+
+VERBS = {
+    "demo": Verb("options.stages", "Demo", "recipes.demo", "run_demo"),
+    "train sft": Verb("options.stages", "Sft", "recipes.train", "run_train"),
+    "train coconut": Verb("options.stages", "Coconut", "recipes.train", "run_train"),
+    "train anneal": Verb("options.stages", "Anneal", "recipes.train", "run_train"),
+    "train grpo": Verb("options.stages", "Grpo", "recipes.grpo", "run_grpo"),
+    "eval": Verb("options.measurements", "Eval", "recipes.evaluate", "run_eval"),
+    "compare": Verb("options.measurements", "Compare", "recipes.compare", "run_compare"),
+    "vote": Verb("options.questions", "Vote", "recipes.vote", "run_vote"),
+    "ask": Verb("options.questions", "Ask", "recipes.ask", "run_ask"),
+    "chat": Verb("options.questions", "Chat", "recipes.ask", "run_chat"),
+    "data preview": Verb("options.samples", "Preview", "recipes.data", "run_preview"),
+    "data arithmetic": Verb("options.samples", "Arithmetic", "recipes.data", "run_generate"),
+    "data chains": Verb("options.samples", "Chains", "recipes.data", "run_generate"),
+    "data mine": Verb("options.samples", "Mine", "recipes.mine", "run_mine"),
+    "tasks": Verb("options.tools", "Tasks", "recipes.tasks", "run_tasks"),
+    "harness": Verb("options.tools", "Harness", "recipes.harness", "run_harness"),
+    "estimate": Verb("options.tools", "Estimate", "recipes.estimate", "run_estimate"),
+    "results prosqa": Verb("recipes.results_prosqa", "Prosqa", "recipes.results_prosqa", "run_prosqa"),
+    "results bilingual": Verb("recipes.results_bilingual", "Bilingual", "recipes.results_bilingual", "run_bilingual"),
+    "results synthetic": Verb("recipes.results_synthetic", "Synthetic", "recipes.results_synthetic", "run_synthetic"),
+    "results table": Verb("recipes.results_table", "Table", "recipes.results_table", "run_table"),
 }
 SUMMARIES = {
     "demo": "train a tiny Gemma 2 to reason in latent space, and prove it (under 5 minutes on 2 cores)",
@@ -112,55 +126,10 @@ def _split(args: Sequence[str]) -> tuple[str, list[str]]:
     )
 
 
-def _one_line(text: str) -> str:
-    """A parser's boxed message as one line: what is unknown, what is missing, or else what it says."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    words = " ".join(re.sub(r"[│╭╮╰╯─]", " ", plain).split())
-    unknown = re.search(r"Unrecognized options?: (.*?)(?= [\w-]+ [\w -]*--help|$| ?Perhaps| Similar)", words)
-    if unknown:
-        return f"unknown option {unknown[1].split()[0]}"
-    missing = re.search(r"Missing from .*?: (.*)", words)
-    if missing:
-        named = re.findall(r"(?:^| )(--[\w-]+) [A-Z{]", missing[1]) or missing[1].split()[:1]
-        return f"missing {', '.join(dict.fromkeys(named))}"
-    said = re.sub(r" ?(Argument helptext:|For full helptext).*$", "", words)
-    said = re.sub(r"^(Parsing error|Value error|Invalid choice|Missing argument)\s*(Error parsing )?", "", said)
-    return said.strip().rstrip(".") or "bad options"
-
-
-def parse(config_class: type, args: Sequence[str], verb: str) -> Any:
-    """Read a recipe's options.
-
-    Args:
-        config_class: its configuration.
-        args: what the user typed after the verb.
-        verb: for the help text.
-
-    Returns:
-        The configuration.
-
-    Raises:
-        LatentGemmaError: in one line, for an unknown option, a missing or a wrong value.
-        SystemExit: with status 0 after --help.
-    """
-    import tyro
-
-    stream = io.StringIO()
-    if getattr(config_class, "passes_on", False) and args[:1] != ["--help"]:
-        return config_class(options=tuple(args))  # of another program
-    try:
-        with contextlib.redirect_stderr(stream):
-            return tyro.cli(
-                config_class,
-                config=(tyro.conf.OmitArgPrefixes,),
-                args=list(args),
-                prog=f"latent-gemma {verb}",
-                description=config_class.__doc__.split("\n")[0] if config_class.__doc__ else "",
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise LatentGemmaError(_one_line(stream.getvalue()), f"see latent-gemma {verb} --help") from None
+def config_class(verb: str) -> type:
+    """The configuration class of a verb; loads no torch."""
+    found: type = getattr(importlib.import_module(f"latent_gemma.{VERBS[verb].options}"), VERBS[verb].config)
+    return found
 
 
 def _refuse_broken(args: Sequence[str]) -> None:
@@ -206,11 +175,10 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         _refuse_broken(args)
         verb, rest = _split(args)
-        module_name, class_name, function_name = VERBS[verb]
+        config = parse(config_class(verb), rest, verb)
         _quieten()
-        module = importlib.import_module(f"latent_gemma.recipes.{module_name}")
-        config = parse(getattr(module, class_name), rest, verb)
-        getattr(module, function_name)(config)
+        recipe = importlib.import_module(f"latent_gemma.{VERBS[verb].recipe}")
+        getattr(recipe, VERBS[verb].run)(config)
     except LatentGemmaError as error:
         print(f"latent-gemma: {displayable(str(error))}", file=sys.stderr)
         return 2

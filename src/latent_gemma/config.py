@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from math import inf, isfinite
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from latent_gemma.errors import ConfigError
 
@@ -52,6 +52,11 @@ Share = Annotated[float, Range(0.0, 1.0)]
 Amount = Annotated[float, Range(0.0)]
 Positive = Annotated[float, Range(0.0, open=True)]
 
+Kind = TypeVar("Kind")
+#: What marks an option that a person seldom turns; the help shows it under "advanced".
+ADVANCED = "advanced"
+Advanced = Annotated[Kind, ADVANCED]
+
 
 def option(name: str) -> str:
     """A field's name as it is typed."""
@@ -81,11 +86,10 @@ def check_number(name: str, value: float, allowed: Range) -> None:
 
 def _ranges(kind: Any) -> Iterator[Range]:
     """The ranges in an annotation: of a number, of one that may be None, of several."""
-    if get_origin(kind) is Annotated:
-        yield from (note for note in kind.__metadata__ if isinstance(note, Range))
-    else:
-        for part in get_args(kind):
-            yield from _ranges(part)
+    if isinstance(kind, Range):
+        yield kind
+    for part in get_args(kind):  # of what is annotated: its type and its notes
+        yield from _ranges(part)
 
 
 def ranges_of(config_class: type) -> dict[str, Range]:

@@ -12,6 +12,7 @@ PACKAGE = Path(latent_gemma.__file__).parent
 #: Lowest first. The evaluation's rows (`evaluation.results`) are what inspection shows, so inspection stands above it.
 FLOORS = [
     "errors",
+    "choices",
     "versions",
     "files",
     "launch",
@@ -26,6 +27,7 @@ FLOORS = [
     "training",
     "evaluation",
     "inspection",
+    "options",
     "recipes",
     "cli",
 ]
@@ -58,7 +60,7 @@ def test_imports_point_down(path):
             assert FLOORS.index(target) <= own, f"{path.name} ({FLOORS[own]}) imports {name} from a floor above it"
 
 
-@pytest.mark.parametrize("floor", ["text", "data"])
+@pytest.mark.parametrize("floor", ["text", "data", "options"])
 def test_low_floors_do_without_torch(floor):
     for path in (PACKAGE / floor).rglob("*.py"):
         assert not {name.split(".")[0] for name in imported(path)} & {"torch", "transformers", "peft"}, path

@@ -1,6 +1,5 @@
 """What the README and the pages in docs tell people to type is what the programs take."""
 
-import importlib
 import json
 import re
 import shlex
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 from figures import demo_rows
 
-from latent_gemma.cli import VERBS, main, parse
+from latent_gemma.cli import VERBS, config_class, main, parse
 from latent_gemma.inspection.numbers import percent, with_interval
 from latent_gemma.inspection.select import control_rows, main_rows
 from latent_gemma.model import LatentConfig
@@ -25,9 +24,7 @@ def test_every_command_parses(command):
     if words == ["--version"]:
         return
     verb = next(" ".join(words[:n]) for n in (2, 1) if " ".join(words[:n]) in VERBS)
-    module, name, _ = VERBS[verb]
-    config_class = getattr(importlib.import_module(f"latent_gemma.recipes.{module}"), name)
-    assert isinstance(parse(config_class, words[len(verb.split()) :], verb), config_class)
+    assert isinstance(parse(config_class(verb), words[len(verb.split()) :], verb), config_class(verb))
 
 
 def twin(command, **changes):

@@ -1,7 +1,6 @@
 """A remedy names an option that its verb has, and a verb that there is."""
 
 import ast
-import importlib
 import re
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import get_type_hints
 import pytest
 
 import latent_gemma
-from latent_gemma.cli import VERBS
+from latent_gemma.cli import VERBS, config_class
 from latent_gemma.config import option
 
 PACKAGE = Path(latent_gemma.__file__).parent
@@ -23,16 +22,17 @@ OTHERS = {
     "--model_args",
     "--tasks",
     "--help",
+    "--config",
     "--version",
 }
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 VERB = re.compile(r"latent-gemma ((?:train |data |results )?[a-z]+)")
 
 
-def options_of(config_class):
+def options_of(owner):
     """The options of a recipe, those of its groups included."""
-    kinds = get_type_hints(config_class)
-    for field in fields(config_class):
+    kinds = get_type_hints(owner)
+    for field in fields(owner):
         if is_dataclass(kinds[field.name]):
             yield from options_of(kinds[field.name])
         else:
@@ -44,9 +44,9 @@ def options_of(config_class):
 def verbs_options(start=""):
     """All options of the verbs that begin so."""
     found = set()
-    for verb, (module, name, _) in VERBS.items():
+    for verb in VERBS:
         if verb.startswith(start):
-            found |= set(options_of(getattr(importlib.import_module(f"latent_gemma.recipes.{module}"), name)))
+            found |= set(options_of(config_class(verb)))
     return found
 
 

@@ -112,14 +112,15 @@ def drive(folder: Path, arguments: list[str], strikes: list[tuple[str | None, in
 def finished(folder: Path) -> dict[str, int]:
     """What is finished: the steps of a folder's runs, wherever its study keeps them, and its report (0 steps)."""
     runs = [*folder.rglob("run.json"), *Path("runs", f"results-{folder.name}").rglob("run.json")]
-    found = {path.parent.name: json.loads(path.read_text())["steps"] for path in runs}
+    records = {path.parent.name: json.loads(path.read_text()) for path in runs}
+    found = {name: record["steps"] for name, record in records.items() if "steps" in record}  # a study has none
     return found | ({"report": 0} if (folder / "report.json").exists() else {})
 
 
 if __name__ == "__main__":
     place = Path(sys.argv[1])
-    for module in {VERBS[verb][0] for verb in ("train sft", "train grpo", "demo", "results prosqa")}:
-        importlib.import_module(f"latent_gemma.recipes.{module}")
+    for module in {VERBS[verb].recipe for verb in ("train sft", "train grpo", "demo", "results prosqa")}:
+        importlib.import_module(f"latent_gemma.{module}")
     gc.freeze()  # what all forks share
     for name, scenario in json.loads(place.read_text()).items():
         ends = drive(place.parent / name, **scenario)

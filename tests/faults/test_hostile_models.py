@@ -65,7 +65,7 @@ DAMAGES = {
     "latent steps fraction": latent(backprop_steps=1.5),
     "latent scale NaN": latent(embed_rms=float("nan")),
     "latent scale huge": latent(embed_rms=1e308),
-    "latent alpha text": latent(lora_alpha="x"),
+    "latent alpha text": latent(thought_alpha="x"),
     "weights empty": file("model.safetensors", b""),
     "weights header": file("model.safetensors", b"\xff" * 100),
     "weights pickle": file("model.safetensors", b"\x80\x04cos\nsystem\n(S'touch ran'\ntR."),
@@ -94,7 +94,19 @@ def test_a_damaged_model_gets_one_line(damage, sound, tmp_path, capfd, monkeypat
 
 @pytest.mark.parametrize(
     "value",
-    [[1], "x", 3, True, [{}], {"p": "0.5"}, {"p": 2}, {"lora_rank": 0}, {"recurrence": ["append"]}, {"bridge": None}],
+    [
+        [1],
+        "x",
+        3,
+        True,
+        [{}],
+        {"p": "0.5"},
+        {"p": 2},
+        {"lora_rank": 0},
+        {"thought_rank": 0},
+        {"recurrence": ["append"]},
+        {"bridge": None},
+    ],
 )
 def test_a_latent_configuration_of_wrong_types_is_refused(value):
     with pytest.raises(ConfigError):

@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoTokenizer, Gemma2ForCausalLM
 
-from latent_gemma.errors import ModelError
+from latent_gemma.errors import ConfigError, ModelError
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.loading import _markers, load_model, resolve_model
 from latent_gemma.model.tiny import build_tokenizer, save_tiny
@@ -60,6 +60,21 @@ def test_the_command_line_takes_the_markers_that_the_class_takes(shift, wanted):
         convert_tokens_to_ids=lambda name: next((i for i, known in names.items() if known == name), 3),
     )
     assert tuple(_markers(tokenizer).values()) == wanted
+
+
+def test_a_model_that_an_older_version_saved_is_loaded(tmp_path):
+    latent = LatentConfig(adapter="lora", thought_rank=3, thought_alpha=6.0)
+    folder = save_tiny(tmp_path / "model", latent=latent, **SIZES)
+    config = json.loads((folder / "config.json").read_text())
+    for name in ("rank", "alpha"):
+        config["latent"][f"lora_{name}"] = config["latent"].pop(f"thought_{name}")
+    today, _ = load_model(str(folder))
+    (folder / "config.json").write_text(json.dumps(config))
+    model, _ = load_model(str(folder))
+    assert model.config.latent == today.config.latent
+    assert all(torch.equal(one, two) for one, two in zip(model.parameters(), today.parameters(), strict=True))
+    with pytest.raises(ConfigError, match=r"latent\.thought_rank cannot become 5 in a model that is built"):
+        model.set_latent(lora_rank=5)
 
 
 def test_importing_the_package_registers_its_classes(folder):

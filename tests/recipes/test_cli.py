@@ -111,7 +111,7 @@ def test_models_on_tasks_and_their_comparison(model, tmp_path, capsys):
     tasks = f"mgsm-ja={tmp_path / 'mgsm_ja.tsv'},svamp={tmp_path / 'svamp.json'},chains"
     short = ["--limit", 2, "--max-new-tokens", 4, "--metrics", "fuzzy,language"]
     assert run("eval", model, words, "--tasks", tasks, *short, "--out", out) == 0
-    assert {path.name for path in out.iterdir()} == {"mgsm-ja", "svamp", "chains"}
+    assert {path.name for path in out.iterdir()} == {"mgsm-ja", "svamp", "chains", "run.json"}
     data = json.loads((out / "mgsm-ja" / "report.json").read_text())
     labels = list(dict.fromkeys(row["label"] for row in data["rows"]))
     assert labels == [Path(model).name, "words"]

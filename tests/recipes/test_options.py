@@ -1,6 +1,5 @@
 """Whatever an option is given, its verb runs or says in one line why it does not."""
 
-import importlib
 import io
 import json
 import math
@@ -11,7 +10,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from latent_gemma.cli import VERBS, main
+from latent_gemma.cli import VERBS, config_class, main
 from latent_gemma.config import option, ranges_of
 from latent_gemma.errors import ConfigError
 from latent_gemma.model import LatentConfig
@@ -66,19 +65,14 @@ TEXTS = [
 ]
 
 
-def options(config_class):
+def options(owner):
     """Name, type and class of every option."""
-    kinds = get_type_hints(config_class)
-    for field in fields(config_class):
+    kinds = get_type_hints(owner)
+    for field in fields(owner):
         if is_dataclass(kinds[field.name]):
             yield from options(kinds[field.name])
         else:
-            yield field.name, set(get_args(kinds[field.name]) or (kinds[field.name],)), config_class
-
-
-def config_of(verb):
-    module, name, _ = VERBS[verb]
-    return getattr(importlib.import_module(f"latent_gemma.recipes.{module}"), name)
+            yield field.name, set(get_args(kinds[field.name]) or (kinds[field.name],)), owner
 
 
 def given(command, name, value):
@@ -136,7 +130,7 @@ def test_every_verb_is_tried():
 
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_every_number_has_a_range(verb):
-    for name, kinds, owner in options(config_of(verb)):
+    for name, kinds, owner in options(config_class(verb)):
         if kinds & {int, float}:
             assert name in ranges_of(owner) or name in CHECKED_LATER, f"{owner.__name__}.{name}"
 
@@ -144,7 +138,7 @@ def test_every_number_has_a_range(verb):
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_a_number_out_of_range_is_told_in_one_line(verb, here, capsys):
     before = sorted(here.iterdir())
-    for name, kinds, owner in options(config_of(verb)):
+    for name, kinds, owner in options(config_class(verb)):
         if kinds & {int, float}:
             for value in outside(ranges_of(owner)[name]) if name not in CHECKED_LATER else ["0", "-1", "nan"]:
                 code, line = told([*verb.split(), *given(COMMANDS[verb], name, value)], capsys)
@@ -155,7 +149,7 @@ def test_a_number_out_of_range_is_told_in_one_line(verb, here, capsys):
 
 @pytest.mark.parametrize("verb", ["train sft", "train coconut", "train anneal", "train grpo", "ask"])
 def test_the_ends_of_every_range_run_or_are_told(verb, here, capsys):
-    for number, (name, kinds, owner) in enumerate(options(config_of(verb))):
+    for number, (name, kinds, owner) in enumerate(options(config_class(verb))):
         if not kinds & {int, float}:
             continue
         allowed = ranges_of(owner).get(name)
@@ -176,7 +170,7 @@ def texts():
     for verb, command in COMMANDS.items():
         if verb.startswith(("results prosqa", "results bilingual", "results synthetic", "demo")):
             continue  # their texts name folders
-        for name, kinds, _ in options(config_of(verb)):
+        for name, kinds, _ in options(config_class(verb)):
             plain = not any(get_origin(kind) is Literal for kind in kinds)
             if not kinds & {int, float, bool} and plain:
                 yield from ((verb, command, name, text) for text in TEXTS)

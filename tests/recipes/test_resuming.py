@@ -48,7 +48,7 @@ RECIPES = {
         "--format-score": ("3", "--format-score (2.0 there, 3.0 here)"),
     },
 }
-FREE = ["--max-hours", "9", "--save-every", "1", "--log-every", "1", "--max-skipped", "9", "--checkpointing"]
+FREE = ["--max-hours", "9", "--save-every", "1", "--log-every", "1", "--checkpointing"]
 
 
 def run(*args):

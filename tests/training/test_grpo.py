@@ -13,10 +13,10 @@ from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError, RunError
 from latent_gemma.model.prompt import Frame
 from latent_gemma.training.checkpoints import last_checkpoint
-from latent_gemma.training.grpo import GrpoSettings, fit_grpo, grpo_arguments
-from latent_gemma.training.rewarding import RewardBook, RewardSettings
+from latent_gemma.training.grpo import fit_grpo, grpo_arguments
+from latent_gemma.training.rewarding import RewardBook
 from latent_gemma.training.rollouts import FramedGrpoTrainer
-from latent_gemma.training.settings import LoraSettings, TrainSettings
+from latent_gemma.training.settings import GrpoSettings, LoraSettings, RewardSettings, TrainSettings
 from latent_gemma.training.stopping import CleanStop
 
 chains = chain_examples(ChainConfig(2), "train", 0)

@@ -4,7 +4,8 @@ import pytest
 
 from latent_gemma.errors import ConfigError
 from latent_gemma.model.prompt import Frame
-from latent_gemma.training.rewarding import RewardBook, RewardSettings
+from latent_gemma.training.rewarding import RewardBook
+from latent_gemma.training.settings import RewardSettings
 
 
 def test_words_are_paid_for_format_and_answer_thoughts_for_the_answer(tmp_path, monkeypatch):

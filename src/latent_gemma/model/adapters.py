@@ -12,7 +12,7 @@ from transformers import initialization as init
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 from transformers.utils.hub import get_checkpoint_shard_files
 
-from latent_gemma.model.config import Adapter
+from latent_gemma.choices import Adapter
 
 _thought_mask: ContextVar[Tensor | None] = ContextVar("thought_mask", default=None)
 

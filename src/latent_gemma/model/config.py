@@ -2,20 +2,12 @@
 
 from dataclasses import asdict, dataclass, fields
 from math import isfinite
-from typing import Any, ClassVar, Literal, get_args, get_type_hints
+from typing import Any, ClassVar, get_args, get_type_hints
 
 from transformers import Gemma2Config, Gemma3TextConfig, GemmaConfig, PreTrainedConfig
 
+from latent_gemma.choices import Adapter, BridgeKind, Recurrence, TrainedFor, Trains, WordsFormat
 from latent_gemma.errors import ConfigError, ModelError
-
-Recurrence = Literal["append", "sequence"]
-BridgeKind = Literal["identity", "linear", "mlp"]
-Trains = Literal["all", "thoughts"]
-Adapter = Literal["none", "lora", "full"]
-WordsFormat = Literal["markers", "tags"]
-#: What a model does between a question and its answer: thinks, writes its reasoning, or nothing.
-Mode = Literal["latent", "words", "none"]
-TrainedFor = Literal["unknown", "latent", "words", "none"]
 
 _CHOICES = {
     "recurrence": Recurrence,
@@ -47,8 +39,8 @@ class LatentConfig:
             trains the thought adapter and the bridge.
         adapter: weights active on thought positions only: none, low-rank ("lora"), or a full second set of deltas
             for every projection ("full": as much memory again as the decoder's projections).
-        lora_rank: rank of the "lora" adapter.
-        lora_alpha: its scale; the update is multiplied by alpha / rank.
+        thought_rank: rank of the "lora" adapter.
+        thought_alpha: its scale; the update is multiplied by alpha / rank.
         backprop_steps: backpropagate through the last n latent steps only; None through all.
         step_separator: text after each written step; words and thoughts must share it.
         words_format: how the model writes its reasoning: between the thought markers, the frame that latent stages
@@ -70,8 +62,8 @@ class LatentConfig:
     p: float = 0.0
     trains: Trains = "all"
     adapter: Adapter = "none"
-    lora_rank: int = 16
-    lora_alpha: float = 32.0
+    thought_rank: int = 16
+    thought_alpha: float = 32.0
     backprop_steps: int | None = None
     step_separator: str = "\n"
     words_format: WordsFormat = "markers"
@@ -90,7 +82,7 @@ class LatentConfig:
                 raise ConfigError(
                     f"latent.{name} is {getattr(self, name)!r}", f"choose one of {', '.join(get_args(choices))}"
                 )
-        for name, least in (("num_thoughts", 0), ("c_thought", 1), ("lora_rank", 1)):
+        for name, least in (("num_thoughts", 0), ("c_thought", 1), ("thought_rank", 1)):
             value = getattr(self, name)
             if value < least:
                 raise ConfigError(f"latent.{name} is {value!r}", f"give a whole number of at least {least}")
@@ -119,15 +111,22 @@ class LatentConfig:
         if value is not None and not isinstance(value, dict):
             raise ConfigError(f"the latent configuration is {value!r:.40}", "write its fields as an object")
         known = {f.name for f in fields(cls)}
-        given = {name: part for name, part in (value or {}).items() if name not in _GONE or part != _GONE[name]}
-        unknown = sorted(set(given) - known)
+        value = _renamed(value or {})
+        unknown = sorted(set(value) - known)
         if unknown:
             raise ConfigError(f"unknown latent setting {unknown[0]!r}", f"known are {', '.join(sorted(known))}")
-        return cls(**given)
+        return cls(**value)
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON-ready data."""
         return asdict(self)
+
+
+def _renamed(values: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a latent configuration as older versions wrote them, by their names of today."""
+    values = {name: value for name, value in values.items() if name not in _GONE or value != _GONE[name]}
+    older = {"lora_rank": "thought_rank", "lora_alpha": "thought_alpha"}
+    return {older.get(name, name): value for name, value in values.items()}
 
 
 def _check_types(latent: LatentConfig) -> None:
@@ -235,7 +234,7 @@ def as_latent_config(config: PreTrainedConfig, latent: LatentConfig | dict[str, 
 
 
 #: Fields that say which weights there are.
-_BUILT = ("bridge", "adapter", "lora_rank", "lora_alpha")
+_BUILT = ("bridge", "adapter", "thought_rank", "thought_alpha")
 
 
 def update_latent(config: PreTrainedConfig, **changes: Any) -> None:
@@ -248,7 +247,7 @@ def update_latent(config: PreTrainedConfig, **changes: Any) -> None:
     Raises:
         ConfigError: for an unknown field, a value outside its range, or a field that says which weights there are.
     """
-    now = config.latent.to_dict()
+    now, changes = config.latent.to_dict(), _renamed(changes)
     for name in _BUILT:
         if changes.get(name, now[name]) != now[name]:
             raise ConfigError(

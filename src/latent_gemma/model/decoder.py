@@ -60,7 +60,7 @@ class LatentDecoder(nn.Module):
     def install_adapters(self, latent: LatentConfig) -> None:
         """Add the thought adapters that a latent configuration asks for."""
         dtype = self.embed_tokens.weight.dtype
-        install_thought_adapters(self.layers, latent.adapter, latent.lora_rank, latent.lora_alpha, dtype)
+        install_thought_adapters(self.layers, latent.adapter, latent.thought_rank, latent.thought_alpha, dtype)
 
     @torch.no_grad()
     def calibrate(self) -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from latent_gemma.model.config import BridgeKind
+from latent_gemma.choices import BridgeKind
 
 
 class BridgeLinear(nn.Linear):

@@ -426,7 +426,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
             yield changed
 
     def set_latent(self, **changes: Any) -> None:
-        """Replace fields of the latent configuration that need no rebuilding (p, num_thoughts, visibility, ...)."""
+        """Replace fields of the latent configuration that need no rebuilding (p, num_thoughts, ...)."""
         update_latent(self.config, **changes)
 
     def freeze_phases(self) -> int:

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latent_gemma.choices import Mode
 from latent_gemma.errors import ConfigError, ModelError
-from latent_gemma.model.config import LatentConfig, Mode
+from latent_gemma.model.config import LatentConfig
 from latent_gemma.text.tags import parse_tagged
 
 #: Where literal text is cut before it is tokenised. Unicode reserves this character for uses inside of a program.

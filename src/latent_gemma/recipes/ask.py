@@ -1,15 +1,12 @@
 """`latent-gemma ask` and `latent-gemma chat`: questions to a trained model, its thoughts on request."""
 
 import sys
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from tyro.conf import Positional
 
-from latent_gemma.config import Count, Range, Share, Size, check_ranges
 from latent_gemma.errors import ConfigError
 from latent_gemma.fast.steps import FastSteps
 from latent_gemma.generation.answering import answer_batch
@@ -17,69 +14,10 @@ from latent_gemma.generation.paths import explore_paths
 from latent_gemma.inspection.lens import read_thoughts
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Frame
-from latent_gemma.recipes.words import AskedMode, writing_mode
+from latent_gemma.options.questions import Ask, Asking, Chat
+from latent_gemma.recipes.words import writing_mode
 from latent_gemma.text.display import displayable
-from latent_gemma.text.language import AnswerLanguage, Asked, ask_in, translation_request
-
-
-@dataclass(frozen=True)
-class Asking:
-    """How to answer.
-
-    Args:
-        mode: "auto" does what the model was trained for; "latent" thinks, "words" writes its steps, "none" answers at
-            once.
-        k: latent steps; None takes the model's own number.
-        p: share of the token embedding in what is fed back; None takes the model's own.
-        answer_language: "same" as the question's, or "ja" or "en": a question in the other language is then asked with
-            an instruction to answer in this one.
-        translate: into this language, instead of answering.
-        thoughts: show what each latent step says.
-        paths: explore this many first tokens in one batch and give the most confident answer; 1 decodes greedily.
-        max_new_tokens: bound on generated tokens.
-    """
-
-    mode: AskedMode = "auto"
-    k: Size | None = None
-    p: Share | None = None
-    answer_language: AnswerLanguage = "same"
-    translate: Asked | None = None
-    thoughts: bool = False
-    paths: Annotated[int, Range(1, 50_000)] = 1
-    max_new_tokens: Count = 256
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-        if self.translate and self.answer_language != "same":
-            raise ConfigError("--translate says the language already", "leave --answer-language out")
-
-
-@dataclass(frozen=True)
-class Ask:
-    """Ask a trained model one question.
-
-    Args:
-        model: a run folder, model directory, GGUF file or hub name.
-        question: the question.
-        asking: how to answer.
-    """
-
-    model: Positional[str]
-    question: Positional[str]
-    asking: Asking = Asking()
-
-
-@dataclass(frozen=True)
-class Chat:
-    """Ask a trained model questions, one a line, until an empty line or the end of input.
-
-    Args:
-        model: a run folder, model directory, GGUF file or hub name.
-        asking: how to answer.
-    """
-
-    model: Positional[str]
-    asking: Asking = Asking()
+from latent_gemma.text.language import ask_in, translation_request
 
 
 def _answer(model: Any, tokenizer: Any, question: str, asking: Asking, console: Console) -> None:

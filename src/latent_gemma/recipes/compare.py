@@ -1,11 +1,10 @@
 """`latent-gemma compare`: evaluations of the same questions in one report."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
-from tyro.conf import Positional
 
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, LatentGemmaError, RunError
@@ -19,24 +18,12 @@ from latent_gemma.inspection.tables import further_tables, metrics_grid, results
 from latent_gemma.inspection.verdict import uses_thoughts, verdict
 from latent_gemma.inspection.write import write_report
 from latent_gemma.model.loading import load_model
+from latent_gemma.options.measurements import Compare
 from latent_gemma.recipes.stage import model_hash, next_free, run_folder
 from latent_gemma.text.display import displayable
 
 #: Of each evaluation's context, what the comparison repeats.
 CONTEXT = ("data", "answers compared", "seed", "machine")
-
-
-@dataclass(frozen=True)
-class Compare:
-    """Hold evaluations of the same questions side by side: which method to pick, what it costs, where they differ.
-
-    Args:
-        runs: folders that `eval` wrote; of several tasks, one task's folder each.
-        out: folder of the report; None takes the next free runs/compare-N.
-    """
-
-    runs: Positional[tuple[Path, ...]]
-    out: Path | None = None
 
 
 def run_compare(config: Compare) -> Path:

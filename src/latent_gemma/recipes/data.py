@@ -1,15 +1,12 @@
 """`latent-gemma data preview | arithmetic | chains`: look at data as the model sees it, and write generated data."""
 
 import random
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from latent_gemma.config import Count, Range, Seed, check_ranges
 from latent_gemma.data.load import DataSpec, load_examples
 from latent_gemma.data.writing import write_jsonl
 from latent_gemma.errors import ConfigError
@@ -17,86 +14,10 @@ from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.loading import TINY, load_tokenizer
 from latent_gemma.model.prompt import Frame
 from latent_gemma.model.tiny import build_tokenizer
-from latent_gemma.recipes.stage import DataSettings
+from latent_gemma.options.samples import Arithmetic, Chains, Preview
 from latent_gemma.text.display import displayable
 from latent_gemma.training.batches import IGNORE, build_row, encode_examples
-from latent_gemma.training.curriculum import Stage, Steps
-
-
-@dataclass(frozen=True)
-class Preview:
-    """Show a few rows as text, as tokens, and which of them the loss reads.
-
-    Args:
-        data: the data.
-        model: whose tokenizer and frame to use; "tiny" is the built-in one.
-        rows: how many rows.
-        latent_steps: how many written steps to replace by thoughts.
-        c_thought: thoughts per step.
-        step_separator: text after each written step.
-    """
-
-    data: DataSettings
-    model: str = TINY
-    rows: Count = 3
-    latent_steps: Steps = 0
-    c_thought: Annotated[int, Range(1, 1000)] = 1
-    step_separator: str = "\n"
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """Write synthetic arithmetic with its steps in words.
-
-    Args:
-        n: how many rows.
-        out: the JSONL file to write.
-        ops: operations, from add, sub, mul, div.
-        digits: digits of the numbers.
-        operations: operations in one question.
-        remainder: division with remainder instead of exact division.
-        split: "train" or "test"; the two never share a question.
-        style: "prompt_completion" with tags, or "examples" with question, steps and answer.
-        seed: of the generator.
-    """
-
-    n: Count
-    out: Path
-    ops: str = "add,sub,mul,div"
-    digits: Annotated[int, Range(1, 9)] = 2
-    operations: Annotated[int, Range(1, 100)] = 1
-    remainder: bool = False
-    split: Literal["train", "test"] = "train"
-    style: Literal["prompt_completion", "examples"] = "prompt_completion"
-    seed: Seed = 0
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
-
-@dataclass(frozen=True)
-class Chains:
-    """Write chains of modular arithmetic, the task of the demo.
-
-    Args:
-        n: how many rows.
-        out: the JSONL file to write.
-        length: operations in one chain.
-        split: "train" or "test"; the two never share a question.
-        seed: of the generator.
-    """
-
-    n: Count
-    out: Path
-    length: Annotated[int, Range(1, 1000)] = 4
-    split: Literal["train", "test"] = "train"
-    seed: Seed = 0
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
+from latent_gemma.training.curriculum import Stage
 
 
 def run_preview(config: Preview) -> None:

@@ -2,12 +2,11 @@
 
 import itertools
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from latent_gemma.config import Count, Positive, Seed, check_ranges
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
 from latent_gemma.data.splits import Split
@@ -16,41 +15,17 @@ from latent_gemma.files import copy_folder
 from latent_gemma.inspection.tables import results_table
 from latent_gemma.inspection.write import write_report
 from latent_gemma.model.tiny import build_tokenizer
+from latent_gemma.options.stages import Demo
+from latent_gemma.origin import write_origin
 from latent_gemma.recipes.demo_words import run_words_demo
 from latent_gemma.recipes.resuming import Origin, Unfinished, resume_study
-from latent_gemma.recipes.stage import run_folder
+from latent_gemma.recipes.stage import RECORD, run_folder, run_record, say_options
 from latent_gemma.recipes.study import Method, Study, run_study
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, WrittenCurriculum
-from latent_gemma.training.settings import Resume, TrainSettings
+from latent_gemma.training.settings import TrainSettings
 
 LENGTH = 4  #: operations in a chain, and latent steps to replace them
 MAX_ANSWER_TOKENS = LENGTH + 4
-
-
-@dataclass(frozen=True)
-class Demo:
-    """Train tiny models on chains of arithmetic: no reasoning, words, COCONUT, annealed; measure, control, report.
-
-    Args:
-        words: show reasoning in words instead: base, SFT and SFT + GRPO, each by one pass and by vote.
-        out: folder of the models and the report; None takes runs/demo, with words runs/demo-words.
-        items: test questions each setting is measured on; None takes 500, with words 1,000.
-        seed: of the weights, the data and the training.
-        scale: multiplies the number of training steps; below 1 the models are not trained to the end.
-        max_hours: stop in time, after this many hours.
-        resume: go on in the folder of a demo that was stopped, or is finished; "auto" starts it if there is none.
-    """
-
-    words: bool = False
-    out: Path | None = None
-    items: Count | None = None
-    seed: Seed = 0
-    scale: Positive = 1.0
-    max_hours: Positive | None = None
-    resume: Resume = "no"
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 METHODS = (
@@ -119,10 +94,12 @@ def run_demo(config: Demo) -> EvalReport | None:
         Unfinished([method.label for method in study.methods]) as unfinished,
     ):
         resume_study(out, config.resume, Origin("demo", replace(config, items=items), config.seed))
+        say_options("demo", config)
         console.print(f"Chains of {LENGTH} operations, left to right, modulo 10: {_worked(study.tests[0])}")
         report = run_study(study, out, config.seed, config.scale, unfinished, console, started_s)
         copy_folder(out / "annealed" / "model", out / "model")
         page = write_report(report, out)
+        write_origin(out / RECORD, run_record("demo", config, config.seed))
         console.print(results_table(report))
         console.print(report.verdict, markup=False)
         console.print(f"{report.context['time']}; report: {page}", markup=False)

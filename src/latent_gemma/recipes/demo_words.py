@@ -23,6 +23,7 @@ from latent_gemma.inspection.numbers import percent, with_interval
 from latent_gemma.inspection.votes import votes_charts, votes_grids
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
+from latent_gemma.origin import write_origin
 from latent_gemma.recipes.results import show
 from latent_gemma.recipes.resuming import (
     Origin,
@@ -34,14 +35,22 @@ from latent_gemma.recipes.resuming import (
     resumes,
     step_size,
 )
-from latent_gemma.recipes.stage import Parent, machine, run_folder, save_stage, training_curves
+from latent_gemma.recipes.stage import (
+    RECORD,
+    Parent,
+    machine,
+    run_folder,
+    run_record,
+    save_stage,
+    say_options,
+    training_curves,
+)
 from latent_gemma.recipes.vote import measure_both
 from latent_gemma.text.tags import TAGS, write_tagged
 from latent_gemma.training.curriculum import WrittenCurriculum
 from latent_gemma.training.fit import fit
-from latent_gemma.training.grpo import GrpoSettings, fit_grpo
-from latent_gemma.training.rewarding import RewardSettings
-from latent_gemma.training.settings import LoraSettings, TrainSettings
+from latent_gemma.training.grpo import fit_grpo
+from latent_gemma.training.settings import GrpoSettings, LoraSettings, RewardSettings, TrainSettings
 from latent_gemma.versions import versions
 
 LENGTH = 4  #: operations in a chain
@@ -99,6 +108,7 @@ def run_words_demo(config: Any, started_s: float) -> EvalReport | None:
     found = _Progress({}, {}, {}, {})
     with run_folder(out, config.resume != "no"), Unfinished(METHODS) as unfinished:
         resume_study(out, config.resume, Origin("demo --words", config, seed))
+        say_options("demo", config)
         worked = f"{tests[0].question} {write_tagged(tests[0].steps, tests[0].answer, '')}"
         console.print(f"Chains of {LENGTH} operations, left to right, modulo 10, worked between tags:", worked,
                       markup=False, highlight=False)  # fmt: skip
@@ -113,6 +123,7 @@ def run_words_demo(config: Any, started_s: float) -> EvalReport | None:
         minutes = (time.monotonic() - started) / 60
         report = _report(model, found, tests, minutes, seed)
         show(report, out, console)
+        write_origin(out / RECORD, run_record("demo", config, seed))
         console.print(f'next: latent-gemma vote {out} "{tests[1].question}" --show-traces', markup=False)
     return report
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from latent_gemma.config import Amount, Count, Positive, Size, check_ranges
 from latent_gemma.model.sizes import sizes_of
-from latent_gemma.training.footprint import GIB, Needs, Precision, Step, needs
+from latent_gemma.options.tools import Estimate
+from latent_gemma.training.footprint import GIB, Needs, Step, needs
 from latent_gemma.training.speed import Rates, ddp_seconds, fsdp_seconds, step_flop, step_seconds
 
 
@@ -47,42 +47,6 @@ MATMUL_SHARE, BANDWIDTH_SHARE, LAUNCH_S = 0.6, 0.8, 10e-6
 OVERHEAD_GIB = 1.0
 #: GPUs in a machine, and GB/s a GPU between machines (400 Gbit/s InfiniBand each); assumed.
 MACHINE, NETWORK = 8, 50.0
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """Memory, time and cost of a training run, from the model's dimensions; nothing is loaded.
-
-    Args:
-        model: a published Gemma by name ("google/gemma-2-2b-it"), a local model or a hub name.
-        rank: rank of LoRA; 0 trains all weights.
-        k: latent steps (recurrence `append`).
-        prompt: tokens before the thoughts.
-        answer: tokens after them.
-        batch_size: examples at once and GPU.
-        rows: training examples.
-        epochs: passes over them.
-        precision: of the computation; in "bfloat16", frozen weights are held in it, those that train in float32.
-        checkpointing: recompute activations in backward.
-        gpus: that share the batches, 8 in a machine.
-        price: of a GPU for an hour, in any currency; 0 leaves the cost out.
-    """
-
-    model: str
-    rank: Size = 16
-    k: Size = 4
-    prompt: Count = 128
-    answer: Count = 64
-    batch_size: Count = 8
-    rows: Count = 7473
-    epochs: Positive = 3.0
-    precision: Precision = "bfloat16"
-    checkpointing: bool = True
-    gpus: Count = 1
-    price: Amount = 0.0
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 def assumed_rates(device: Device) -> Rates:

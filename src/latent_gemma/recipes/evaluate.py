@@ -1,23 +1,16 @@
 """`latent-gemma eval`: models on tasks or on any data, with intervals, curves over K and p, controls and reports."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from tyro.conf import Positional
 
 from latent_gemma.config import (
     SHARES,
     TEMPERATURES,
     THOUGHTS,
-    Amount,
-    Count,
-    Seed,
-    Size,
-    Whole,
-    check_ranges,
     parse_numbers,
 )
 from latent_gemma.data.kinds import COMPARED
@@ -26,7 +19,6 @@ from latent_gemma.evaluation.counting import language_rows
 from latent_gemma.evaluation.engine import Evaluator, Measured
 from latent_gemma.evaluation.items import FILE
 from latent_gemma.evaluation.log import open_log
-from latent_gemma.evaluation.metrics.bertscore import DEFAULT_ENCODER
 from latent_gemma.evaluation.metrics.registry import check_metrics
 from latent_gemma.evaluation.planning import EvalSettings
 from latent_gemma.evaluation.results import EvalReport
@@ -39,92 +31,26 @@ from latent_gemma.inspection.verdict import verdict
 from latent_gemma.inspection.votes import votes_charts, votes_grids
 from latent_gemma.inspection.write import write_report
 from latent_gemma.launch import is_main_process
-from latent_gemma.model.config import WordsFormat
 from latent_gemma.model.loading import load_model
+from latent_gemma.options.measurements import Eval
+from latent_gemma.origin import write_origin
 from latent_gemma.recipes.answers_bar import AnswersBar
 from latent_gemma.recipes.contestants import Contestant, fitting, identity, line_up
 from latent_gemma.recipes.stage import (
-    DataSettings,
+    RECORD,
     machine,
     model_hash,
     next_free,
     run_folder,
+    run_record,
+    say_options,
 )
-from latent_gemma.recipes.targets import AskedKind, Target, read_targets
-from latent_gemma.recipes.words import AskedMode, ask_for
+from latent_gemma.recipes.targets import Target, read_targets
+from latent_gemma.recipes.words import ask_for
 from latent_gemma.text.display import displayable
-from latent_gemma.text.language import AnswerLanguage, ask_in
+from latent_gemma.text.language import ask_in
 from latent_gemma.text.verify import MathVerifier
-from latent_gemma.training.settings import Resume
 from latent_gemma.versions import versions
-
-
-@dataclass(frozen=True)
-class Eval:
-    """Measure models on questions they were not trained on.
-
-    Args:
-        models: run folders, model directories, GGUF files or hub names; one or more. A mode behind a colon says how
-            this one is asked: runs/words:words, runs/annealed:none.
-        data: the test part of generated and hub data; of a local file the held-out rows, or all without holdout.
-        tasks: instead of data, tasks by name, each from the hub or from a file: gsm8k,mgsm-ja=mgsm_ja.tsv;
-            `latent-gemma tasks` lists them.
-        answer_kind: how answers are compared: as "number", "math" (expressions, by math-verify), "choice", "text" or
-            "translation"; "auto" takes what the task or the format of the data says.
-        metrics: further metrics of the answers: fuzzy, bleu, bertscore, language.
-        encoder: of BERTScore: a hub name or a local directory.
-        k: numbers of latent steps to try besides the model's own, e.g. 0,1,2,4,8.
-        p: shares of the token embedding to try besides the model's own, e.g. 0,0.5,1.
-        mode: "auto" asks each model as it was trained: "latent" thinks, "words" writes its steps, "none" answers at
-            once.
-        format: how a model that was never trained here writes its words; None keeps the model's own way.
-        system: text before every question, in the user's turn; None keeps the model's own.
-        controls: measure zeroed, noise, swapped and pause thoughts.
-        votes: hold a vote of this many sampled traces at every K and p as well; 0 for none.
-        temperatures: of the traces, taken in turn.
-        noise: on each trace's thoughts, in units of their RMS.
-        answer_language: "same" as the question's, or "ja" or "en": a question in the other language is then asked with
-            an instruction to answer in this one.
-        skip_bad: leave out what cannot be used (malformed rows, a task whose file cannot be read, questions longer
-            than a model takes), each told in a line, instead of stopping.
-        out: folder of the report, one folder in it for each task; None takes the next free runs/eval-N.
-        resume: go on in --out where an evaluation was stopped or killed; "auto" starts it if there is nothing yet.
-        batch_size: questions answered at once; of votes, traces.
-        max_new_tokens: bound on generated tokens.
-        compile: compile the steps of thinking and decoding, which takes half a minute or more at first.
-        traces: items whose thoughts the report shows.
-        layers: read the thoughts after every layer too.
-        seed: of generated data, of a task's sample, of the noise control and of the votes.
-    """
-
-    models: Positional[tuple[str, ...]]
-    data: DataSettings = field(default_factory=lambda: DataSettings(data=""))
-    tasks: str = ""
-    answer_kind: AskedKind = "auto"
-    metrics: str = ""
-    encoder: str = DEFAULT_ENCODER
-    k: str = ""
-    p: str = ""
-    mode: AskedMode = "auto"
-    format: WordsFormat | None = None
-    system: str | None = None
-    controls: bool = True
-    votes: Size = 0
-    temperatures: str = "0.2,0.4,0.6,0.8,1.0"
-    noise: Amount = 0.0
-    answer_language: AnswerLanguage = "same"
-    skip_bad: bool = False
-    out: Path | None = None
-    resume: Resume = "no"
-    batch_size: Count = 64
-    max_new_tokens: Count = 256
-    compile: bool = False
-    traces: Whole = 5
-    layers: bool = False
-    seed: Seed = 0
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 def run_eval(config: Eval) -> Path:
@@ -153,6 +79,7 @@ def run_eval(config: Eval) -> Path:
         origin = _origin(config, contestants)
         for target in targets:
             target.log = open_log(target.folder, origin | {"data": target.digest, "kind of answers": target.kind})
+        say_options("eval", config)
         try:
             with AnswersBar(contestants, targets) as bar:
                 for one in contestants:
@@ -164,6 +91,7 @@ def run_eval(config: Eval) -> Path:
         if not is_main_process():
             return out
         pages = [_write(target, contestants, config, console) for target in targets]
+        write_origin(out / RECORD, run_record("eval", config, config.seed))
     return pages[0] if len(pages) == 1 else out
 
 

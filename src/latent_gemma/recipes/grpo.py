@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from transformers import set_seed
 
-from latent_gemma.config import Count, Range, check_ranges, parse_numbers
+from latent_gemma.config import Range, parse_numbers
 from latent_gemma.data.example import Example
 from latent_gemma.data.kinds import COMPARED, answer_kind
 from latent_gemma.data.load import load_examples
@@ -23,9 +23,10 @@ from latent_gemma.inspection.numbers import with_interval
 from latent_gemma.inspection.tables import results_table
 from latent_gemma.inspection.write import write_report
 from latent_gemma.launch import process_count
-from latent_gemma.model.config import WordsFormat
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Mode
+from latent_gemma.options.stages import Grpo
+from latent_gemma.origin import write_origin
 from latent_gemma.recipes.resuming import (
     Origin,
     Stopped,
@@ -38,54 +39,26 @@ from latent_gemma.recipes.resuming import (
     say_stopped,
     step_size,
 )
-from latent_gemma.recipes.stage import Parent, machine, model_hash, run_folder, save_stage
+from latent_gemma.recipes.stage import (
+    RECORD,
+    Parent,
+    bad_rows,
+    machine,
+    model_hash,
+    run_folder,
+    run_record,
+    save_stage,
+    say_options,
+)
 from latent_gemma.recipes.targets import match_of
-from latent_gemma.recipes.train import Common
-from latent_gemma.recipes.words import AskedMode, ask_for, writing_mode
+from latent_gemma.recipes.words import ask_for, writing_mode
 from latent_gemma.text.answers import Match
 from latent_gemma.text.verify import MathVerifier
 from latent_gemma.training.callbacks import read_metrics
-from latent_gemma.training.grpo import GrpoSettings, fit_grpo
+from latent_gemma.training.grpo import fit_grpo
 from latent_gemma.training.lora import quantization
-from latent_gemma.training.rewarding import RewardSettings
 from latent_gemma.training.running import FitResult
-from latent_gemma.training.settings import LoraSettings, TrainSettings
 from latent_gemma.versions import versions
-
-
-@dataclass(frozen=True)
-class Grpo(Common):
-    """GRPO: completions of a group are compared by their rewards, and the better ones become more likely.
-
-    Start from a text stage that is right now and then (`train sft --format tags`), or from a latent model: its
-    thoughts are in the prompt, and the gradients of its answers reach them.
-
-    Args:
-        train: the optimisation; `batch_size` counts completions, a multiple of `num_generations` with `accumulate`.
-        beta: weight of the KL divergence to the start, or several ("0,0.04,0.1") for a study: one run each, measured
-            on the test split, with a report.
-        mode: "auto" does what the model was trained for; "latent" thinks, "words" writes its steps, "none" answers at
-            once.
-        format: how a model that was never trained here writes its words; None keeps the model's own way.
-        system: text before every question, in the user's turn; None keeps the model's own.
-        eval_items: test questions each run of a study is measured on.
-        grpo: what is particular to GRPO.
-        reward: what a completion is worth.
-        lora: low-rank adaptation, kept as an adapter and merged at the end; rank 0 trains all weights.
-    """
-
-    train: TrainSettings = field(default_factory=lambda: TrainSettings(batch_size=16, lr=1e-5))
-    beta: str = "0.04"
-    mode: AskedMode = "auto"
-    format: WordsFormat | None = None
-    system: str | None = None
-    eval_items: Count = 200
-    grpo: GrpoSettings = field(default_factory=GrpoSettings)
-    reward: RewardSettings = field(default_factory=RewardSettings)
-    lora: LoraSettings = field(default_factory=LoraSettings)
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 def run_grpo(config: Grpo) -> Path:
@@ -120,7 +93,7 @@ def _origin(config: Grpo, examples: Sequence[Example]) -> Origin:
 def _run(config: Grpo, beta: float, out: Path, started_s: float) -> tuple[Any, FitResult] | None:
     """One run: the tokenizer and the result, stopped or finished; None if "auto" finds it finished."""
     spec = config.data.spec("train", config.train.seed)
-    examples = load_examples(spec, config.on_bad)
+    examples = load_examples(spec, bad_rows(config))
     kind = answer_kind(spec, examples)
     origin = _origin(replace(config, beta=f"{beta:g}", out=out), examples)
     with run_folder(out, config.resume != "no") as run:
@@ -135,9 +108,12 @@ def _run(config: Grpo, beta: float, out: Path, started_s: float) -> tuple[Any, F
         if mode == "latent" and config.grpo.vllm != "off":
             raise ConfigError(f"--vllm {config.grpo.vllm} with a latent model", "vLLM knows no thoughts: --vllm off")
         begin(run, origin)
+        if out == config.out:  # else it is one of a study, which has said it
+            say_options(origin.recipe, config)
         result = fit_grpo(
             model, tokenizer, examples, config.reward.build(mode, kind), mode, config.train, config.grpo, run,
-            config.lora, beta, title=f"grpo, beta {beta:g}", resume=resume, started_s=started_s, on_bad=config.on_bad,
+            config.lora, beta, title=f"grpo, beta {beta:g}", resume=resume, started_s=started_s,
+            on_bad=bad_rows(config),
         )  # fmt: skip
         if result.finished:
             save_stage(run, origin.record(), tokenizer, result)
@@ -151,7 +127,7 @@ def _study(config: Grpo, betas: Sequence[float], started_s: float) -> Path:
     spec = config.data.spec("test", config.train.seed, config.eval_items)
     if not (spec.is_generated or spec.is_hub_name or spec.holdout):
         raise ConfigError(f"--beta {config.beta} with {spec.source}", "keep test rows back with --holdout 200")
-    tests, page = load_examples(spec, config.on_bad), None
+    tests, page = load_examples(spec, bad_rows(config)), None
     kind: AnswerKind = "math" if config.reward.compares_math(answer_kind(spec, tests)) else "text"
     names = {beta: f"beta {beta:g}" for beta in betas}
     if len(set(names.values())) < len(betas):
@@ -163,6 +139,7 @@ def _study(config: Grpo, betas: Sequence[float], started_s: float) -> Path:
     ):
         match = match_of(kind, verifier.equal)
         resume_study(config.out, config.resume, replace(_origin(config, tests), recipe="grpo, several beta"))
+        say_options("grpo", config)
         started = load_model(config.model)
         ask_for(started[0], config.format, config.system)
         mode = writing_mode(started[0].config.latent, config.mode)
@@ -189,6 +166,7 @@ def _study(config: Grpo, betas: Sequence[float], started_s: float) -> Path:
         console.print(results_table(report))
         console.print(report.verdict, markup=False)
         page = write_report(report, config.out)
+        write_origin(config.out / RECORD, run_record("grpo", config, config.train.seed))
         print(f"report: {page}")
     return page or config.out
 

@@ -2,27 +2,9 @@
 
 import importlib
 import sys
-from dataclasses import dataclass
-from typing import ClassVar
-
-from tyro.conf import Positional
 
 from latent_gemma.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class Harness:
-    """Run lm-evaluation-harness (extra `harness`) on a latent model; every option is handed on to it.
-
-    latent-gemma harness --model_args pretrained=runs/annealed,num_thoughts=4 --tasks gsm8k
-
-    Args:
-        options: as `lm_eval run` takes them (`lm_eval run --help`); `--model latent-gemma` may be left out. Of
-            `--model_args` it knows pretrained, num_thoughts, p, mode, system and max_gen_toks.
-    """
-
-    options: Positional[tuple[str, ...]] = ()
-    passes_on: ClassVar[bool] = True
+from latent_gemma.options.tools import Harness
 
 
 def run_harness(config: Harness) -> None:

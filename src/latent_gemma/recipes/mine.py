@@ -4,34 +4,16 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
-
-from tyro.conf import Positional
+from typing import Any, NamedTuple
 
 from latent_gemma.data.writing import write_lines
 from latent_gemma.errors import ConfigError, RunError
 from latent_gemma.evaluation.items import FILE, read_items
+from latent_gemma.options.samples import Mine
 from latent_gemma.text.equations import find_equations
 from latent_gemma.text.tags import parse_tagged, write_tagged
 from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.watching import SAMPLES
-
-
-@dataclass(frozen=True)
-class Mine:
-    """Write right answers with false steps (hard negatives) beside right ones whose steps are all true.
-
-    Args:
-        run: folder of a GRPO run, whose samples are read, or of an evaluation in words, whose answers are.
-        out: the JSONL file to write.
-        style: "preference" writes pairs of traces of one question, prompt, chosen and rejected, as for DPO;
-            "unpaired_preference" every trace by itself, prompt, completion and label, as for KTO: false steps that no
-            true ones stand beside are written too.
-    """
-
-    run: Positional[Path]
-    out: Path
-    style: Literal["preference", "unpaired_preference"] = "preference"
 
 
 class Trace(NamedTuple):

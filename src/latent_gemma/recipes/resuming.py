@@ -1,11 +1,10 @@
 """Runs and studies that go on: only as they were begun, and with what is unfinished named when they are stopped."""
 
-import json
 import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,23 +15,15 @@ from latent_gemma.errors import RunError
 from latent_gemma.launch import is_main_process, process_count
 from latent_gemma.model.loading import load_model
 from latent_gemma.origin import read_origin, refuse_changes, write_origin
-from latent_gemma.recipes.stage import (
-    SETTINGS,
-    Parent,
-    begun,
-    command_line,
-    digest,
-    machine,
-)
+from latent_gemma.recipes.stage import RECORD, SETTINGS, Parent, begun, digest, run_record
 from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.checkpoints import list_checkpoints, refuse_damaged
 from latent_gemma.training.running import FitResult
 from latent_gemma.training.settings import Resume
-from latent_gemma.versions import versions
 
 #: Options that change nothing of what is trained.
 FREE = frozenset(
-    {"--out", "--models", "--resume", "--max-hours", "--max-skipped", "--log-every", "--save-every", "--sample-every"}
+    {"--out", "--models", "--resume", "--max-hours", "--log-every", "--save-every", "--sample-every"}
     | {"--checkpointing", "--skip-bad"}
 )
 #: What is known for sure -> the options that then need not be the same, for they only lead to it.
@@ -70,18 +61,13 @@ class Origin:
         """As settings.json and run.json hold it."""
         parent = self.parent or Parent("")
         return {
-            "recipe": self.recipe,
-            "command": command_line(),
-            "config": json.loads(json.dumps(asdict(self.config), default=str)),
-            "seed": self.seed,
+            **run_record(self.recipe, self.config, self.seed),
             "parent": parent.name,
             "parent_sha256": parent.sha256,
             "parent_commit": parent.commit,
             "data_rows": len(self.examples),
             "data_sha256": digest(self.examples) if self.examples else "",
             "step_size": self.step_size,
-            "versions": versions(),
-            "machine": machine(),
         }
 
 
@@ -161,7 +147,7 @@ def resumes(run: Path, resume: Resume, origin: Origin) -> bool | None:
     if resume == "no":
         return False
     check_origin(run, "a run", origin)
-    if resume == "auto" and (run / "run.json").is_file():
+    if resume == "auto" and (run / RECORD).is_file():
         return None
     if resume == "yes":
         refuse_damaged(run)
@@ -187,7 +173,7 @@ def resume_study(folder: Path, resume: Resume, origin: Origin) -> None:
 
 def finished_stage(run: Path) -> tuple[Any, Any, FitResult]:
     """The model, the tokenizer and the result of a stage that is finished."""
-    record = read_origin(run / "run.json")
+    record = read_origin(run / RECORD)
     model, tokenizer = load_model(str(run))
     metrics = read_metrics(run / "metrics.jsonl")
     return model, tokenizer, FitResult(model, metrics, record["seconds"], True, record["steps"], tuple(record["notes"]))

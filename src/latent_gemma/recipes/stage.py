@@ -3,22 +3,20 @@
 import contextlib
 import hashlib
 import itertools
+import json
 import platform
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from latent_gemma.config import Count, Whole, check_ranges
 from latent_gemma.data.example import Example
-from latent_gemma.data.load import DataSpec
-from latent_gemma.data.rows import FileColumns
 from latent_gemma.errors import DataError, RunError
 from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.files import remove_partial, whole_folder
@@ -26,60 +24,27 @@ from latent_gemma.inspection.plots import plot_curves
 from latent_gemma.launch import is_main_process
 from latent_gemma.model.loading import weight_files
 from latent_gemma.model.prompt import Frame, own_mode
+from latent_gemma.options.flat import told
+from latent_gemma.options.stages import Common
 from latent_gemma.origin import write_origin
 from latent_gemma.text.display import displayable
+from latent_gemma.training.batches import OnBad
 from latent_gemma.training.running import FitResult
 from latent_gemma.training.saving import bytes_of, cannot_save
+from latent_gemma.versions import versions
 
 #: Held while a process works in a run folder.
 LOCK = ".lock"
-#: What a run or a study was begun with.
-SETTINGS = "settings.json"
+#: What a run or a study was begun with, and what one that is finished was carried out with.
+SETTINGS, RECORD = "settings.json", "run.json"
 
 
-@dataclass(frozen=True)
-class DataSettings:
-    """Which examples a recipe reads.
-
-    Args:
-        data: "arithmetic[:ops=add,mul;digits=2]", "chains[:length=4]", "prosqa[:hops=3]", "multiplication[:digits=4]",
-            a local JSONL, JSON, CSV, TSV, XML, Parquet or text file, or a hub name.
-        limit: use at most this many examples; needed for the generators.
-        holdout: leave the last n rows of a local file to evaluation.
-        steps_format: how GSM8K's steps are written: sentences, expressions, or their results alone.
-        question_column: name of the column that holds the question; published formats are recognised without.
-        steps_column: name of the column that holds the steps.
-        answer_column: name of the column that holds the answer.
-    """
-
-    data: str
-    limit: Count | None = None
-    holdout: Whole = 0
-    steps_format: Literal["natural", "expression", "result"] = "natural"
-    question_column: str | None = None
-    steps_column: str | None = None
-    answer_column: str | None = None
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
-    def spec(self, split: str, seed: int, limit: int | None = None) -> DataSpec:
-        """The data specification of one split."""
-        named = {"question": self.question_column, "steps": self.steps_column, "answer": self.answer_column}
-        given = {name: column for name, column in named.items() if column is not None}
-        return DataSpec(
-            source=self.data,
-            split=split,
-            limit=self.limit if limit is None else limit,
-            seed=seed,
-            steps_format=self.steps_format,
-            holdout=self.holdout,
-            columns=FileColumns(**given) if given else None,
-        )
+def bad_rows(config: Common) -> OnBad | None:
+    """What is told of rows that a training leaves out; None where one ends it."""
+    return _say_left_out if config.skip_bad else None
 
 
-def say_left_out(error: DataError) -> None:
-    """Tell of a row that is left out."""
+def _say_left_out(error: DataError) -> None:
     if is_main_process():
         print(f"left out: {displayable(str(error))}")
 
@@ -94,6 +59,33 @@ def machine() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+def run_record(recipe: str, config: Any, seed: int) -> dict[str, Any]:
+    """What is carried out, by what and where, ready for JSON; `--config` reads the configuration in it.
+
+    Args:
+        recipe: its name.
+        config: its configuration, a dataclass.
+        seed: of the run.
+
+    Returns:
+        Name -> value.
+    """
+    return {
+        "recipe": recipe,
+        "command": command_line(),
+        "config": json.loads(json.dumps(asdict(config), default=str)),
+        "seed": seed,
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+def say_options(recipe: str, config: Any) -> None:
+    """Print what a run is carried out with, once, as it begins."""
+    if is_main_process():
+        print(displayable(f"{recipe}: {told(config)}"), flush=True)
 
 
 def digest(examples: Sequence[Example]) -> str:
@@ -230,7 +222,7 @@ def save_stage(run: Path, origin: Mapping[str, Any], tokenizer: Any, result: Fit
         "metrics": result.metrics[-1] if result.metrics else {},
         "notes": result.notes,
     }
-    write_origin(run / "run.json", record)
+    write_origin(run / RECORD, record)
     curves = training_curves(result.metrics)
     if curves:
         plot_curves(EvalReport(origin["recipe"], "", (), curves=curves)).savefig(run / "training.png", dpi=150)

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
+from latent_gemma.choices import AskedKind
 from latent_gemma.data.example import Example
 from latent_gemma.data.kinds import answer_kind
 from latent_gemma.data.load import load_examples
@@ -13,11 +13,9 @@ from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.evaluation.engine import Measured
 from latent_gemma.evaluation.log import ItemLog
 from latent_gemma.evaluation.results import ThoughtTrace
-from latent_gemma.recipes.stage import DataSettings, digest
+from latent_gemma.options.source import DataSettings
+from latent_gemma.recipes.stage import digest
 from latent_gemma.text.answers import Match, answers_match
-
-#: As the user says it; "auto" is what the data set's answers are.
-AskedKind = Literal["auto", "number", "math", "choice", "text", "translation"]
 
 
 @dataclass

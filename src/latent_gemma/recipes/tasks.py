@@ -1,24 +1,12 @@
 """`latent-gemma tasks`: what models can be evaluated on, and what leaks into what."""
 
-from dataclasses import dataclass
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from latent_gemma.data.tasks import TASKS, Task
 from latent_gemma.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class Tasks:
-    """List the evaluation tasks with licence, size, fields, language and leaks.
-
-    Args:
-        language: only tasks with questions or answers in this language, such as ja; empty for all.
-    """
-
-    language: str = ""
+from latent_gemma.options.tools import Tasks
 
 
 def _details(task: Task) -> Text:

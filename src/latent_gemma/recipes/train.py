@@ -1,117 +1,24 @@
 """`latent-gemma train sft | coconut | anneal`: the three stages that change weights."""
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from transformers import set_seed
 
-from latent_gemma.config import Count, Range, Size, check_ranges
 from latent_gemma.data.load import load_examples
 from latent_gemma.errors import ConfigError
-from latent_gemma.model.config import Adapter, BridgeKind, Recurrence, Trains, WordsFormat
 from latent_gemma.model.loading import load_model, read_config
 from latent_gemma.model.prompt import own_mode
+from latent_gemma.options.stages import Anneal, Coconut, Sft
 from latent_gemma.recipes.resuming import Origin, begin, resumes, say_finished, say_stopped, step_size
-from latent_gemma.recipes.stage import DataSettings, Parent, run_folder, save_stage, say_left_out
+from latent_gemma.recipes.stage import Parent, bad_rows, run_folder, save_stage, say_options
 from latent_gemma.text.tags import INSTRUCTION
-from latent_gemma.training.batches import OnBad
-from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Curriculum, WrittenCurriculum
+from latent_gemma.training.curriculum import CoconutCurriculum, Curriculum, WrittenCurriculum
 from latent_gemma.training.fit import fit
 from latent_gemma.training.lora import quantization
-from latent_gemma.training.settings import LoraSettings, Resume, TrainSettings
-
-
-@dataclass(frozen=True)
-class Common:
-    """What every training recipe takes.
-
-    Args:
-        model: directory, run folder, GGUF file, hub name, "gemma-3-270m" (extra `trial`) or "tiny".
-        data: the training data.
-        out: the run folder to write.
-        train: the optimisation.
-        resume: "yes" goes on from the newest checkpoint in `out`; "auto" does so if there is one and starts otherwise,
-            so that the same command is right in every session. What was begun with other settings is refused.
-        skip_bad: leave out what cannot be used (malformed rows, rows longer than the model takes, steps that spell the
-            tags they stand in), each told in a line, instead of stopping.
-    """
-
-    model: str
-    data: DataSettings
-    out: Path
-    train: TrainSettings = field(default_factory=TrainSettings)
-    resume: Resume = "no"
-    skip_bad: bool = False
-
-    @property
-    def on_bad(self) -> OnBad | None:
-        """What is told of rows that are left out; None where none is."""
-        return say_left_out if self.skip_bad else None
-
-
-@dataclass(frozen=True)
-class Sft(Common):
-    """Text stage: learn to write the steps, then the answer.
-
-    Args:
-        reasoning: "words" writes the steps; "none" learns the answer alone, the baseline without reasoning.
-        format: "markers" puts the steps between the thought markers, the frame that latent stages start from; "tags"
-            writes `<reasoning>..</reasoning><answer>..</answer>`, and rows without steps as their answer alone.
-        system: text before every question, in the user's turn; None asks a model with a chat template for the tags
-            it is to write, and puts nothing elsewhere.
-        lora: low-rank adaptation, kept as an adapter and merged at the end.
-        step_separator: text after each written step; the latent stages inherit it.
-    """
-
-    reasoning: Literal["words", "none"] = "words"
-    format: WordsFormat = "markers"
-    system: str | None = None
-    lora: LoraSettings = field(default_factory=LoraSettings)
-    step_separator: str = "\n"
-
-
-@dataclass(frozen=True)
-class LatentModel:
-    """The latent part of the model that a latent stage trains.
-
-    Args:
-        c_thought: thoughts per written step.
-        recurrence: "append" or "sequence".
-        bridge: "identity", "linear" or "mlp".
-        trains: "all" weights in all phases (COCONUT), or the "thoughts" alone: adapter and bridge, the rest frozen.
-        adapter: weights active on thought positions: "none", "lora" or "full".
-        lora_rank: rank of the "lora" adapter.
-        backprop_steps: backpropagate through the last n latent steps only.
-    """
-
-    c_thought: int = 1
-    recurrence: Recurrence = "append"
-    bridge: BridgeKind = "identity"
-    trains: Trains = "all"
-    adapter: Adapter = "none"
-    lora_rank: Annotated[Size, Range(1, 50_000)] = 16
-    backprop_steps: Count | None = None
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
-
-@dataclass(frozen=True)
-class Coconut(Common):
-    """COCONUT: stage by stage, written steps are replaced by thoughts (p = 0 throughout)."""
-
-    latent: LatentModel = field(default_factory=LatentModel)
-    curriculum: CoconutCurriculum = field(default_factory=CoconutCurriculum)
-
-
-@dataclass(frozen=True)
-class Anneal(Common):
-    """The annealed plan: all steps become thoughts while the share p of the token embedding falls to 0."""
-
-    latent: LatentModel = field(default_factory=LatentModel)
-    curriculum: AnnealCurriculum = field(default_factory=AnnealCurriculum)
+from latent_gemma.training.settings import LoraSettings, TrainSettings
 
 
 def run_train(config: Sft | Coconut | Anneal) -> Path:
@@ -127,7 +34,7 @@ def run_train(config: Sft | Coconut | Anneal) -> Path:
         LatentGemmaError: for anything in the configuration, the data or the model that cannot be used.
     """
     started_s = time.monotonic()
-    examples = load_examples(config.data.spec("train", config.train.seed), config.on_bad)
+    examples = load_examples(config.data.spec("train", config.train.seed), bad_rows(config))
     settings, changes, curriculum, lora = _plan(config)
     config = replace(config, train=settings)
     origin = Origin(
@@ -145,9 +52,11 @@ def run_train(config: Sft | Coconut | Anneal) -> Path:
         if isinstance(config, Sft):
             model.set_latent(system=_system_text(config, tokenizer))
         begin(run, origin)
+        say_options(origin.recipe, config)
         result = fit(
-            model, tokenizer, examples, curriculum, settings, run, origin.recipe, lora, resume, started_s, config.on_bad
-        )
+            model, tokenizer, examples, curriculum, settings, run, origin.recipe, lora, resume, started_s,
+            bad_rows(config),
+        )  # fmt: skip
         if not result.finished:
             return say_stopped(run, result)
         return save_stage(run, origin.record(), tokenizer, result)

@@ -1,16 +1,15 @@
 """`latent-gemma vote`: one question answered by consensus, or what consensus is worth over a data set."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from tyro.conf import Positional
 
-from latent_gemma.config import TEMPERATURES, Amount, Count, Range, Seed, Size, check_ranges, parse_numbers
+from latent_gemma.config import TEMPERATURES, parse_numbers
 from latent_gemma.data.example import Example
 from latent_gemma.data.kinds import COMPARED, answer_kind
 from latent_gemma.data.load import load_examples
@@ -25,64 +24,15 @@ from latent_gemma.inspection.tables import further_tables, results_table
 from latent_gemma.inspection.verdict import verdict
 from latent_gemma.inspection.votes import votes_charts, votes_grids
 from latent_gemma.inspection.write import write_report
-from latent_gemma.model.config import WordsFormat
 from latent_gemma.model.loading import load_model
-from latent_gemma.recipes.stage import DataSettings, machine, model_hash, next_free, run_folder
-from latent_gemma.recipes.targets import AskedKind, match_of
-from latent_gemma.recipes.words import AskedMode, ask_for, writing_mode
+from latent_gemma.options.questions import Vote
+from latent_gemma.recipes.stage import machine, model_hash, next_free, run_folder
+from latent_gemma.recipes.targets import match_of
+from latent_gemma.recipes.words import ask_for, writing_mode
 from latent_gemma.text.answers import Match, answers_match
 from latent_gemma.text.display import displayable
 from latent_gemma.text.verify import MathVerifier
 from latent_gemma.versions import versions
-
-
-@dataclass(frozen=True)
-class Vote:
-    """Answer by a vote of several traces: one question, or with `data` a whole test set, with a report.
-
-    Args:
-        model: a run folder, model directory, GGUF file or hub name.
-        question: the question to answer.
-        data: instead of a question: the test part of generated and hub data, the held-out rows of a local file.
-        answer_kind: how answers are compared, as in `eval`; "auto" takes what the format of the data says.
-        base: measure this model beside, asked in the same way: what the vote was worth before training.
-        temperatures: of the traces.
-        traces: traces in a vote, the temperatures taken in turn; None takes one each.
-        mode: "auto" does what the model was trained for; "latent" thinks, "words" writes its steps, "none" answers at
-            once.
-        k: latent steps in latent mode; None takes the model's own number.
-        noise: noise on each trace's thoughts in latent mode, in units of their RMS.
-        format: how a model that was never trained here writes its words; None keeps the model's own way.
-        system: text before every question, in the user's turn; None keeps the model's own.
-        show_traces: print every trace.
-        out: folder of the report; None takes the next free runs/vote-N.
-        batch_size: questions in one generation call.
-        max_new_tokens: bound on generated tokens of a trace.
-        compile: compile the steps of thinking and decoding, which takes half a minute or more at first.
-        seed: of the sampling and of generated data.
-    """
-
-    model: Positional[str]
-    question: Positional[str] = ""
-    data: DataSettings = field(default_factory=lambda: DataSettings(data=""))
-    answer_kind: AskedKind = "auto"
-    base: str | None = None
-    temperatures: str = "0.2,0.4,0.6,0.8,1.0"
-    traces: Annotated[int, Range(1, 50_000)] | None = None
-    mode: AskedMode = "auto"
-    k: Size | None = None
-    noise: Amount = 0.0
-    format: WordsFormat | None = None
-    system: str | None = None
-    show_traces: bool = False
-    out: Path | None = None
-    batch_size: Count = 16
-    max_new_tokens: Count = 256
-    compile: bool = False
-    seed: Seed = 0
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 def run_vote(config: Vote) -> Path | None:

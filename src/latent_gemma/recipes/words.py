@@ -1,12 +1,10 @@
 """Which way a model is asked, and how it is told to write: the choices that several verbs share."""
 
-from typing import Any, Literal
+from typing import Any
 
-from latent_gemma.model.config import LatentConfig, Mode, WordsFormat
+from latent_gemma.choices import AskedMode, Mode, WordsFormat
+from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.prompt import own_mode
-
-#: As the user says it; "auto" is what the model was trained for.
-AskedMode = Literal["auto", "latent", "words", "none"]
 
 
 def writing_mode(latent: LatentConfig, asked: AskedMode) -> Mode:

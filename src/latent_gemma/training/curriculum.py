@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from latent_gemma.config import Amount, Range, Share, check_ranges
+from latent_gemma.choices import Mode
+from latent_gemma.config import Advanced, Amount, Range, Share, check_ranges
 from latent_gemma.errors import ConfigError
-from latent_gemma.model.config import Mode
 
 PShape = Literal["linear", "cosine", "gated"]
 
@@ -73,13 +73,13 @@ class CoconutCurriculum:
     names. It differs in where written steps stand: before `eot`, so that stage 0 is the written stage unchanged.
     """
 
-    first_stage: Steps = 1
+    first_stage: Advanced[Steps] = 1
     max_latent_stage: Steps = 3
     epochs_per_stage: Amount = 0.0
-    final_stages: Steps = 0
-    pad_latent_to_max: bool = False
+    final_stages: Advanced[Steps] = 0
+    pad_latent_to_max: Advanced[bool] = False
     uniform_prob: Share = 0.0
-    reset_optimizer: bool = True
+    reset_optimizer: Advanced[bool] = True
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -140,15 +140,15 @@ class AnnealCurriculum:
         anchor_until: progress at which the anchor has faded to 0.
     """
 
-    p_start: Share = 0.9
-    p_end: Share = 0.0
-    p_shape: PShape = "linear"
+    p_start: Advanced[Share] = 0.9
+    p_end: Advanced[Share] = 0.0
+    p_shape: Advanced[PShape] = "linear"
     p_until: Share = 0.7
-    gate_loss: Amount = 0.5
+    gate_loss: Advanced[Amount] = 0.5
     max_latent_steps: Steps = 0
     grow_until: Share = 0.0
     anchor_weight: Amount = 1.0
-    anchor_until: Share = 0.85
+    anchor_until: Advanced[Share] = 0.85
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -93,7 +93,6 @@ def fit(
         curriculum,
         settings.group_by_length,
         args=arguments,
-        max_skipped=settings.max_skipped,
         callbacks=[
             steps,
             MetricsFile(run / "metrics.jsonl"),

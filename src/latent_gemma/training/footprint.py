@@ -5,12 +5,12 @@ thought with the answer. `tests/training/test_footprint.py` counts what a small 
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from latent_gemma.choices import Precision
 from latent_gemma.model.sizes import Sizes
 
 GIB = 1024**3
-Precision = Literal["float32", "bfloat16"]
 
 
 class PerLayer(NamedTuple):

@@ -2,16 +2,15 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from datasets import Dataset
 from transformers import set_seed
 from trl import GRPOConfig
 
-from latent_gemma.config import MOST, Count, Positive, Range, Whole, check_ranges
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.fast.steps import FastSteps
@@ -23,36 +22,9 @@ from latent_gemma.training.lora import lora_config
 from latent_gemma.training.rewarding import RewardBook
 from latent_gemma.training.rollouts import FramedGrpoTrainer
 from latent_gemma.training.running import FitResult, checkpoint_to_resume, run_trainer, trainer_arguments
-from latent_gemma.training.settings import LoraSettings, TrainSettings
+from latent_gemma.training.settings import GrpoSettings, LoraSettings, TrainSettings
 from latent_gemma.training.stopping import CleanStop
 from latent_gemma.training.watching import SAMPLES, RewardWatch, SampleTable, describe_rewards
-
-
-@dataclass(frozen=True)
-class GrpoSettings:
-    """What is particular to GRPO; docs/grpo.md says which choices make it the published algorithm.
-
-    Args:
-        num_generations: completions per question, G.
-        max_new_tokens: bound on a completion, tokens.
-        temperature: of the rollouts.
-        epsilon: the ratio of new to old probability is clipped to 1 - epsilon .. 1 + epsilon.
-        iterations: updates per batch of rollouts; with 1 the ratio is 1 and nothing is clipped.
-        sample_every: steps between tables of sample completions; 0 for none.
-        vllm: where rollouts run: "off" in transformers, "colocate" in vLLM on the same GPUs, "server" in a vLLM
-            server (CUDA; words only, vLLM knows no thoughts).
-    """
-
-    num_generations: Annotated[int, Range(2, MOST)] = 8
-    max_new_tokens: Count = 256
-    temperature: Positive = 1.0
-    epsilon: Positive = 0.2
-    iterations: Count = 1
-    sample_every: Whole = 50
-    vllm: Literal["off", "colocate", "server"] = "off"
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
 
 
 def grpo_arguments(settings: TrainSettings, grpo: GrpoSettings, beta: float, run: Path) -> GRPOConfig:
@@ -94,7 +66,7 @@ def grpo_arguments(settings: TrainSettings, grpo: GrpoSettings, beta: float, run
         top_p=1.0,
         top_k=0,
         beta=beta,
-        epsilon=grpo.epsilon,
+        epsilon=0.2,
         num_iterations=grpo.iterations,
         loss_type="grpo",
         scale_rewards="group",
@@ -174,7 +146,6 @@ def fit_grpo(
         ),
         processing_class=tokenizer,
         peft_config=adapter,
-        max_skipped=settings.max_skipped,
         callbacks=[
             MetricsFile(run / "metrics.jsonl"),
             ProgressBar(title, describe_rewards, "num_tokens"),

@@ -20,14 +20,13 @@ class FiniteSteps(WholeCheckpoints):
 
     Such a step counts for the schedule and moves nothing: not the weights, not the optimiser's moments. Its batches
     are written to `skipped/step-N` in the run folder.
-
-    Args:
-        max_skipped: the run ends when so many steps in a row were skipped.
-        **kwargs: as `Trainer`.
     """
 
-    def __init__(self, *args: Any, max_skipped: int = 5, **kwargs: Any) -> None:
-        self.max_skipped, self.skipped, self.skipped_in_row = max_skipped, 0, 0
+    #: The run ends when so many steps in a row were skipped.
+    max_skipped = 5
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.skipped, self.skipped_in_row = 0, 0
         self._batches: list[dict[str, Tensor]] = []
         self._losses: list[Tensor] = []
         super().__init__(*args, **kwargs)

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from latent_gemma.training.footprint import Call, PerLayer, Precision, Step, layer_bytes
+from latent_gemma.choices import Precision
+from latent_gemma.training.footprint import Call, PerLayer, Step, layer_bytes
 
 #: Bytes that a layer's operations besides matrix products read and write, counted as they are dispatched.
 FORWARD: dict[tuple[Precision, bool], PerLayer] = {

@@ -1,0 +1,17 @@
+"""What configurations choose from, of models and of verbs alike; without torch, so that options are read at once."""
+
+from typing import Literal
+
+Recurrence = Literal["append", "sequence"]
+BridgeKind = Literal["identity", "linear", "mlp"]
+Trains = Literal["all", "thoughts"]
+Adapter = Literal["none", "lora", "full"]
+WordsFormat = Literal["markers", "tags"]
+#: What a model does between a question and its answer: thinks, writes its reasoning, or nothing.
+Mode = Literal["latent", "words", "none"]
+TrainedFor = Literal["unknown", "latent", "words", "none"]
+Precision = Literal["float32", "bfloat16"]
+#: How a verb is told to ask a model; "auto" is what it was trained for.
+AskedMode = Literal["auto", "latent", "words", "none"]
+#: How a verb is told to compare answers; "auto" is what the data set's are.
+AskedKind = Literal["auto", "number", "math", "choice", "text", "translation"]

@@ -1,0 +1,122 @@
+"""What a model is asked: the options of `ask`, `chat` and `vote`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional
+
+from latent_gemma.choices import AskedKind, AskedMode, WordsFormat
+from latent_gemma.config import Advanced, Amount, Count, Range, Seed, Share, Size, check_ranges
+from latent_gemma.errors import ConfigError
+from latent_gemma.options.source import DataSettings
+from latent_gemma.text.language import AnswerLanguage, Asked
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How to answer.
+
+    Args:
+        mode: "auto" does what the model was trained for; "latent" thinks, "words" writes its steps, "none" answers at
+            once.
+        k: latent steps; None takes the model's own number.
+        p: share of the token embedding in what is fed back; None takes the model's own.
+        answer_language: "same" as the question's, or "ja" or "en": a question in the other language is then asked with
+            an instruction to answer in this one.
+        translate: into this language, instead of answering.
+        thoughts: show what each latent step says.
+        paths: explore this many first tokens in one batch and give the most confident answer; 1 decodes greedily.
+        max_new_tokens: bound on generated tokens.
+    """
+
+    mode: AskedMode = "auto"
+    k: Size | None = None
+    p: Share | None = None
+    answer_language: Advanced[AnswerLanguage] = "same"
+    translate: Asked | None = None
+    thoughts: bool = False
+    paths: Advanced[Annotated[int, Range(1, 50_000)]] = 1
+    max_new_tokens: Count = 256
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if self.translate and self.answer_language != "same":
+            raise ConfigError("--translate says the language already", "leave --answer-language out")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Ask a trained model one question.
+
+    Args:
+        model: a run folder, model directory, GGUF file or hub name.
+        question: the question.
+        asking: how to answer.
+    """
+
+    model: Positional[str]
+    question: Positional[str]
+    asking: Asking = Asking()
+
+
+@dataclass(frozen=True)
+class Chat:
+    """Ask a trained model questions, one a line, until an empty line or the end of input.
+
+    Args:
+        model: a run folder, model directory, GGUF file or hub name.
+        asking: how to answer.
+    """
+
+    model: Positional[str]
+    asking: Asking = Asking()
+
+
+@dataclass(frozen=True)
+class Vote:
+    """Answer by a vote of several traces: one question, or with `data` a whole test set, with a report.
+
+    Args:
+        model: a run folder, model directory, GGUF file or hub name.
+        question: the question to answer.
+        data: instead of a question: the test part of generated and hub data, the held-out rows of a local file.
+        answer_kind: how answers are compared, as in `eval`; "auto" takes what the format of the data says.
+        base: measure this model beside, asked in the same way: what the vote was worth before training.
+        temperatures: of the traces.
+        traces: traces in a vote, the temperatures taken in turn; None takes one each.
+        mode: "auto" does what the model was trained for; "latent" thinks, "words" writes its steps, "none" answers at
+            once.
+        k: latent steps in latent mode; None takes the model's own number.
+        noise: noise on each trace's thoughts in latent mode, in units of their RMS.
+        format: how a model that was never trained here writes its words; None keeps the model's own way.
+        system: text before every question, in the user's turn; None keeps the model's own.
+        show_traces: print every trace.
+        out: folder of the report; None takes the next free runs/vote-N.
+        batch_size: questions in one generation call.
+        max_new_tokens: bound on generated tokens of a trace.
+        compile: compile the steps of thinking and decoding, which takes half a minute or more at first.
+        seed: of the sampling and of generated data.
+    """
+
+    model: Positional[str]
+    question: Positional[str] = ""
+    data: DataSettings = field(default_factory=lambda: DataSettings(data=""))
+    answer_kind: Advanced[AskedKind] = "auto"
+    base: str | None = None
+    temperatures: str = "0.2,0.4,0.6,0.8,1.0"
+    traces: Annotated[int, Range(1, 50_000)] | None = None
+    mode: AskedMode = "auto"
+    k: Size | None = None
+    noise: Advanced[Amount] = 0.0
+    format: Advanced[WordsFormat | None] = None
+    system: Advanced[str | None] = None
+    show_traces: bool = False
+    out: Path | None = None
+    batch_size: Advanced[Count] = 16
+    max_new_tokens: Count = 256
+    compile: Advanced[bool] = False
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        check_ranges(self)

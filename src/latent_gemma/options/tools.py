@@ -1,0 +1,71 @@
+"""What stands beside training and measuring: the options of `tasks`, `harness` and `estimate`."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tyro.conf import Positional
+
+from latent_gemma.choices import Precision
+from latent_gemma.config import Amount, Count, Positive, Size, check_ranges
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """List the evaluation tasks with licence, size, fields, language and leaks.
+
+    Args:
+        language: only tasks with questions or answers in this language, such as ja; empty for all.
+    """
+
+    language: str = ""
+
+
+@dataclass(frozen=True)
+class Harness:
+    """Run lm-evaluation-harness (extra `harness`) on a latent model; every option is handed on to it.
+
+    latent-gemma harness --model_args pretrained=runs/annealed,num_thoughts=4 --tasks gsm8k
+
+    Args:
+        options: as `lm_eval run` takes them (`lm_eval run --help`); `--model latent-gemma` may be left out. Of
+            `--model_args` it knows pretrained, num_thoughts, p, mode, system and max_gen_toks.
+    """
+
+    options: Positional[tuple[str, ...]] = ()
+    passes_on: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Memory, time and cost of a training run, from the model's dimensions; nothing is loaded.
+
+    Args:
+        model: a published Gemma by name ("google/gemma-2-2b-it"), a local model or a hub name.
+        rank: rank of LoRA; 0 trains all weights.
+        k: latent steps (recurrence `append`).
+        prompt: tokens before the thoughts.
+        answer: tokens after them.
+        batch_size: examples at once and GPU.
+        rows: training examples.
+        epochs: passes over them.
+        precision: of the computation; in "bfloat16", frozen weights are held in it, those that train in float32.
+        checkpointing: recompute activations in backward.
+        gpus: that share the batches, 8 in a machine.
+        price: of a GPU for an hour, in any currency; 0 leaves the cost out.
+    """
+
+    model: str
+    rank: Size = 16
+    k: Size = 4
+    prompt: Count = 128
+    answer: Count = 64
+    batch_size: Count = 8
+    rows: Count = 7473
+    epochs: Positive = 3.0
+    precision: Precision = "bfloat16"
+    checkpointing: bool = True
+    gpus: Count = 1
+    price: Amount = 0.0
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
