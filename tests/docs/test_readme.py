@@ -10,7 +10,7 @@ import pytest
 
 from latent_gemma.cli import VERBS, main, parse
 from latent_gemma.model import LatentConfig
-from latent_gemma.model.tiny import save_tiny
+from tests.saving import save_tiny
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from transformers import LlamaConfig
 
 from latent_gemma.cli import VERBS, main
 from latent_gemma.model import LatentConfig
-from latent_gemma.model.tiny import save_tiny
+from tests.saving import save_tiny
 
 TINY = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
 

@@ -16,9 +16,9 @@ from latent_gemma.evaluation.voting import Voter
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import own_mode
-from latent_gemma.model.tiny import save_tiny
 from latent_gemma.recipes import ask
 from latent_gemma.recipes.contestants import line_up, split_mode
+from tests.saving import save_tiny
 
 SIZES = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
 CHAINS = ["--data", "chains:length=2", "--limit", "8"]

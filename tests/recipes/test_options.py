@@ -15,9 +15,9 @@ from latent_gemma.cli import VERBS, main
 from latent_gemma.config import option, ranges_of
 from latent_gemma.errors import ConfigError
 from latent_gemma.model import LatentConfig
-from latent_gemma.model.tiny import save_tiny
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum
 from latent_gemma.training.settings import LoraSettings, TrainSettings
+from tests.saving import save_tiny
 
 TRAIN = ["--model", "m", "--data", "d.jsonl", "--steps", "1", "--batch-size", "4", "--out", "out"]
 ASKED = ["m", "--data", "d.jsonl", "--limit", "2", "--max-new-tokens", "2", "--out", "out"]
