@@ -21,9 +21,9 @@ from latent_gemma.evaluation.voting import Voter
 from latent_gemma.files import copy_folder
 from latent_gemma.inspection.numbers import percent, with_interval
 from latent_gemma.inspection.votes import votes_charts, votes_grids
+from latent_gemma.inspection.write import publish
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
-from latent_gemma.recipes.results import show
 from latent_gemma.recipes.resuming import (
     Origin,
     Stopped,
@@ -112,7 +112,7 @@ def run_words_demo(config: Any, started_s: float) -> EvalReport | None:
         copy_folder(out / _folder(METHODS[-1]) / "model", out / "model")
         minutes = (time.monotonic() - started) / 60
         report = _report(model, found, tests, minutes, seed)
-        show(report, out, console)
+        publish(report, out, console)
         console.print(f'next: latent-gemma vote {out} "{tests[1].question}" --show-traces', markup=False)
     return report
 

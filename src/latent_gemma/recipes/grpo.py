@@ -20,8 +20,7 @@ from latent_gemma.evaluation.intervals import intervals_apart
 from latent_gemma.evaluation.planning import EvalSettings
 from latent_gemma.evaluation.results import Chart, EvalReport, EvalRow, Point
 from latent_gemma.inspection.numbers import with_interval
-from latent_gemma.inspection.tables import results_table
-from latent_gemma.inspection.write import write_report
+from latent_gemma.inspection.write import publish
 from latent_gemma.launch import process_count
 from latent_gemma.model.config import WordsFormat
 from latent_gemma.model.loading import load_model
@@ -185,11 +184,7 @@ def _study(config: Grpo, betas: Sequence[float], started_s: float) -> Path:
                     if name in entry:
                         lines[label] = (*lines.get(label, ()), Point(entry["step"], entry[name]))
         report = _study_report(config, betas, rows, curves, len(tests), kind)
-        console = Console()
-        console.print(results_table(report))
-        console.print(report.verdict, markup=False)
-        page = write_report(report, config.out)
-        print(f"report: {page}")
+        page = publish(report, config.out, Console())
     return page or config.out
 
 

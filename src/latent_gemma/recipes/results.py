@@ -7,8 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from latent_gemma.evaluation.results import EvalReport
-from latent_gemma.inspection.tables import further_tables, results_table
-from latent_gemma.inspection.write import write_report
+from latent_gemma.inspection.write import publish
 from latent_gemma.recipes.resuming import Origin, Unfinished, resume_study
 from latent_gemma.recipes.stage import run_folder
 from latent_gemma.recipes.study import Study, run_study
@@ -17,22 +16,6 @@ from latent_gemma.recipes.study import Study, run_study
 def models_folder(out: Path, models: Path | None) -> Path:
     """Where a study's models go: never beside the report, which may be kept in git."""
     return models or Path("runs") / f"results-{out.name}"
-
-
-def show(report: EvalReport, out: Path, console: Console) -> None:
-    """Write a report, print its tables and what was found.
-
-    Args:
-        report: the report.
-        out: its folder.
-        console: where it prints.
-    """
-    page = write_report(report, out)
-    console.print(results_table(report))
-    for table in further_tables(report):
-        console.print(table)
-    console.print(report.verdict, markup=False)
-    console.print(f"{report.context['time']}; report: {page}", markup=False)
 
 
 def run_results(study: Study, config: Any, console: Console, started_s: float | None = None) -> EvalReport | None:
@@ -59,5 +42,5 @@ def run_results(study: Study, config: Any, console: Console, started_s: float | 
     ):
         resume_study(models, resume, Origin(study.name, config, config.seed))
         report = run_study(study, models, config.seed, config.scale, unfinished, console, started_s)
-        show(report, out, console)
+        publish(report, out, console)
     return report

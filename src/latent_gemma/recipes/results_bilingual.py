@@ -25,9 +25,10 @@ from latent_gemma.evaluation.planning import EvalSettings
 from latent_gemma.evaluation.results import EvalReport, Grid
 from latent_gemma.inspection.tables import metrics_grid
 from latent_gemma.inspection.verdict import verdict
+from latent_gemma.inspection.write import publish
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
-from latent_gemma.recipes.results import models_folder, show
+from latent_gemma.recipes.results import models_folder
 from latent_gemma.recipes.resuming import Origin, Stopped, Unfinished, begin, finished_stage, resumes, step_size
 from latent_gemma.recipes.stage import Parent, machine, run_folder, save_stage, training_curves
 from latent_gemma.training.curriculum import WrittenCurriculum
@@ -139,7 +140,7 @@ def run_bilingual(config: Bilingual) -> EvalReport | None:
             tables=(*metrics_grid(found), _quoted(measured)),
         )  # fmt: skip
         unfinished.done("bilingual")
-        show(report, out, console)
+        publish(report, out, console)
     return report
 
 

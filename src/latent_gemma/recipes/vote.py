@@ -20,10 +20,9 @@ from latent_gemma.evaluation.planning import EvalSettings
 from latent_gemma.evaluation.results import EvalReport, EvalRow
 from latent_gemma.evaluation.votes import VOTED, VoteMeasured, measure_vote
 from latent_gemma.evaluation.voting import VotedAnswer, Voter
-from latent_gemma.inspection.tables import further_tables, results_table
 from latent_gemma.inspection.verdict import verdict
 from latent_gemma.inspection.votes import votes_charts, votes_grids
-from latent_gemma.inspection.write import write_report
+from latent_gemma.inspection.write import publish
 from latent_gemma.model.config import WordsFormat
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.static import Prepared
@@ -189,9 +188,4 @@ def _measure(config: Vote, temperatures: Sequence[float]) -> Path:
             tables=votes_grids(votes),
             charts=votes_charts(votes, singles),
         )  # fmt: skip
-        console.print(results_table(report))
-        for table in further_tables(report):
-            console.print(table)
-        page = write_report(report, out)
-        console.print(f"report: {page}")
-    return page
+        return publish(report, out, console)
