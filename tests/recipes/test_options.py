@@ -30,7 +30,7 @@ COMMANDS = {
     "train grpo": [*TRAIN, "--num-generations", "4", "--max-new-tokens", "2"],
     "eval": [*ASKED, "--no-controls", "--traces", "0"],
     "compare": ["evaluated", "--out", "out"],
-    "vote": ASKED,
+    "vote": ["m", "1+2=", "--max-new-tokens", "2"],
     "ask": ["m", "1+2=", "--max-new-tokens", "2"],
     "chat": ["m", "--max-new-tokens", "2"],
     "data preview": ["--data", "d.jsonl"],
