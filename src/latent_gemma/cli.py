@@ -48,7 +48,7 @@ SUMMARIES = {
     "train grpo": "GRPO: a model improved by the rewards of its own answers",
     "eval": "models on tasks or data: accuracy over K and p, controls, report",
     "compare": "evaluations of the same questions in one report",
-    "vote": "answer by a vote of several traces, or measure what votes are worth",
+    "vote": "answer a question by a vote of several traces",
     "ask": "ask a model one question",
     "chat": "ask a model questions, one a line",
     "data preview": "show rows as text, tokens and label mask",
@@ -57,6 +57,8 @@ SUMMARIES = {
     "data mine": "write right answers with false steps, found among the samples of a run",
     "tasks": "list the evaluation tasks: licence, size, fields, what leaks into what",
     "harness": "models on the tasks of lm-evaluation-harness",
+#: Verb and option that went -> what does the same.
+MOVED = {("vote", "--data"): "latent-gemma eval RUN --data FILE --votes 5 measures votes"}
     "estimate": "memory and time of a training run",
     "results prosqa": "ProsQA with COCONUT, words and no reasoning, as kept in results/",
     "results bilingual": "translation and quiz in English and Japanese by four metrics, as kept in results/",
@@ -118,7 +120,7 @@ def _one_line(text: str) -> str:
     words = " ".join(re.sub(r"[│╭╮╰╯─]", " ", plain).split())
     unknown = re.search(r"Unrecognized options?: (.*?)(?= [\w-]+ [\w -]*--help|$| ?Perhaps| Similar)", words)
     if unknown:
-        return f"unknown option {unknown[1].split()[0]}"
+        return f"unknown option {unknown[1].split()[0].rstrip(',')}"
     missing = re.search(r"Missing from .*?: (.*)", words)
     if missing:
         named = re.findall(r"(?:^| )(--[\w-]+) [A-Z{]", missing[1]) or missing[1].split()[:1]
@@ -160,7 +162,9 @@ def parse(config_class: type, args: Sequence[str], verb: str) -> Any:
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise LatentGemmaError(_one_line(stream.getvalue()), f"see latent-gemma {verb} --help") from None
+        said = _one_line(stream.getvalue())
+        remedy = MOVED.get((verb, said.removeprefix("unknown option ")), f"see latent-gemma {verb} --help")
+        raise LatentGemmaError(said, remedy) from None
 
 
 def _refuse_broken(args: Sequence[str]) -> None:

@@ -304,7 +304,6 @@ BAD_INPUT = [
     (["vote", "MODEL"], "eval RUN --data FILE --votes 5 measures"),
     (["vote", "MODEL", "1+1=", *CHAINS], "latent-gemma eval RUN --data FILE --votes 5 measures votes"),
     (["vote", "MODEL", *CHAINS, "--base", "tiny"], "unknown option --data: latent-gemma eval RUN"),
-    (["vote", "MODEL", "1+1=", "--base", "tiny"], "unknown option --base: latent-gemma eval RUN"),
     (["vote", "MODEL", "1+1=", "--temperatures", "hot"], "'hot' is no number"),
     (["vote", "MODEL", "1+1=", "--temperatures=-1"], "temperatures"),
     (["vote", "MODEL", "1+1=", "--traces", "0"], "--traces 0"),

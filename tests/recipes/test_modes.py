@@ -93,7 +93,7 @@ def test_every_verb_asks_a_model_as_it_was_trained(tmp_path, monkeypatch, capsys
         assert run("ask", name, "1+2+3=", "--max-new-tokens", 3) == 0
         assert set(asked) == {mode}
         assert run("ask", name, "1+2+3=", "--paths", 2, "--max-new-tokens", 3) == 0
-    assert run("vote", "none", *short, "--out", tmp_path / "vote") == 0
+    assert run("eval", "none", *short, "--votes", 5, "--out", tmp_path / "vote") == 0
     voted = json.loads((tmp_path / "vote" / "report.json").read_text())
     assert [row["mode"] for row in voted["rows"]] == ["none", "none"]
 

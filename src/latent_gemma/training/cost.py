@@ -131,7 +131,7 @@ def memory(step: Step, shards: int = 1) -> Memory:
         Bytes of one process, without those of driver, allocator and libraries.
     """
     halved = 2.0 * step.projections if step.width == 2 and step.rank and shards == 1 else 0.0
-    # the gradients in front of and behind log-softmax, the look-up's beside the head's, or what is recomputed of a layer
+    # gradients in front of and behind log-softmax, the look-up's beside the head's, or what is recomputed of a layer
     widest = max(8.0 * step.logits, 0.0 if step.rank else 4.0 * step.embedding)
     if step.checkpointing:
         widest = max(widest, *(layer_bytes(step, *call) for call in step.calls()))
