@@ -35,10 +35,6 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "tasks": ("tasks", "Tasks", "run_tasks"),
     "harness": ("harness", "Harness", "run_harness"),
     "estimate": ("estimate", "Estimate", "run_estimate"),
-    "results prosqa": ("results_prosqa", "Prosqa", "run_prosqa"),
-    "results bilingual": ("results_bilingual", "Bilingual", "run_bilingual"),
-    "results synthetic": ("results_synthetic", "Synthetic", "run_synthetic"),
-    "results table": ("results_table", "Table", "run_table"),
 }
 SUMMARIES = {
     "demo": "train a tiny Gemma 2 to reason in latent space, and prove it (under 5 minutes on 2 cores)",
@@ -57,16 +53,12 @@ SUMMARIES = {
     "data mine": "write right answers with false steps, found among the samples of a run",
     "tasks": "list the evaluation tasks: licence, size, fields, what leaks into what",
     "harness": "models on the tasks of lm-evaluation-harness",
-#: Verb and option that went -> what does the same.
-MOVED = {("vote", "--data"): "latent-gemma eval RUN --data FILE --votes 5 measures votes"}
     "estimate": "memory and time of a training run",
-    "results prosqa": "ProsQA with COCONUT, words and no reasoning, as kept in results/",
-    "results bilingual": "translation and quiz in English and Japanese by four metrics, as kept in results/",
-    "results synthetic": "tiny models on generated chains, arithmetic and multiplication, as kept in results/",
-    "results table": "one table of the studies in a folder",
 }
 
 
+#: Verb and option that went -> what does the same.
+MOVED = {("vote", "--data"): "latent-gemma eval RUN --data FILE --votes 5 measures votes"}
 #: Asking for help.
 HELP = ("-h", "--help", "help")
 

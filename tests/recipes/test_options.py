@@ -39,10 +39,6 @@ COMMANDS = {
     "data chains": ["--n", "2", "--out", "out.jsonl"],
     "tasks": [],
     "estimate": ["--model", "google/gemma-2-2b-it"],
-    "results prosqa": [],
-    "results bilingual": [],
-    "results synthetic": [],
-    "results table": ["--folder", "nothing"],
 }
 #: Their range is checked where they are used.
 CHECKED_LATER = {"c_thought"}
@@ -174,7 +170,7 @@ def test_the_ends_of_every_range_run_or_are_told(verb, here, capsys):
 def texts():
     """Every option that takes a text, with a text."""
     for verb, command in COMMANDS.items():
-        if verb.startswith(("results prosqa", "results bilingual", "results synthetic", "demo")):
+        if verb == "demo":
             continue  # their texts name folders
         for name, kinds, _ in options(config_of(verb)):
             plain = not any(get_origin(kind) is Literal for kind in kinds)

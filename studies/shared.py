@@ -1,16 +1,45 @@
-"""What the studies under `latent-gemma results` share: their folders, and how their findings are shown."""
+"""What the studies share: their command line, their folders, and a study from training to report."""
 
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import tyro
 from rich.console import Console
+from transformers.utils import logging
 
+from latent_gemma.errors import LatentGemmaError
 from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.inspection.write import publish
 from latent_gemma.recipes.resuming import Origin, Unfinished, resume_study
 from latent_gemma.recipes.stage import run_folder
 from latent_gemma.recipes.study import Study, run_study
+from latent_gemma.text.display import displayable
+
+
+def command(config_class: type, run: Callable[[Any], object], args: Sequence[str] | None = None) -> int:
+    """Run a study as a script.
+
+    Args:
+        config_class: its configuration, a dataclass whose fields are the options.
+        run: what is done with it.
+        args: the command line without the script's name; None takes the process's.
+
+    Returns:
+        0 when it worked, 2 when what was asked for cannot be done (told in one line), 130 after Ctrl-C.
+    """
+    logging.disable_progress_bar()
+    try:
+        run(tyro.cli(config_class, args=args))
+    except LatentGemmaError as error:
+        print(displayable(str(error)), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
 
 
 def models_folder(out: Path, models: Path | None) -> Path:
