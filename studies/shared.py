@@ -8,8 +8,8 @@ from typing import Any
 
 import tyro
 from rich.console import Console
-from transformers.utils import logging
 
+from latent_gemma.cli import quieten
 from latent_gemma.errors import LatentGemmaError
 from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.inspection.write import publish
@@ -30,7 +30,7 @@ def command(config_class: type, run: Callable[[Any], object], args: Sequence[str
     Returns:
         0 when it worked, 2 when what was asked for cannot be done (told in one line), 130 after Ctrl-C.
     """
-    logging.disable_progress_bar()
+    quieten()
     try:
         run(tyro.cli(config_class, args=args))
     except LatentGemmaError as error:

@@ -166,7 +166,7 @@ def _refuse_broken(args: Sequence[str]) -> None:
             raise LatentGemmaError(f"{arg[:60]!a} is no valid text", "write it in UTF-8")
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Leave out what libraries say that is no user's business: bars for every file, deprecations among themselves."""
     # Progress is shown by the recipes; bars of the libraries for every file they touch would drown it.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -203,7 +203,7 @@ def main(args: Sequence[str] | None = None) -> int:
         _refuse_broken(args)
         verb, rest = _split(args)
         module_name, class_name, function_name = VERBS[verb]
-        _quieten()
+        quieten()
         module = importlib.import_module(f"latent_gemma.recipes.{module_name}")
         config = parse(getattr(module, class_name), rest, verb)
         getattr(module, function_name)(config)
