@@ -17,14 +17,13 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from sizes import DEVICE, RANK, SCALED, TINY, prepared
+from sizes import DEVICE, GEMMA2_2B, RANK, SCALED, TINY, prepared
 from timing import batch_of, settings, timed
 
 from latent_gemma.fast.steps import FastSteps
 from latent_gemma.fast.unrolled import Unrolled
 from latent_gemma.model.cache import SegmentCache
 from latent_gemma.model.feedback import latent_from_hidden
-from latent_gemma.model.sizes import GEMMA2_2B
 from latent_gemma.training.batches import IGNORE
 from latent_gemma.training.losses import latent_loss
 

@@ -14,24 +14,21 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from counting import Counting
 from rich.console import Console
 from rich.table import Table
 from timing import alone, batch_of, returns_memory_at_once, settings, timed
 from transformers import Gemma2Config
-from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 
 from latent_gemma.evaluation.memory import peak_gib, reset_peak
 from latent_gemma.fast.steps import FastSteps
 from latent_gemma.model import LatentConfig, LatentReasoningGemmaForCausalLM
 from latent_gemma.model.config import as_latent_config
-from latent_gemma.model.sizes import GEMMA2_2B, Sizes
-from latent_gemma.training.footprint import GIB, Step, needs
+from latent_gemma.recipes.estimate import dimensions_of
+from latent_gemma.training.cost import GIB, Step, memory, step_flop
 from latent_gemma.training.frozen import hold_in_bfloat16
 from latent_gemma.training.lora import with_lora
 from latent_gemma.training.losses import latent_loss
 from latent_gemma.training.settings import LoraSettings
-from latent_gemma.training.speed import Rates, latent_floor_seconds, layer_operations, step_flop, step_seconds
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
@@ -41,6 +38,7 @@ SCALED = {
     "vocab_size": 32000, "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8,
     "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 64, "query_pre_attn_scalar": 64,
 }  # fmt: skip
+GEMMA2_2B = {name: getattr(dimensions_of("gemma-2-2b"), name) for name in SCALED}
 NARROW = {**SCALED, "vocab_size": 256000, "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 2,
           "num_attention_heads": 2, "num_key_value_heads": 1}  # fmt: skip
 TINY = {**NARROW, "vocab_size": 1000, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 8,
@@ -121,68 +119,29 @@ def best(work: Callable[[], object], count: int = 7) -> float:
     return min(timed(work) for _ in range(count))
 
 
-def launch(step: Step) -> dict[str, float]:
-    """Seconds of the host for an operation of a training step."""
-    # a step in which nothing but starting operations matters
-    tiny = replace(step, sizes=Sizes.of(gemma(TINY)), k=8, prompt=2, answer=1, batch_size=1)
-    started = tiny.sizes.layers * sum(sum(layer_operations(tiny, index)) for index in range(len(tiny.calls())))
-    return {"launch_s": best(take(tiny, TINY)) / started}
-
-
-def rates(step: Step, dimensions: dict[str, int]) -> dict[str, Any]:
-    """What the device reaches in the shapes of this model: see `Rates`; and a copy, bytes/s, for the floor."""
-    d, i, layers = dimensions["hidden_size"], dimensions["intermediate_size"], dimensions["num_hidden_layers"]
+def matrix_rate(step: Step) -> dict[str, float]:
+    """FLOP/s of matrix products in the shapes of the first call's feed-forward layers."""
+    d, i, layers = step.config.hidden_size, step.config.intermediate_size, step.config.num_hidden_layers
     dtype = torch.bfloat16 if step.precision == "bfloat16" else torch.float32
-    positions = step.calls()[0].positions
     # enough weights that no cache holds them
     weights = [torch.randn(i, d, device=DEVICE, dtype=dtype) for _ in range(max(layers, 2**28 // (4 * d * i)))]
-
-    def product(rows: int) -> float:
-        x = torch.randn(rows, d, device=DEVICE, dtype=dtype)
-        return best(lambda: [torch.nn.functional.linear(x, weight) for weight in weights])
-
-    size = sum(weight.numel() for weight in weights)
-    norm = Gemma2RMSNorm(d).to(DEVICE)
-    x = torch.randn(positions, d, device=DEVICE, requires_grad=True)
-    y = torch.randn(positions, i, device=DEVICE, requires_grad=True)
-
-    def activations() -> None:
-        z = torch.nn.functional.gelu(y, approximate="tanh") * y
-        torch.autograd.backward([norm(x), z], [x.detach(), y.detach()])
-        x.grad = y.grad = None
-
-    with Counting() as counted:
-        activations()
-    large = torch.randn(2**28 if CUDA else 2**25, device=DEVICE)
-    target = torch.empty_like(large)
-    return {
-        "matmul": 2.0 * positions * size / product(positions),
-        "stream": weights[0].element_size() * size / product(step.batch_size),
-        "elementwise": counted.moved / best(activations),
-        **launch(step),
-        "overlaps": CUDA,
-        "copy": 2 * large.nbytes / best(lambda: target.copy_(large)),
-    }
+    x = torch.randn(step.calls()[0][0], d, device=DEVICE, dtype=dtype)
+    seconds = best(lambda: [torch.nn.functional.linear(x, weight) for weight in weights])
+    return {"matmul": 2.0 * len(x) * sum(weight.numel() for weight in weights) / seconds}
 
 
 def sizes_table(args: argparse.Namespace) -> None:
-    """Measured and predicted, for each setting."""
+    """Memory measured and predicted, and the share of the matrix rate that each setting reaches."""
     dimensions = GEMMA2_2B if CUDA else SCALED
-    sizes = Sizes.of(gemma(dimensions))
     shape = {"prompt": args.prompt, "answer": args.answer, "batch_size": args.batch, "precision": args.precision}
     steps = [
-        Step(sizes=sizes, rank=rank, k=k, checkpointing=checkpointing, **shape)
+        Step(config=gemma(dimensions), rank=rank, k=k, checkpointing=checkpointing, **shape)
         for checkpointing in (False, True)
         for rank in (RANK, 0)
         for k in ((8,) if checkpointing else (0, 4, 8))
     ]
-
-    found = alone(rates, steps[0], dimensions)
-    copy = found.pop("copy")
-    device = Rates(**found)
-    full = Rates(**{**found, "launch_s": alone(launch, steps[3])["launch_s"]})
-    table = Table("", "samples/s", "predicted", "error", "GiB", "predicted", "error", "of matrix rate", box=None)
-    seconds: dict[tuple[int, int], float] = {}
+    rate = alone(matrix_rate, steps[0])["matmul"]
+    table = Table("", "samples/s", "of matrix rate", "GiB", "predicted", "error", box=None)
     for step in steps:
         name = f"{'LoRA' if step.rank else 'full'}, K = {step.k}{', checkpointing' if step.checkpointing else ''}"
         try:
@@ -190,44 +149,23 @@ def sizes_table(args: argparse.Namespace) -> None:
         except (RuntimeError, MemoryError) as error:
             table.add_row(name, str(error).split(". ")[0][:60])
             continue
-        if not step.checkpointing:
-            seconds[step.rank, step.k] = got["seconds"]
-        speed, peak = step.batch_size / got["seconds"], got["gib"]
-        said_speed, said_peak = (
-            step.batch_size / step_seconds(step, device if step.rank else full),
-            needs(step).total / GIB,
-        )
+        peak, said = got["gib"], memory(step)._replace(at_end=0.0).peak / GIB  # a step alone
         table.add_row(
-            name, f"{speed:.2f}", f"{said_speed:.2f}", f"{said_speed / speed - 1:+.0%}",
-            f"{peak:.2f}", f"{said_peak:.2f}", f"{said_peak / peak - 1:+.0%}",
-            f"{step_flop(step) / got['seconds'] / device.matmul:.0%}",
+            name, f"{step.batch_size / got['seconds']:.2f}", f"{step_flop(step) / got['seconds'] / rate:.0%}",
+            f"{peak:.2f}", f"{said:.2f}", f"{said / peak - 1:+.0%}",
         )  # fmt: skip
         print(name, got, flush=True)
     print(
         f"{settings()}; {torch.get_num_threads()} threads; computed in {args.precision}; "
         f"{'Gemma 2 2B' if CUDA else 'scaled Gemma 2'}: {dimensions}; batch {args.batch}, prompt {args.prompt}, "
-        f"answer {args.answer} tokens, LoRA of rank {RANK}"
-    )
-    print(
-        f"the device, measured: {device.matmul / 1e12:.3g} TFLOP/s in matrix products, weights for "
-        f"{args.batch} positions at {device.stream / 1e9:.3g} GB/s, elementwise {device.elementwise / 1e9:.3g} GB/s, "
-        f"copy {copy / 1e9:.3g} GB/s, {device.launch_s * 1e6:.1f} us an "
-        f"operation with adapters, {full.launch_s * 1e6:.1f} without"
+        f"answer {args.answer} tokens, LoRA of rank {RANK}; matrix products reach {rate / 1e12:.3g} TFLOP/s"
     )
     Console(width=120).print(table)
-    floor = latent_floor_seconds(steps[0], copy)
-    for rank, name in ((RANK, "LoRA"), (0, "full")):
-        if {(rank, 4), (rank, 8)} <= seconds.keys():
-            each = (seconds[rank, 8] - seconds[rank, 4]) / 4
-            print(
-                f"{name}: {each * 1e3:.1f} ms for a latent step, forward and backward; reading the weights once takes "
-                f"{floor * 1e3:.2f} ms: {each / floor:.1f} times"
-            )
 
 
 def logits_table(args: argparse.Namespace) -> None:
     """Logits where the loss reads them against logits of every position."""
-    step = Step(Sizes.of(gemma(NARROW)), 0, 4, args.prompt, args.answer, args.batch, args.precision, False)
+    step = Step(gemma(NARROW), 0, 4, args.prompt, args.answer, args.batch, args.precision, False)
     table = Table("logits of", "s/step", "GiB", box=None)
     found = [alone(measure, step, NARROW, args.rounds, stock) for stock in (False, True)]
     for name, got in zip(("labelled positions (ours)", "all positions (stock)"), found, strict=True):

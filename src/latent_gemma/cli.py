@@ -49,10 +49,6 @@ VERBS = {
     "tasks": Verb("options.tools", "Tasks", "recipes.tasks", "run_tasks"),
     "harness": Verb("options.tools", "Harness", "recipes.harness", "run_harness"),
     "estimate": Verb("options.tools", "Estimate", "recipes.estimate", "run_estimate"),
-    "results prosqa": Verb("recipes.results_prosqa", "Prosqa", "recipes.results_prosqa", "run_prosqa"),
-    "results bilingual": Verb("recipes.results_bilingual", "Bilingual", "recipes.results_bilingual", "run_bilingual"),
-    "results synthetic": Verb("recipes.results_synthetic", "Synthetic", "recipes.results_synthetic", "run_synthetic"),
-    "results table": Verb("recipes.results_table", "Table", "recipes.results_table", "run_table"),
 }
 SUMMARIES = {
     "demo": "train a tiny Gemma 2 to reason in latent space, and prove it (under 5 minutes on 2 cores)",
@@ -62,7 +58,7 @@ SUMMARIES = {
     "train grpo": "GRPO: a model improved by the rewards of its own answers",
     "eval": "models on tasks or data: accuracy over K and p, controls, report",
     "compare": "evaluations of the same questions in one report",
-    "vote": "answer by a vote of several traces, or measure what votes are worth",
+    "vote": "answer a question by a vote of several traces",
     "ask": "ask a model one question",
     "chat": "ask a model questions, one a line",
     "data preview": "show rows as text, tokens and label mask",
@@ -72,10 +68,6 @@ SUMMARIES = {
     "tasks": "list the evaluation tasks: licence, size, fields, what leaks into what",
     "harness": "models on the tasks of lm-evaluation-harness",
     "estimate": "memory and time of a training run",
-    "results prosqa": "ProsQA with COCONUT, words and no reasoning, as kept in results/",
-    "results bilingual": "translation and quiz in English and Japanese by four metrics, as kept in results/",
-    "results synthetic": "tiny models on generated chains, arithmetic and multiplication, as kept in results/",
-    "results table": "one table of the studies in a folder",
 }
 
 
@@ -139,7 +131,7 @@ def _refuse_broken(args: Sequence[str]) -> None:
             raise LatentGemmaError(f"{arg[:60]!a} is no valid text", "write it in UTF-8")
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Leave out what libraries say that is no user's business: bars for every file, deprecations among themselves."""
     # Progress is shown by the recipes; bars of the libraries for every file they touch would drown it.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -176,7 +168,7 @@ def main(args: Sequence[str] | None = None) -> int:
         _refuse_broken(args)
         verb, rest = _split(args)
         config = parse(config_class(verb), rest, verb)
-        _quieten()
+        quieten()
         recipe = importlib.import_module(f"latent_gemma.{VERBS[verb].recipe}")
         getattr(recipe, VERBS[verb].run)(config)
     except LatentGemmaError as error:

@@ -12,8 +12,8 @@ from latent_gemma.cli import VERBS, config_class, main, parse
 from latent_gemma.inspection.numbers import percent, with_interval
 from latent_gemma.inspection.select import control_rows, main_rows
 from latent_gemma.model import LatentConfig
-from latent_gemma.model.tiny import save_tiny
 from tests.docs.pages import COMMANDS, PAGES, ROOT
+from tests.saving import save_tiny
 
 README = PAGES["README.md"]
 

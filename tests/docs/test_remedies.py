@@ -26,7 +26,7 @@ OTHERS = {
     "--version",
 }
 OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
-VERB = re.compile(r"latent-gemma ((?:train |data |results )?[a-z]+)")
+VERB = re.compile(r"latent-gemma ((?:train |data )?[a-z]+)")
 
 
 def options_of(owner):

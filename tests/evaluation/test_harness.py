@@ -21,7 +21,7 @@ from latent_gemma.generation.answering import answer_batch
 from latent_gemma.generation.scoring import score_continuations
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.prompt import Frame
-from latent_gemma.model.tiny import save_tiny
+from tests.saving import save_tiny
 
 DATA = Path(os.environ.get("LATENT_GEMMA_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 SIZES = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}

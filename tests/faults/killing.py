@@ -3,10 +3,10 @@
     python killing.py SCENARIOS
 
 SCENARIOS is a JSON file: name -> {"arguments", "strikes", "seed"}. In the folder NAME beside it, `whole` is the run in
-peace and `cut` the other one, each `latent-gemma ARGUMENTS --out`. A strike is a kind of event (step, rollout,
-evaluation, save, or null to have it drawn) and a signal; which of the events it hits is drawn. Every process is a fork
-of this one, which spares it the imports. How the processes ended, and what was finished then, is written to `ends.json`
-there.
+peace and `cut` the other one, each `latent-gemma ARGUMENTS --out`, or a study where ARGUMENTS begin with its script. A
+strike is a kind of event (step, rollout, evaluation, save, or null to have it drawn) and a signal; which of the events
+it hits is drawn. Every process is a fork of this one, which spares it the imports. How the processes ended, and what
+was finished then, is written to `ends.json` there.
 """
 
 import functools
@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import random
+import runpy
 import shutil
 import signal
 import sys
@@ -84,9 +85,22 @@ def run(arguments: list[str], log: Path, strike: tuple[str, int, int] | None = N
                 os.kill(os.getpid(), strike[2])
 
         watch(event)
-        os._exit(main(arguments))
+        os._exit(command_of(arguments))
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status), told.read_text().split()
+
+
+def command_of(arguments: list[str]) -> int:
+    """Carry a command line out."""
+    if not arguments[0].startswith("studies/"):
+        return main(arguments)
+    script = Path(__file__).parents[2] / arguments[0]
+    sys.argv, sys.path[0] = [str(script), *arguments[1:]], str(script.parent)
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
 
 
 def drive(folder: Path, arguments: list[str], strikes: list[tuple[str | None, int]], seed: int) -> list[Any]:
@@ -119,7 +133,7 @@ def finished(folder: Path) -> dict[str, int]:
 
 if __name__ == "__main__":
     place = Path(sys.argv[1])
-    for module in {VERBS[verb].recipe for verb in ("train sft", "train grpo", "demo", "results prosqa")}:
+    for module in {VERBS[verb].recipe for verb in ("train sft", "train grpo", "demo")}:
         importlib.import_module(f"latent_gemma.{module}")
     gc.freeze()  # what all forks share
     for name, scenario in json.loads(place.read_text()).items():

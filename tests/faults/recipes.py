@@ -3,7 +3,7 @@
 import json
 
 from latent_gemma.model import LatentConfig
-from latent_gemma.model.tiny import save_tiny
+from tests.saving import save_tiny
 
 COMMON = [
     "--data", "chains:length=2", "--batch-size", "4", "--log-every", "5", "--save-every", "2", "--resume", "auto",

@@ -12,6 +12,7 @@ import pytest
 
 from latent_gemma.text.answers import grade
 from latent_gemma.text.verify import MathVerifier
+from tests.text.counting_verifier import CountingVerifier
 
 LEAVES = ["0", "1", "x", "y", "\\pi", "2.5", "-7", "1,080", "\\infty", "1/3", "50\\%", "e", "i", "\\alpha", "９９", "²"]
 FORMS = [
@@ -59,7 +60,7 @@ def grade_all(count, seed, kill_every):
     rng = random.Random(seed)
     answers = [(answer(rng), rng.choice(ACCEPTED)) for _ in range(count)]
     counts, slowest, lock = Counter(), 0.0, threading.Lock()
-    with MathVerifier(timeout_s=1.0) as verifier, ThreadPoolExecutor(2) as pool:
+    with CountingVerifier(timeout_s=1.0) as verifier, ThreadPoolExecutor(2) as pool:
 
         def one(number):
             nonlocal slowest
@@ -77,7 +78,7 @@ def grade_all(count, seed, kill_every):
         list(pool.map(one, range(count)))
         seconds = time.perf_counter() - started
         assert verifier.equal("2x", ["x+x"]), "the run goes on"
-        counts |= Counter(timeouts=verifier.timeouts, crashes=verifier.crashes, refusals=verifier.refusals)
+        counts |= Counter(timeouts=verifier.timeouts, crashes=verifier.crashes)
     return counts, seconds, slowest
 
 

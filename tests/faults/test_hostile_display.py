@@ -17,12 +17,12 @@ from latent_gemma.inspection.plots import figures, render
 from latent_gemma.inspection.tables import further_tables, results_table, to_markdown
 from latent_gemma.inspection.write import write_report
 from latent_gemma.model import LatentConfig
-from latent_gemma.model.tiny import save_tiny
 from latent_gemma.recipes import ask, vote
 from latent_gemma.training import watching
 from latent_gemma.training.callbacks import append_lines, keep_lines, read_metrics
 from latent_gemma.training.rewarding import Sample
 from tests.inspection.conftest import make_row, make_step, with_controls
+from tests.saving import save_tiny
 
 #: Retitles the window, clears the screen, hides what follows, and turns a line around.
 ATTACKS = ("\x1b]0;owned\x07", "\x1b[2J\x1b[8m", "\x9b2J", "safe\rrm -rf", "\u202egnp.exe", "\x00\x08\x7f", "\udcff")

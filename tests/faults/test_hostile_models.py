@@ -10,7 +10,7 @@ from latent_gemma.cli import main
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.config import LatentGemma2Config
-from latent_gemma.model.tiny import save_tiny
+from tests.saving import save_tiny
 
 SIZES = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
 

@@ -13,9 +13,9 @@ from latent_gemma.errors import ModelError
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.loading import load_model, resolve_model, split_revision
-from latent_gemma.model.tiny import save_tiny
 from latent_gemma.recipes.stage import Parent, model_hash
 from latent_gemma.training.checkpoints import find_damage, last_checkpoint, write_manifest
+from tests.saving import save_tiny
 
 SIZES = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
 

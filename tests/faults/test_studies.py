@@ -5,9 +5,10 @@ import signal
 
 import pytest
 import torch
+from prosqa import METHODS as PROSQA
 from safetensors.torch import load_file
 
-from latent_gemma.recipes import demo, demo_words, results_prosqa
+from latent_gemma.recipes import demo, demo_words
 from tests.faults.recipes import without_times
 from tests.faults.test_kill import ENDS, play
 
@@ -28,8 +29,8 @@ STUDIES = {
         2,
     ),
     "prosqa": (
-        ["results", "prosqa", "--scale", "0.004", "--items", "6", "--resume", "auto"],
-        {method.folder: max(1, round(method.steps * 0.004)) for method in results_prosqa.METHODS},
+        ["studies/prosqa.py", "--scale", "0.004", "--items", "6", "--resume", "auto"],
+        {method.folder: max(1, round(method.steps * 0.004)) for method in PROSQA},
         [("step", TERMINATE), ("evaluation", INTERRUPT)],
         3,
     ),

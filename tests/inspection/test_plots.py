@@ -8,15 +8,15 @@ from PIL import Image
 from latent_gemma.inspection import plots
 from latent_gemma.inspection.plots import (
     figures,
-    plot_accuracy_over_k,
-    plot_accuracy_over_p,
+    plot_accuracy,
     plot_controls,
     plot_curves,
     render,
     write_plots,
 )
+from latent_gemma.inspection.select import curves
 
-PLOTS = (plot_accuracy_over_k, plot_accuracy_over_p, plot_controls, plot_curves)
+PLOTS = (plot_controls, plot_curves)
 SIZES = {"controls": 675, "accuracy_over_k": 675, "accuracy_over_p": 675, "training_curves": 765}
 
 
@@ -38,10 +38,10 @@ def test_without_data_there_is_no_chart(bare, tmp_path):
 
 
 def test_lines_and_bars_show_the_rows(report):
-    axes = plot_accuracy_over_k(report).axes[0]
-    curves = [line for line in axes.lines if line.get_marker() != "None"]
-    assert list(curves[1].get_xdata()) == [0, 1, 2, 3, 4, 5, 6]
-    assert curves[1].get_ydata()[4] == pytest.approx(96.2)
+    axes = plot_accuracy(report, curves(report.rows)[0]).axes[0]
+    lines = [line for line in axes.lines if line.get_marker() != "None"]
+    assert list(lines[1].get_xdata()) == [0, 1, 2, 3, 4, 5, 6]
+    assert lines[1].get_ydata()[4] == pytest.approx(96.2)
     assert {text.get_text() for text in axes.texts} == {"words", "annealed", "COCONUT", "no reasoning"}
     bars = plot_controls(report).axes[0].patches
     assert sorted(round(bar.get_height(), 1) for bar in bars)[-1] == 96.2
@@ -50,7 +50,7 @@ def test_lines_and_bars_show_the_rows(report):
 
 def test_names_on_the_right_never_overlap(report, row):
     crowded = replace(report, rows=(*report.rows, *(row(f"method {i}", 0, 490 + i) for i in range(5))))
-    axes = plot_accuracy_over_p(crowded).axes[0]
+    axes = plot_accuracy(crowded, curves(crowded.rows)[1]).axes[0]
     heights = sorted(text.xy[1] for text in axes.texts)
     assert all(upper - lower >= 5.49 for lower, upper in pairwise(heights))
     assert heights[-1] <= 100

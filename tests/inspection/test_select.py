@@ -1,7 +1,6 @@
 from latent_gemma.inspection.select import (
     control_rows,
-    curves_over_k,
-    curves_over_p,
+    curves,
     main_rows,
     reference_rows,
 )
@@ -25,14 +24,17 @@ def test_controls_belong_to_the_setting_of_the_main_row(row):
 def test_a_label_without_latent_steps_has_no_controls_and_no_curves(row):
     words = row("words", 0, 90)
     assert control_rows([words], words) == {}
-    assert curves_over_k([words, words]) == curves_over_p([words, words]) == {}
+    assert curves([words, words]) == ()
 
 
 def test_curves_hold_the_other_setting_still(rows):
-    assert [point.k for point in curves_over_k(rows)["annealed"]] == [0, 1, 2, 3, 4, 5, 6]
-    assert [point.p for point in curves_over_p(rows)["annealed"]] == [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert {point.p for point in curves_over_k(rows)["annealed"][1:]} == {0.0}
-    assert {point.control for curve in curves_over_k(rows).values() for point in curve} == {"none"}
+    over_k, over_p = curves(rows)
+    assert (over_k.name, over_p.name) == ("accuracy_over_k", "accuracy_over_p")
+    assert [at for at, _ in over_k.lines["annealed"]] == [0, 1, 2, 3, 4, 5, 6]
+    assert [at for at, _ in over_p.lines["annealed"]] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert {row.p for _, row in over_k.lines["annealed"][1:]} == {0.0}
+    assert all(at == row.k and row.control == "none" for line in over_k.lines.values() for at, row in line)
+    assert all(at == row.p and row.control == "none" for line in over_p.lines.values() for at, row in line)
 
 
 def test_references_are_the_methods_without_latent_steps(rows, row):

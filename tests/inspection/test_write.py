@@ -2,10 +2,11 @@ import json
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from latent_gemma import files
 from latent_gemma.files import write_atomically
-from latent_gemma.inspection.write import write_report
+from latent_gemma.inspection.write import publish, write_report
 
 
 def test_every_file_is_written(report, tmp_path):
@@ -15,6 +16,18 @@ def test_every_file_is_written(report, tmp_path):
         "report.html", "report.md", "report.json",
         "controls.png", "accuracy_over_k.png", "accuracy_over_p.png", "training_curves.png",
     }  # fmt: skip
+
+
+def test_what_is_published_is_written_and_printed(report, tmp_path, capsys):
+    found = replace(report, choice="annealed [x]", reason="fewest passes", context={"time": "3.0 minutes"})
+    page = publish(found, tmp_path, Console(width=200))
+    assert page == tmp_path / "report.html"
+    assert page.exists()
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    for said in ("Accuracy over K,", "annealed [x]. fewest passes"):
+        assert any(line.startswith(said) for line in lines), lines
+    assert lines[-1] == f"3.0 minutes; report: {page}"
+    assert report.verdict in " ".join(lines)
 
 
 def test_json_comes_back_with_accuracies(report, tmp_path):

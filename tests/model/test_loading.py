@@ -14,7 +14,8 @@ from transformers import AutoTokenizer, Gemma2ForCausalLM
 from latent_gemma.errors import ConfigError, ModelError
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.loading import _markers, load_model, resolve_model
-from latent_gemma.model.tiny import build_tokenizer, save_tiny
+from latent_gemma.model.tiny import build_tokenizer
+from tests.saving import save_tiny
 
 SIZES = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
 

@@ -30,7 +30,7 @@ def ids(tokenizer, text):
 
 def test_a_system_text_is_folded_into_the_users_turn(chat_tokenizer):
     frame = Frame(chat_tokenizer, LatentConfig(words_format="tags", system="Show your work."))
-    prompt = chat_tokenizer.decode(frame.words_prompt("Solve 24 + 15"))
+    prompt = chat_tokenizer.decode(frame.prompt("Solve 24 + 15", "words"))
     assert prompt == ("<bos><start_of_turn>user\nShow your work.\n\nSolve 24 + 15<end_of_turn>\n<start_of_turn>model\n")
     assert frame.end_id == chat_tokenizer.convert_tokens_to_ids("<end_of_turn>")
 
@@ -49,10 +49,10 @@ def test_a_chat_model_may_end_the_text_instead_of_its_turn(chat_tokenizer):
 
 def test_without_a_template_it_stands_before_the_question(tokenizer):
     frame = Frame(tokenizer, LatentConfig(words_format="tags", system="Show your work."))
-    assert tokenizer.decode(frame.words_prompt("1+2")) == "<bos>Show your work.\n1+2\n"
+    assert tokenizer.decode(frame.prompt("1+2", "words")) == "<bos>Show your work.\n1+2\n"
     assert frame.end_id == tokenizer.eos_token_id
     markers = Frame(tokenizer, LatentConfig())
-    assert markers.words_prompt("1+2") == [*ids(tokenizer, "<bos>1+2\n"), BOT]
+    assert markers.prompt("1+2", "words") == [*ids(tokenizer, "<bos>1+2\n"), BOT]
     assert markers.prompt("1+2", "latent", 2) == [*ids(tokenizer, "<bos>1+2\n"), BOT, 8, 8, EOT]
 
 

@@ -32,7 +32,7 @@ def test_at_temperature_zero_traces_are_greedy_answers(make_model, tokenizer, fa
 
 
 def reference_logprob(model, frame, question, written_ids):
-    prompt = frame.words_prompt(question)
+    prompt = frame.prompt(question, "words")
     ids = torch.tensor([[*prompt, *written_ids]])
     logits = model(ids).logits[0, len(prompt) - 1 : -1].float()
     logits[:, frame.latent.thought_id] = float("-inf")  # never generated
@@ -63,7 +63,7 @@ def test_the_prompt_is_read_once_for_all_traces(make_model, tokenizer, monkeypat
 
     monkeypatch.setattr(layer, "forward", spy, raising=False)
     sample_traces(model, frame, ["1+2=", "3+4="], [0.5] * 5, "words", max_new_tokens=4)
-    prompt = len(frame.words_prompt("1+2="))
+    prompt = len(frame.prompt("1+2=", "words"))
     assert calls[0] == (2, prompt - 1), "two questions, not ten rows"
     assert calls[1] == (10, 1)
     calls.clear()

@@ -14,12 +14,13 @@ from latent_gemma.generation.answering import answer_batch
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Frame, own_mode
-from latent_gemma.model.tiny import build_tiny, build_tokenizer, save_tiny
+from latent_gemma.model.tiny import build_tiny, build_tokenizer
 from latent_gemma.recipes import grpo, train
 from latent_gemma.training.batches import build_row, encode_examples, pad_rows
 from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.curriculum import ALL_STEPS, Stage
 from latent_gemma.training.losses import latent_loss
+from tests.saving import save_tiny
 
 SIZES = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
 CHAINS = list(itertools.islice(chain_examples(ChainConfig(2), "test", 0), 6))

@@ -6,9 +6,9 @@ import pytest
 
 from latent_gemma.cli import main
 from latent_gemma.model import LatentConfig
-from latent_gemma.model.tiny import save_tiny
 from latent_gemma.training.batches import spelled_tag
 from latent_gemma.training.callbacks import read_metrics
+from tests.saving import save_tiny
 
 GOOD = [{"question": f"{i}+{i}=", "steps": [f"{2 * i}"], "answer": str(2 * i)} for i in range(12)]
 LONG = {"question": "1" * 3000, "steps": ["1"], "answer": "1"}

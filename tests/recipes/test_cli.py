@@ -10,7 +10,7 @@ from transformers import LlamaConfig
 
 from latent_gemma.cli import VERBS, main
 from latent_gemma.model import LatentConfig
-from latent_gemma.model.tiny import save_tiny
+from tests.saving import save_tiny
 
 TINY = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
 
@@ -81,8 +81,9 @@ def test_words_between_tags_from_sft_to_a_vote(model, tmp_path, capsys):
     assert json.loads((grpo / "model" / "config.json").read_text())["latent"]["words_format"] == "tags"
 
     short = ["--max-new-tokens", 8]
-    report = tmp_path / "vote"
-    assert run("vote", grpo, "--data", rows, "--holdout", 8, "--base", model, "--out", report, *short) == 0
+    report = tmp_path / "votes"
+    asked = ["--format", "tags", "--system", "Think first.", "--mode", "words", "--votes", 5]
+    assert run("eval", grpo, model, "--data", rows, "--holdout", 8, "--out", report, *asked, *short) == 0
     data = json.loads((report / "report.json").read_text())
     assert [row["label"] for row in data["rows"]] == [
         "grpo", "grpo, vote", Path(model).name, f"{Path(model).name}, vote"
@@ -221,7 +222,7 @@ def test_data_preview_and_generation(tmp_path, capsys):
 def test_estimate_prints_memory_and_devices(capsys):
     assert run("estimate", "--model", "google/gemma-2-2b-it") == 0
     shown = capsys.readouterr().out
-    assert "2,614 M values" in shown
+    assert "2,635 M values" in shown, "those of an adapter of rank 16 among them"
     assert "A100 80 GB" in shown
 
 
@@ -300,8 +301,9 @@ BAD_INPUT = [
     (["eval", *CHAINS], "no model to evaluate"),
     (["compare"], "nothing to compare"),
     (["compare", "TMP/nomodel"], "holds no report"),
-    (["vote", "MODEL"], "a vote is on one question or on --data"),
-    (["vote", "MODEL", "1+1=", *CHAINS], "a vote is on one question or on --data"),
+    (["vote", "MODEL"], "eval RUN --data FILE --votes 5 measures"),
+    (["vote", "MODEL", "1+1=", *CHAINS], "latent-gemma eval RUN --data FILE --votes 5 measures votes"),
+    (["vote", "MODEL", *CHAINS, "--base", "tiny"], "unknown option --data: latent-gemma eval RUN"),
     (["vote", "MODEL", "1+1=", "--temperatures", "hot"], "'hot' is no number"),
     (["vote", "MODEL", "1+1=", "--temperatures=-1"], "temperatures"),
     (["vote", "MODEL", "1+1=", "--traces", "0"], "--traces 0"),

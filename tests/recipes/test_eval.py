@@ -16,8 +16,8 @@ from latent_gemma.evaluation.items import FILE, read_items
 from latent_gemma.generation.answering import Batch
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.prompt import Written
-from latent_gemma.model.tiny import save_tiny
 from latent_gemma.recipes import ask
+from tests.saving import save_tiny
 
 TINY = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
 UNSTABLE = ("seconds_per_answer", "peak_mem_gib")

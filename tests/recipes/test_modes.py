@@ -16,9 +16,9 @@ from latent_gemma.evaluation.voting import Voter
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import own_mode
-from latent_gemma.model.tiny import save_tiny
 from latent_gemma.recipes import ask
 from latent_gemma.recipes.contestants import line_up, split_mode
+from tests.saving import save_tiny
 
 SIZES = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
 CHAINS = ["--data", "chains:length=2", "--limit", "8"]
@@ -93,7 +93,7 @@ def test_every_verb_asks_a_model_as_it_was_trained(tmp_path, monkeypatch, capsys
         assert run("ask", name, "1+2+3=", "--max-new-tokens", 3) == 0
         assert set(asked) == {mode}
         assert run("ask", name, "1+2+3=", "--paths", 2, "--max-new-tokens", 3) == 0
-    assert run("vote", "none", *short, "--out", tmp_path / "vote") == 0
+    assert run("eval", "none", *short, "--votes", 5, "--out", tmp_path / "vote") == 0
     voted = json.loads((tmp_path / "vote" / "report.json").read_text())
     assert [row["mode"] for row in voted["rows"]] == ["none", "none"]
 

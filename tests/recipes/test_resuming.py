@@ -11,8 +11,8 @@ import pytest
 
 from latent_gemma.cli import main
 from latent_gemma.model import LatentConfig
-from latent_gemma.model.tiny import save_tiny
 from latent_gemma.training.callbacks import read_metrics
+from tests.saving import save_tiny
 
 SIZES = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
 RUN = ["--model", "base", "--data", "a.jsonl", "--steps", "6", "--batch-size", "4", "--lr", "1e-3", "--log-every", "2"]

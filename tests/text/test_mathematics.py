@@ -3,7 +3,7 @@
 import pytest
 
 from latent_gemma.text.answers import grade
-from latent_gemma.text.verify import MathVerifier
+from tests.text.counting_verifier import CountingVerifier
 
 RIGHT = [
     ("45°", "45"), (r"45^{\circ}", "45°"), ("30 degrees", r"30^\circ"), ("√2", r"\sqrt{2}"), ("√(2)", r"\sqrt2"),
@@ -70,7 +70,7 @@ WRONG = [
 
 @pytest.fixture(scope="module")
 def verifier():
-    with MathVerifier(timeout_s=20) as shared:
+    with CountingVerifier(timeout_s=20) as shared:
         yield shared
         assert (shared.timeouts, shared.crashes) == (0, 0)
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from latent_gemma.text import verify, verify_worker
 from latent_gemma.text.verify import MathVerifier, VerifierError
+from tests.text.counting_verifier import CountingVerifier
 
 linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 posix = pytest.mark.skipif(os.name != "posix", reason="sends signals")
@@ -94,12 +95,14 @@ def test_unequal_answers(verifier, predicted, accepted):
 
 def test_batches_keep_their_order(verifier):
     pairs = [("0.50", ["1/2"]), ("7", ["8"]), (None, ["1"]), ("2x", ["x+x"]), ("1", [])]
-    assert verifier.equal_many(pairs) == [True, False, False, True, False]
+    assert [verifier.equal(*pair) for pair in pairs] == [True, False, False, True, False]
 
 
 def test_what_is_equal_as_text_or_number_needs_no_worker():
     with MathVerifier() as lazy:
-        assert lazy.equal_many([("９**9**9", ["9**9**9"]), ("1,080", ["1080"]), (None, ["1"])]) == [True, True, False]
+        assert lazy.equal("９**9**9", ["9**9**9"])
+        assert lazy.equal("1,080", ["1080"])
+        assert not lazy.equal(None, ["1"])
         assert lazy._worker is None
 
 
@@ -124,7 +127,7 @@ def test_code_in_an_answer_never_runs(verifier, tmp_path):
 
 
 def test_a_question_without_end_is_graded_false_in_time_and_the_next_one_is_answered():
-    with MathVerifier() as impatient:
+    with CountingVerifier() as impatient:
         assert impatient.equal("2x", ["x+x"])
         impatient.timeout_s = 1
         started = time.perf_counter()
@@ -156,7 +159,7 @@ def test_the_worker_sees_no_environment(monkeypatch):
 
 @posix
 def test_a_worker_killed_from_outside_costs_one_answer():
-    with MathVerifier() as verifier:
+    with CountingVerifier() as verifier:
         assert verifier.equal("2x", ["x+x"])
         os.kill(verifier._worker.pid, signal.SIGKILL)
         assert not verifier.equal("2x", ["x+x"])
@@ -167,7 +170,7 @@ def test_a_worker_killed_from_outside_costs_one_answer():
 
 @posix
 def test_a_stopped_worker_is_killed():
-    with MathVerifier() as verifier:
+    with CountingVerifier() as verifier:
         assert verifier.equal("2x", ["x+x"])
         os.kill(verifier._worker.pid, signal.SIGSTOP)
         verifier.timeout_s = 0.3
@@ -183,7 +186,7 @@ def test_garbage_counts_as_a_crash(monkeypatch, tmp_path, reply):
     fake_worker(
         monkeypatch, tmp_path, f"print('{{\"ready\": true}}', flush=True)\ninput()\nprint({reply!r}, flush=True)\n"
     )
-    with MathVerifier() as verifier:
+    with CountingVerifier() as verifier:
         assert not verifier.equal("2x", ["x+x"])
         assert (verifier.timeouts, verifier.crashes) == (0, 1)
 
@@ -197,7 +200,7 @@ def test_a_worker_that_never_starts_is_an_error_with_a_remedy(monkeypatch, tmp_p
 
 
 def test_a_worker_that_no_longer_starts_is_a_crash(monkeypatch, tmp_path):
-    with MathVerifier() as verifier:
+    with CountingVerifier() as verifier:
         assert verifier.equal("2x", ["x+x"])
         verifier.close()
         fake_worker(monkeypatch, tmp_path, "sys.exit(1)")
@@ -209,7 +212,7 @@ def test_an_interrupt_leaves_no_reply_behind(monkeypatch):
     def interrupted(*arguments):
         raise KeyboardInterrupt
 
-    with MathVerifier() as verifier:
+    with CountingVerifier() as verifier:
         assert verifier.equal("2x", ["x+x"])
         with monkeypatch.context() as patch:
             patch.setattr(verify, "_exchange", interrupted)
@@ -259,7 +262,7 @@ def test_a_forked_process_has_a_worker_of_its_own():
         "    sys.exit(0 if right else 1)\n"
         "v._lock.release()\n"
         "assert v.equal('4x', ['2x+2x'])\nassert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0\n"
-        "assert v.equal('5x', ['2x+3x'])\nassert (v._worker.pid, v.crashes, v.timeouts) == (worker, 0, 0)\n"
+        "assert v.equal('5x', ['2x+3x'])\nassert v._worker.pid == worker, 'one that ended or was late is replaced'\n"
     )
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False)
@@ -323,7 +326,7 @@ pieces = st.sampled_from(
 
 
 def test_no_generated_answer_hangs_or_ends_the_worker():
-    with MathVerifier(timeout_s=2.0) as verifier:
+    with CountingVerifier(timeout_s=2.0) as verifier:
 
         @settings(max_examples=300, deadline=None)
         @given(

@@ -8,9 +8,9 @@ import torch
 from latent_gemma.errors import ConfigError
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.loading import load_model
-from latent_gemma.model.tiny import save_tiny
 from latent_gemma.training.lora import merge, quantization, with_lora
 from latent_gemma.training.settings import LoraSettings
+from tests.saving import save_tiny
 
 
 @pytest.fixture

@@ -20,12 +20,10 @@ class AnswerPath:
     Args:
         answer: its text.
         confidence: mean margin between the two most probable tokens over the answer's tokens, 0 to 1.
-        first_token: the token the path was made to begin with.
     """
 
     answer: str
     confidence: float
-    first_token: str
 
 
 class _BranchFirst(LogitsProcessor):
@@ -119,7 +117,6 @@ def explore_paths(
         AnswerPath(
             frame.read(row[end == 0].tolist(), mode).answer,
             value,
-            tokenizer.decode(row[:1]),
         )
         for row, end, value in zip(answers, ends, confidence.tolist(), strict=True)
     ]

@@ -4,7 +4,7 @@ Figures are built without pyplot, so none stays open behind the caller's back.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from math import ceil
@@ -23,9 +23,9 @@ from latent_gemma.files import write_atomically
 from latent_gemma.inspection.numbers import percent
 from latent_gemma.inspection.select import (
     CONTROL_NAMES,
+    Curve,
     control_rows,
-    curves_over_k,
-    curves_over_p,
+    curves,
     main_rows,
     reference_rows,
 )
@@ -78,44 +78,39 @@ def _style() -> Iterator[None]:
         yield
 
 
-def plot_accuracy_over_k(report: EvalReport) -> Figure:
-    """Accuracy over the number of latent steps, one line per label.
+def plot_accuracy(report: EvalReport, curve: Curve) -> Figure:
+    """Accuracy over the number of latent steps, or over the share of the token, one line per label.
 
     Args:
         report: the report.
+        curve: one of its `curves`.
 
     Returns:
         Lines with 95 % Wilson intervals as bands; labels without latent steps as dashed lines.
-
-    Raises:
-        ValueError: if no label was measured at two numbers of latent steps.
     """
-    curves = curves_over_k(report.rows)
-    return _plot_curves(
-        report,
-        curves,
-        lambda row: row.k,
-        "Accuracy over the number of latent steps",
-        "K, latent steps before the answer",
-    )
-
-
-def plot_accuracy_over_p(report: EvalReport) -> Figure:
-    """Accuracy over the share of the token embedding in what is fed back, one line per label.
-
-    Args:
-        report: the report.
-
-    Returns:
-        Lines with 95 % Wilson intervals as bands; labels without latent steps as dashed lines.
-
-    Raises:
-        ValueError: if no label was measured at two shares.
-    """
-    curves = curves_over_p(report.rows)
-    title = "Accuracy over the share of the token in each thought"
-    axis = "p, share of the token embedding (0: latent state alone, 1: token alone)"
-    return _plot_curves(report, curves, lambda row: row.p or 0.0, title, axis)
+    # A label keeps its colour across charts.
+    order = [label for label, main in main_rows(report.rows).items() if main.k]
+    values = sorted({at for points in curve.lines.values() for at, _ in points})
+    with _style():
+        figure, axes = _accuracy_axes(curve.title)
+        ends = []
+        for label, points in curve.lines.items():
+            index = order.index(label) % len(COLOURS)
+            x, y = [at for at, _ in points], [100 * row.accuracy for _, row in points]
+            bounds = [100 * row.low for _, row in points], [100 * row.high for _, row in points]
+            axes.fill_between(x, *bounds, color=COLOURS[index], alpha=0.15, linewidth=0)
+            axes.plot(
+                x, y, color=COLOURS[index], marker=MARKERS[index], markersize=5.5, markeredgecolor="white",
+                linewidth=2, clip_on=False, zorder=3,
+            )  # fmt: skip
+            ends.append((y[-1], label, COLOURS[index]))
+        _draw_references(axes, report, ends)
+        margin = 0.03 * (values[-1] - values[0])
+        axes.set_xlim(values[0] - margin, values[-1] + margin)
+        axes.xaxis.set_major_locator(FixedLocator(values) if len(values) <= 12 else MaxNLocator(10))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_xlabel(curve.axis, labelpad=8)
+    return figure
 
 
 def plot_controls(report: EvalReport) -> Figure:
@@ -268,14 +263,13 @@ def figures(report: EvalReport) -> dict[str, Figure]:
     Returns:
         Name, which is also the name of its PNG file -> figure.
     """
-    charts: tuple[tuple[str, object, Callable[[EvalReport], Figure]], ...] = (
-        ("controls", _controlled(report), plot_controls),
-        ("accuracy_over_k", curves_over_k(report.rows), plot_accuracy_over_k),
-        ("accuracy_over_p", curves_over_p(report.rows), plot_accuracy_over_p),
-        ("training_curves", any(report.curves.values()), plot_curves),
-    )
-    own = {chart.name: plot_chart(chart) for chart in report.charts}
-    return own | {name: plot(report) for name, data, plot in charts if data}
+    found = {chart.name: plot_chart(chart) for chart in report.charts}
+    if _controlled(report):
+        found["controls"] = plot_controls(report)
+    found |= {curve.name: plot_accuracy(report, curve) for curve in curves(report.rows)}
+    if any(report.curves.values()):
+        found["training_curves"] = plot_curves(report)
+    return found
 
 
 def write_plots(report: EvalReport, folder: str | Path) -> list[Path]:
@@ -339,40 +333,6 @@ def _accuracy_axes(title: str, width: float = 8.0) -> tuple[Figure, Axes]:
     axes.set_ylim(0, 100)
     axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
     return figure, axes
-
-
-def _plot_curves(
-    report: EvalReport,
-    curves: Mapping[str, Sequence[EvalRow]],
-    position: Callable[[EvalRow], float],
-    title: str,
-    axis: str,
-) -> Figure:
-    if not curves:
-        raise ValueError(f"this report has no data for: {title}")
-    # A label keeps its colour across charts.
-    order = [label for label, main in main_rows(report.rows).items() if main.k]
-    values = sorted({position(row) for rows in curves.values() for row in rows})
-    with _style():
-        figure, axes = _accuracy_axes(title)
-        ends = []
-        for label, rows in curves.items():
-            index = order.index(label) % len(COLOURS)
-            x, y = [position(row) for row in rows], [100 * row.accuracy for row in rows]
-            bounds = [100 * row.low for row in rows], [100 * row.high for row in rows]
-            axes.fill_between(x, *bounds, color=COLOURS[index], alpha=0.15, linewidth=0)
-            axes.plot(
-                x, y, color=COLOURS[index], marker=MARKERS[index], markersize=5.5, markeredgecolor="white",
-                linewidth=2, clip_on=False, zorder=3,
-            )  # fmt: skip
-            ends.append((y[-1], label, COLOURS[index]))
-        _draw_references(axes, report, ends)
-        margin = 0.03 * (values[-1] - values[0])
-        axes.set_xlim(values[0] - margin, values[-1] + margin)
-        axes.xaxis.set_major_locator(FixedLocator(values) if len(values) <= 12 else MaxNLocator(10))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.set_xlabel(axis, labelpad=8)
-    return figure
 
 
 def _draw_references(axes: Axes, report: EvalReport, ends: Sequence[tuple[float, str, str]] = ()) -> None:

@@ -5,6 +5,7 @@ the label's main setting; a label whose main row has k = 0 takes no latent step 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from latent_gemma.evaluation.results import CONTROLS, EvalRow
 
@@ -53,43 +54,60 @@ def control_rows(rows: Sequence[EvalRow], main: EvalRow) -> dict[str, EvalRow]:
     return {name: found[name] for name in CONTROL_NAMES if name in found}
 
 
-def curves_over_k(rows: Sequence[EvalRow]) -> dict[str, list[EvalRow]]:
-    """Accuracy over the number of latent steps, at each label's main p.
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy over one setting, the other held where each label's main row has it.
+
+    Args:
+        name: of its chart's file.
+        title: heading of its table and its chart.
+        setting: the setting's symbol.
+        axis: what stands under the chart.
+        lines: label -> points by rising setting, two or more: the setting and its row.
+    """
+
+    name: str
+    title: str
+    setting: str
+    axis: str
+    lines: dict[str, tuple[tuple[float, EvalRow], ...]]
+
+
+def curves(rows: Sequence[EvalRow]) -> tuple[Curve, ...]:
+    """Accuracy over the number of latent steps K, and over the share p of the token embedding.
 
     Args:
         rows: the rows of a report.
 
     Returns:
-        Label -> rows by rising k; labels with fewer than two points are left out.
+        The curves; labels with fewer than two points are left out, and a curve without labels.
     """
-    curves = {}
+    over_k: dict[str, dict[float, EvalRow]] = {}
+    over_p: dict[str, dict[float, EvalRow]] = {}
     for label, main in main_rows(rows).items():
-        points: dict[int, EvalRow] = {}
         for row in rows if main.k else ():
+            if row.label != label or row.control != "none":
+                continue
             # p does not exist where no latent step is taken, so k = 0 belongs to every p.
-            if row.label == label and row.control == "none" and (row.p == main.p or row.k == 0):
-                points.setdefault(row.k, row)
-        curves[label] = [points[k] for k in sorted(points)]
-    return {label: points for label, points in curves.items() if len(points) > 1}
+            if row.p == main.p or row.k == 0:
+                over_k.setdefault(label, {}).setdefault(row.k, row)
+            if row.k == main.k and row.p is not None:
+                over_p.setdefault(label, {}).setdefault(row.p, row)
 
+    def lines(found: dict[str, dict[float, EvalRow]]) -> dict[str, tuple[tuple[float, EvalRow], ...]]:
+        return {label: tuple(sorted(points.items())) for label, points in found.items() if len(points) > 1}
 
-def curves_over_p(rows: Sequence[EvalRow]) -> dict[str, list[EvalRow]]:
-    """Accuracy over the share of the token embedding, at each label's main k.
-
-    Args:
-        rows: the rows of a report.
-
-    Returns:
-        Label -> rows by rising p; labels with fewer than two points are left out.
-    """
-    curves = {}
-    for label, main in main_rows(rows).items():
-        points: dict[float, EvalRow] = {}
-        for row in rows if main.k else ():
-            if row.label == label and row.control == "none" and row.k == main.k and row.p is not None:
-                points.setdefault(row.p, row)
-        curves[label] = [points[p] for p in sorted(points)]
-    return {label: points for label, points in curves.items() if len(points) > 1}
+    found = (
+        Curve(
+            "accuracy_over_k", "Accuracy over K, the number of latent steps", "K", "K, latent steps before the answer",
+            lines(over_k),
+        ),
+        Curve(
+            "accuracy_over_p", "Accuracy over p, the share of the token", "p",
+            "p, share of the token embedding (0: latent state alone, 1: token alone)", lines(over_p),
+        ),
+    )  # fmt: skip
+    return tuple(curve for curve in found if curve.lines)
 
 
 def reference_rows(rows: Sequence[EvalRow]) -> dict[str, EvalRow]:

@@ -1,6 +1,6 @@
 """The numbers as tables: in the terminal, in Markdown and, through the same grids, in the HTML report."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, JustifyMethod, RenderResult
@@ -10,7 +10,7 @@ from rich.text import Text
 
 from latent_gemma.evaluation.results import EvalReport, EvalRow, Grid, ThoughtTrace
 from latent_gemma.inspection.numbers import milliseconds, percent, with_interval
-from latent_gemma.inspection.select import control_rows, curves_over_k, curves_over_p, main_rows
+from latent_gemma.inspection.select import control_rows, curves, main_rows
 from latent_gemma.text.display import displayable
 
 ABSENT = "–"
@@ -104,20 +104,13 @@ def curve_grids(report: EvalReport) -> list[Grid]:
         Up to two grids; a curve without data has none.
     """
     note = "Accuracy in % with its 95 % Wilson interval."
-    grids = [
-        _curve_grid("Accuracy over K, the number of latent steps", "K", curves_over_k(report.rows), lambda row: row.k),
-        _curve_grid("Accuracy over p, the share of the token", "p", curves_over_p(report.rows), lambda row: row.p or 0),
-    ]
-    return [Grid(title, header, rows, note) for title, header, rows in grids if rows]
-
-
-def _curve_grid(
-    title: str, axis: str, curves: Mapping[str, Sequence[EvalRow]], position: Callable[[EvalRow], float]
-) -> tuple[str, tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    columns = [{position(row): with_interval(row) for row in points} for points in curves.values()]
-    values = sorted({value for column in columns for value in column})
-    rows = tuple((f"{value:g}", *(column.get(value, ABSENT) for column in columns)) for value in values)
-    return title, (axis, *curves), rows
+    grids = []
+    for curve in curves(report.rows):
+        columns = [{at: with_interval(row) for at, row in points} for points in curve.lines.values()]
+        values = sorted({value for column in columns for value in column})
+        rows = tuple((f"{value:g}", *(column.get(value, ABSENT) for column in columns)) for value in values)
+        grids.append(Grid(curve.title, (curve.setting, *curve.lines), rows, note))
+    return grids
 
 
 def differences_grid(report: EvalReport) -> tuple[Grid, ...]:

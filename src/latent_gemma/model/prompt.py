@@ -167,10 +167,6 @@ class Frame:
         """Prompt that takes K latent steps and then answers; K = 0 answers at once."""
         return self.prompt(question, "latent", num_thoughts)
 
-    def words_prompt(self, question: str) -> list[int]:
-        """Prompt that goes on with written steps."""
-        return self.prompt(question, "words")
-
     def prompt(self, question: str, mode: Mode, num_thoughts: int = 0) -> list[int]:
         """Prompt of a mode; `num_thoughts` counts in latent mode only."""
         return [*self.question_ids(question), *self.tail_ids(mode, num_thoughts)]

@@ -1,7 +1,6 @@
 """A tiny Gemma and its tokenizer, built in place: no download, any text in any language."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -100,20 +99,3 @@ def build_tiny(
         model = LatentReasoningGemmaForCausalLM(as_latent_config(base, latent or LatentConfig()))
     model.model.calibrate()
     return model
-
-
-def save_tiny(folder: Path, family: Family = "gemma2", latent: LatentConfig | None = None, **sizes: int) -> Path:
-    """Write a tiny model and its tokenizer as a model directory.
-
-    Args:
-        folder: made if missing.
-        family: see `build_tiny`.
-        latent: see `build_tiny`.
-        **sizes: see `build_tiny`.
-
-    Returns:
-        `folder`.
-    """
-    build_tiny(family, latent, **sizes).save_pretrained(folder)
-    build_tokenizer().save_pretrained(folder)
-    return folder

@@ -15,6 +15,8 @@ from latent_gemma.errors import ConfigError
 from latent_gemma.options.config_file import nearest, read_values
 from latent_gemma.options.flat import Option, assembled, flat
 
+#: Options that stand elsewhere now, verb and option -> where.
+_MOVED = {("vote", "--data"): "latent-gemma eval RUN --data FILE --votes 5 measures votes"}
 _FILE_TEXT = (
     "read options from this TOML file, name = value, or from the run.json of a run; what is typed comes before it."
 )
@@ -39,7 +41,7 @@ def parse(config_class: type, args: Sequence[str], verb: str) -> Any:
     if passes_on and args[:1] != ["--help"]:
         return config_class(options=tuple(args))  # of another program
     options, see_help = list(flat(config_class)), f"see latent-gemma {verb} --help"
-    _refuse_unknown(args, options, see_help)
+    _refuse_unknown(args, options, verb, see_help)
     file = _config_of(args)
     given = read_values(file, options, see_help) if file else {}
     stream = io.StringIO()
@@ -82,12 +84,15 @@ def _names(args: Sequence[str]) -> list[str]:
     return [arg.split("=")[0].replace("_", "-") for arg in args if re.match(r"--[A-Za-z][\w-]*(=|$)", arg)]
 
 
-def _refuse_unknown(args: Sequence[str], options: Sequence[Option], see_help: str) -> None:
+def _refuse_unknown(args: Sequence[str], options: Sequence[Option], verb: str, see_help: str) -> None:
     known = [typed(option.name) for option in options]
     switches = [typed(f"no_{option.name}") for option in options if option.is_switch]
     for name in _names(args):
         if name not in (*known, *switches, "--config", "--help"):
-            raise ConfigError(f"unknown option {name}", nearest(name, [*known, *switches, "--config"], see_help))
+            moved = _MOVED.get((verb, name))
+            raise ConfigError(
+                f"unknown option {name}", moved or nearest(name, [*known, *switches, "--config"], see_help)
+            )
 
 
 def _config_of(args: Sequence[str]) -> Path | None:

@@ -1,15 +1,13 @@
 """What a model is asked: the options of `ask`, `chat` and `vote`."""
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated
 
 from tyro.conf import Positional
 
-from latent_gemma.choices import AskedKind, AskedMode, WordsFormat
+from latent_gemma.choices import AskedMode, WordsFormat
 from latent_gemma.config import Advanced, Amount, Count, Range, Seed, Share, Size, check_ranges
 from latent_gemma.errors import ConfigError
-from latent_gemma.options.source import DataSettings
 from latent_gemma.text.language import AnswerLanguage, Asked
 
 
@@ -75,14 +73,11 @@ class Chat:
 
 @dataclass(frozen=True)
 class Vote:
-    """Answer by a vote of several traces: one question, or with `data` a whole test set, with a report.
+    """Answer a question by a vote of several traces.
 
     Args:
         model: a run folder, model directory, GGUF file or hub name.
         question: the question to answer.
-        data: instead of a question: the test part of generated and hub data, the held-out rows of a local file.
-        answer_kind: how answers are compared, as in `eval`; "auto" takes what the format of the data says.
-        base: measure this model beside, asked in the same way: what the vote was worth before training.
         temperatures: of the traces.
         traces: traces in a vote, the temperatures taken in turn; None takes one each.
         mode: "auto" does what the model was trained for; "latent" thinks, "words" writes its steps, "none" answers at
@@ -92,18 +87,13 @@ class Vote:
         format: how a model that was never trained here writes its words; None keeps the model's own way.
         system: text before every question, in the user's turn; None keeps the model's own.
         show_traces: print every trace.
-        out: folder of the report; None takes the next free runs/vote-N.
-        batch_size: questions in one generation call.
         max_new_tokens: bound on generated tokens of a trace.
         compile: compile the steps of thinking and decoding, which takes half a minute or more at first.
-        seed: of the sampling and of generated data.
+        seed: of the sampling.
     """
 
     model: Positional[str]
     question: Positional[str] = ""
-    data: DataSettings = field(default_factory=lambda: DataSettings(data=""))
-    answer_kind: Advanced[AskedKind] = "auto"
-    base: str | None = None
     temperatures: str = "0.2,0.4,0.6,0.8,1.0"
     traces: Annotated[int, Range(1, 50_000)] | None = None
     mode: AskedMode = "auto"
@@ -112,8 +102,6 @@ class Vote:
     format: Advanced[WordsFormat | None] = None
     system: Advanced[str | None] = None
     show_traces: bool = False
-    out: Path | None = None
-    batch_size: Advanced[Count] = 16
     max_new_tokens: Count = 256
     compile: Advanced[bool] = False
     seed: Seed = 0

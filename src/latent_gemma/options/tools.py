@@ -1,12 +1,12 @@
 """What stands beside training and measuring: the options of `tasks`, `harness` and `estimate`."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from tyro.conf import Positional
 
 from latent_gemma.choices import Precision
-from latent_gemma.config import Amount, Count, Positive, Size, check_ranges
+from latent_gemma.config import Amount, Count, Positive, Range, Size, check_ranges
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class Estimate:
         epochs: passes over them.
         precision: of the computation; in "bfloat16", frozen weights are held in it, those that train in float32.
         checkpointing: recompute activations in backward.
-        gpus: that share the batches, 8 in a machine.
+        gpus: that share the batches.
+        peak_share: of a device's published peak that a step reaches; benchmarks/sizes.py measures it.
         price: of a GPU for an hour, in any currency; 0 leaves the cost out.
     """
 
@@ -65,6 +66,7 @@ class Estimate:
     precision: Precision = "bfloat16"
     checkpointing: bool = True
     gpus: Count = 1
+    peak_share: Annotated[float, Range(0.0, 1.0, open=True)] = 0.1
     price: Amount = 0.0
 
     def __post_init__(self) -> None:

@@ -14,13 +14,12 @@ from latent_gemma.evaluation.votes import VOTED
 from latent_gemma.inspection.comparison import choose, cost_charts, differing, paired_grid, spread, trace_item
 from latent_gemma.inspection.lens import trace_examples
 from latent_gemma.inspection.select import main_rows
-from latent_gemma.inspection.tables import further_tables, metrics_grid, results_table
+from latent_gemma.inspection.tables import metrics_grid
 from latent_gemma.inspection.verdict import uses_thoughts, verdict
-from latent_gemma.inspection.write import write_report
+from latent_gemma.inspection.write import publish
 from latent_gemma.model.loading import load_model
 from latent_gemma.options.measurements import Compare
 from latent_gemma.recipes.stage import model_hash, next_free, run_folder
-from latent_gemma.text.display import displayable
 
 #: Of each evaluation's context, what the comparison repeats.
 CONTEXT = ("data", "answers compared", "seed", "machine")
@@ -79,14 +78,7 @@ def run_compare(config: Compare) -> Path:
         differences=differences,
     )
     with run_folder(config.out or next_free("compare"), resume=False) as out:
-        console.print(results_table(report))
-        for table in further_tables(report):
-            console.print(table)
-        console.print(displayable(report.verdict), markup=False)
-        console.print(displayable(f"{pick}. {reason}"), markup=False, style="bold")
-        page = write_report(report, out)
-    console.print(f"report: {page}", markup=False)
-    return page
+        return publish(report, out, console)
 
 
 def _load(run: Path) -> tuple[list[EvalRow], list[Item], dict[str, str]]:

@@ -12,8 +12,7 @@ from latent_gemma.data.example import Example
 from latent_gemma.data.splits import Split
 from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.files import copy_folder
-from latent_gemma.inspection.tables import results_table
-from latent_gemma.inspection.write import write_report
+from latent_gemma.inspection.write import publish
 from latent_gemma.model.tiny import build_tokenizer
 from latent_gemma.options.stages import Demo
 from latent_gemma.origin import write_origin
@@ -71,7 +70,7 @@ def chains_study(items: int, seed: int) -> Study:
 
 
 def run_demo(config: Demo) -> EvalReport | None:
-    """Train, measure, print one table and write the report.
+    """Train, measure, print and write the report.
 
     Args:
         config: see `Demo`.
@@ -98,11 +97,8 @@ def run_demo(config: Demo) -> EvalReport | None:
         console.print(f"Chains of {LENGTH} operations, left to right, modulo 10: {_worked(study.tests[0])}")
         report = run_study(study, out, config.seed, config.scale, unfinished, console, started_s)
         copy_folder(out / "annealed" / "model", out / "model")
-        page = write_report(report, out)
+        publish(report, out, console)
         write_origin(out / RECORD, run_record("demo", config, config.seed))
-        console.print(results_table(report))
-        console.print(report.verdict, markup=False)
-        console.print(f"{report.context['time']}; report: {page}", markup=False)
         console.print(f'next: latent-gemma ask {out} "{study.tests[1].question}" --thoughts', markup=False)
     return report
 

@@ -15,16 +15,18 @@ from rich.console import Console
 
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
+from latent_gemma.evaluation.engine import Evaluator
+from latent_gemma.evaluation.planning import EvalSettings
 from latent_gemma.evaluation.results import EvalReport, EvalRow
-from latent_gemma.evaluation.votes import VoteMeasured
+from latent_gemma.evaluation.votes import VOTED, VoteMeasured, measure_vote
 from latent_gemma.evaluation.voting import Voter
 from latent_gemma.files import copy_folder
 from latent_gemma.inspection.numbers import percent, with_interval
 from latent_gemma.inspection.votes import votes_charts, votes_grids
+from latent_gemma.inspection.write import publish
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
 from latent_gemma.origin import write_origin
-from latent_gemma.recipes.results import show
 from latent_gemma.recipes.resuming import (
     Origin,
     Stopped,
@@ -45,7 +47,6 @@ from latent_gemma.recipes.stage import (
     say_options,
     training_curves,
 )
-from latent_gemma.recipes.vote import measure_both
 from latent_gemma.text.tags import TAGS, write_tagged
 from latent_gemma.training.curriculum import WrittenCurriculum
 from latent_gemma.training.fit import fit
@@ -117,15 +118,24 @@ def run_words_demo(config: Any, started_s: float) -> EvalReport | None:
                 model = _train(method, model, tokenizer, config, started_s, found)
             with console.status(f"measuring {method}"):
                 voter = Voter(model, tokenizer, max_new_tokens=MAX_NEW_TOKENS, seed=seed)
-                found.singles[method], found.votes[method] = measure_both(voter, tests, method, batch_size=250)
+                found.singles[method], found.votes[method] = _measure(voter, tests, method)
             unfinished.done(method)
         copy_folder(out / _folder(METHODS[-1]) / "model", out / "model")
         minutes = (time.monotonic() - started) / 60
         report = _report(model, found, tests, minutes, seed)
-        show(report, out, console)
+        publish(report, out, console)
         write_origin(out / RECORD, run_record("demo", config, seed))
         console.print(f'next: latent-gemma vote {out} "{tests[1].question}" --show-traces', markup=False)
     return report
+
+
+def _measure(voter: Voter, tests: list[Example], method: str) -> tuple[EvalRow, VoteMeasured]:
+    """One greedy pass and the vote of a model over the same questions."""
+    settings = EvalSettings(batch_size=250, max_new_tokens=voter.max_new_tokens, seed=voter.seed)
+    single = Evaluator(voter.model, voter.frame.tokenizer, tests, settings, method).measure(
+        voter.mode, voter.num_thoughts
+    )
+    return single.row, measure_vote(voter, tests, f"{method}{VOTED}", batch_size=250)
 
 
 def _folder(method: str) -> str:

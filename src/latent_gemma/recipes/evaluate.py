@@ -26,10 +26,10 @@ from latent_gemma.evaluation.votes import VOTED
 from latent_gemma.generation.traces import check_temperatures
 from latent_gemma.inspection.costs import cost_grid, language_grid
 from latent_gemma.inspection.lens import trace_examples
-from latent_gemma.inspection.tables import further_tables, metrics_grid, results_table
+from latent_gemma.inspection.tables import metrics_grid
 from latent_gemma.inspection.verdict import verdict
 from latent_gemma.inspection.votes import votes_charts, votes_grids
-from latent_gemma.inspection.write import write_report
+from latent_gemma.inspection.write import publish
 from latent_gemma.launch import is_main_process
 from latent_gemma.model.loading import load_model
 from latent_gemma.options.measurements import Eval
@@ -184,10 +184,4 @@ def _write(target: Target, contestants: Sequence[Contestant], config: Eval, cons
         charts=votes_charts(votes, {label: mains[label].row for label in votes}) if votes else (),
         languages=languages,
     )  # fmt: skip
-    console.print(results_table(report))
-    for table in further_tables(report):
-        console.print(table)
-    console.print(displayable(report.verdict), markup=False)
-    page = write_report(report, target.folder)
-    console.print(f"report: {page}", markup=False)
-    return page
+    return publish(report, target.folder, console)

@@ -20,8 +20,7 @@ from latent_gemma.evaluation.intervals import intervals_apart
 from latent_gemma.evaluation.planning import EvalSettings
 from latent_gemma.evaluation.results import Chart, EvalReport, EvalRow, Point
 from latent_gemma.inspection.numbers import with_interval
-from latent_gemma.inspection.tables import results_table
-from latent_gemma.inspection.write import write_report
+from latent_gemma.inspection.write import publish
 from latent_gemma.launch import process_count
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Mode
@@ -162,12 +161,8 @@ def _study(config: Grpo, betas: Sequence[float], started_s: float) -> Path:
                     if name in entry:
                         lines[label] = (*lines.get(label, ()), Point(entry["step"], entry[name]))
         report = _study_report(config, betas, rows, curves, len(tests), kind)
-        console = Console()
-        console.print(results_table(report))
-        console.print(report.verdict, markup=False)
-        page = write_report(report, config.out)
+        page = publish(report, config.out, Console())
         write_origin(config.out / RECORD, run_record("grpo", config, config.train.seed))
-        print(f"report: {page}")
     return page or config.out
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -49,12 +49,6 @@ class MathVerifier:
         memory_gib: address space of the worker in GiB.
         max_chars: longer predictions are wrong, unread; longer accepted answers are compared as text only.
 
-    Attributes:
-        timeouts: questions graded False because the worker took too long.
-        crashes: questions graded False because the worker ended or replied nonsense.
-        refusals: questions graded False unasked: other numbers, no mathematics in them, nested too deep, a tower of
-            exponents.
-
     Source: math-verify (Kydlíček 2024). Its own time limits need the main thread and cannot interrupt one long
     multiplication, so they are off and the process is killed instead; a text is compared as a whole, where
     math-verify alone looks for an expression anywhere in it; numbers are compared exactly, without it.
@@ -64,9 +58,6 @@ class MathVerifier:
         self.timeout_s = timeout_s
         self.memory_gib = memory_gib
         self.max_chars = max_chars
-        self.timeouts = 0
-        self.crashes = 0
-        self.refusals = 0
         self._lock = threading.Lock()
         self._worker: subprocess.Popen[bytes] | None = None
         self._end_worker: weakref.finalize[..., MathVerifier] | None = None
@@ -96,7 +87,7 @@ class MathVerifier:
 
         Returns:
             True if `settle` says so (the worker is then not asked) or math-verify does. False too where the worker
-            had to be killed, which `timeouts` and `crashes` count.
+            took too long, ended or replied nonsense.
 
         Raises:
             VerifierError: if the worker cannot be started the first time.
@@ -113,35 +104,15 @@ class MathVerifier:
             if given is not None and wanted is not None:
                 asked.setdefault(given, []).append(wanted)
         with self._lock:
-            if not asked:
-                self.refusals += 1
-                return False
             try:
                 return any(self._ask(given, wanted) for given, wanted in asked.items())
-            except _WorkerTimeout:
-                self.timeouts += 1
-            except _WorkerCrash:
-                self.crashes += 1
+            except (_WorkerTimeout, _WorkerCrash):
+                self._stop()
+                return False
             except BaseException:
                 # Interrupted between a question and its reply, which must not be read as the next one's.
                 self._stop()
                 raise
-            self._stop()
-            return False
-
-    def equal_many(self, pairs: Iterable[tuple[str | None, Sequence[str]]]) -> list[bool]:
-        """`equal` for many questions, in order.
-
-        Args:
-            pairs: prediction and accepted answers of each.
-
-        Returns:
-            One verdict a pair.
-
-        Raises:
-            VerifierError: as `equal`.
-        """
-        return [self.equal(predicted, accepted) for predicted, accepted in pairs]
 
     def _ask(self, given: str, wanted: Sequence[str]) -> bool:
         worker = self._worker or self._start()

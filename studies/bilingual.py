@@ -1,8 +1,14 @@
-"""`latent-gemma results bilingual`: a tiny Gemma 2 on English and Japanese, judged by four metrics on held-out rows."""
+"""A tiny Gemma 2 on English and Japanese, judged by four metrics on held-out rows.
+
+The report in results/bilingual:
+
+    python studies/bilingual.py --encoder runs/e5
+"""
 
 import itertools
 import random
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -11,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from shared import command, models_folder
 from tyro.conf import Positional
 
 from latent_gemma.config import Count, Positive, Seed, check_ranges
@@ -25,9 +32,9 @@ from latent_gemma.evaluation.planning import EvalSettings
 from latent_gemma.evaluation.results import EvalReport, Grid
 from latent_gemma.inspection.tables import metrics_grid
 from latent_gemma.inspection.verdict import verdict
+from latent_gemma.inspection.write import publish
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
-from latent_gemma.recipes.results import models_folder, show
 from latent_gemma.recipes.resuming import Origin, Stopped, Unfinished, begin, finished_stage, resumes, step_size
 from latent_gemma.recipes.stage import Parent, machine, run_folder, save_stage, training_curves
 from latent_gemma.training.curriculum import WrittenCurriculum
@@ -94,7 +101,7 @@ def run_bilingual(config: Bilingual) -> EvalReport | None:
     models = models_folder(config.out, config.models)
     settings = replace(SETTINGS, steps=config.steps, seed=config.seed, max_hours=config.max_hours)
     goes_on, size = config.resume != "no", step_size(settings.batch_size, settings.accumulate)
-    origin = Origin("results bilingual", config, config.seed, Parent("a fresh tiny Gemma 2"), rows, size)
+    origin = Origin("studies/bilingual", config, config.seed, Parent("a fresh tiny Gemma 2"), rows, size)
     with (
         run_folder(config.out, goes_on) as out,
         run_folder(models, goes_on),
@@ -139,7 +146,7 @@ def run_bilingual(config: Bilingual) -> EvalReport | None:
             tables=(*metrics_grid(found), _quoted(measured)),
         )  # fmt: skip
         unfinished.done("bilingual")
-        show(report, out, console)
+        publish(report, out, console)
     return report
 
 
@@ -208,3 +215,7 @@ def _quoted(measured: Mapping[str, Measured]) -> Grid:
         for item in found.items[:_SHOWN]
     )
     return Grid("First answers", ("kind", "asked", "expected", "answered", "right"), rows, "The first of each kind.")
+
+
+if __name__ == "__main__":
+    sys.exit(command(Bilingual, run_bilingual))

@@ -1,11 +1,18 @@
-"""`latent-gemma results table`: the studies of a folder in one table."""
+"""The studies of a folder in one table.
+
+results/README.md, of all reports there:
+
+    python studies/table.py
+"""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from shared import command
 
 from latent_gemma.errors import RunError
 from latent_gemma.evaluation.results import EvalReport, EvalRow, Grid
@@ -44,7 +51,7 @@ def run_table(config: Table) -> Path:
     """
     found = {path.parent.name: _load(path) for path in sorted(config.folder.glob("*/report.json"))}
     if not found:
-        raise RunError(f"{config.folder} holds no study", "write one with latent-gemma results prosqa")
+        raise RunError(f"{config.folder} holds no study", "write one with python studies/prosqa.py")
     note = "Accuracy in % with its 95 % Wilson interval; then with the thoughts replaced or left out."
     grids = [
         Grid(
@@ -102,3 +109,7 @@ def _metrics(found: dict[str, tuple[list[EvalRow], dict[str, str]]]) -> tuple[tu
 
 def _number(value: float | str | None) -> str:
     return f"{value:.3f}" if isinstance(value, float) else ABSENT
+
+
+if __name__ == "__main__":
+    sys.exit(command(Table, run_table))

@@ -1,38 +1,50 @@
-"""What the studies under `latent-gemma results` share: their folders, and how their findings are shown."""
+"""What the studies share: their command line, their folders, and a study from training to report."""
 
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import tyro
 from rich.console import Console
 
+from latent_gemma.cli import quieten
+from latent_gemma.errors import LatentGemmaError
 from latent_gemma.evaluation.results import EvalReport
-from latent_gemma.inspection.tables import further_tables, results_table
-from latent_gemma.inspection.write import write_report
+from latent_gemma.inspection.write import publish
 from latent_gemma.recipes.resuming import Origin, Unfinished, resume_study
 from latent_gemma.recipes.stage import run_folder
 from latent_gemma.recipes.study import Study, run_study
+from latent_gemma.text.display import displayable
+
+
+def command(config_class: type, run: Callable[[Any], object], args: Sequence[str] | None = None) -> int:
+    """Run a study as a script.
+
+    Args:
+        config_class: its configuration, a dataclass whose fields are the options.
+        run: what is done with it.
+        args: the command line without the script's name; None takes the process's.
+
+    Returns:
+        0 when it worked, 2 when what was asked for cannot be done (told in one line), 130 after Ctrl-C.
+    """
+    quieten()
+    try:
+        run(tyro.cli(config_class, args=args))
+    except LatentGemmaError as error:
+        print(displayable(str(error)), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
 
 
 def models_folder(out: Path, models: Path | None) -> Path:
     """Where a study's models go: never beside the report, which may be kept in git."""
     return models or Path("runs") / f"results-{out.name}"
-
-
-def show(report: EvalReport, out: Path, console: Console) -> None:
-    """Write a report, print its tables and what was found.
-
-    Args:
-        report: the report.
-        out: its folder.
-        console: where it prints.
-    """
-    page = write_report(report, out)
-    console.print(results_table(report))
-    for table in further_tables(report):
-        console.print(table)
-    console.print(report.verdict, markup=False)
-    console.print(f"{report.context['time']}; report: {page}", markup=False)
 
 
 def run_results(study: Study, config: Any, console: Console, started_s: float | None = None) -> EvalReport | None:
@@ -59,5 +71,5 @@ def run_results(study: Study, config: Any, console: Console, started_s: float | 
     ):
         resume_study(models, resume, Origin(study.name, config, config.seed))
         report = run_study(study, models, config.seed, config.scale, unfinished, console, started_s)
-        show(report, out, console)
+        publish(report, out, console)
     return report

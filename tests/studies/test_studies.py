@@ -2,18 +2,35 @@
 
 import itertools
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
-from latent_gemma.cli import main
+import pytest
+from bilingual import Bilingual, run_bilingual, vocabulary
+from prosqa import METHODS, Prosqa, phrase_tokenizer, run_prosqa
+from shared import command
+from synthetic import METHODS as SYNTHETIC_METHODS
+from synthetic import TASKS, Synthetic, run_synthetic, synthetic_study
+from table import Table, run_table
+
 from latent_gemma.data.bilingual import bilingual_rows
 from latent_gemma.data.prosqa import ProsqaConfig, prosqa_examples
 from latent_gemma.inspection.select import control_rows, main_rows
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.prompt import Frame
-from latent_gemma.recipes.results_bilingual import Bilingual, run_bilingual, vocabulary
-from latent_gemma.recipes.results_prosqa import METHODS, Prosqa, phrase_tokenizer, run_prosqa
-from latent_gemma.recipes.results_synthetic import METHODS as SYNTHETIC_METHODS
-from latent_gemma.recipes.results_synthetic import TASKS, Synthetic, run_synthetic, synthetic_study
+
+STUDIES = Path(__file__).parents[2] / "studies"
+
+
+@pytest.mark.parametrize("name", ["prosqa", "synthetic", "bilingual", "table"])
+def test_a_study_is_a_script_that_shows_its_options(name):
+    done = subprocess.run(
+        [sys.executable, STUDIES / f"{name}.py", "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--folder" in done.stdout if name == "table" else "--seed" in done.stdout
 
 
 def names(folder):
@@ -50,9 +67,9 @@ def test_prosqa_keeps_its_report_apart_from_its_models(tmp_path, capsys):
     assert {"report.json", "report.md", "accuracy_over_k.png", "controls.png"} <= names(out)
     assert not [name for name in names(out) if name.endswith((".safetensors", ".jsonl"))]
     record = json.loads((models / "coconut" / "run.json").read_text())
-    assert record["recipe"] == "results prosqa"
+    assert record["recipe"] == "studies/prosqa"
     assert record["parent"] == str(models / "words")
-    assert main(["results", "prosqa", "--out", str(out)]) == 2, "results that are there are not overwritten"
+    assert command(Prosqa, run_prosqa, ["--out", str(out)]) == 2, "results that are there are not overwritten"
     weights = models / "coconut" / "model" / "model.safetensors"
     before = weights.stat().st_mtime_ns
     again = replace(config, out=tmp_path / "again", resume="auto")
@@ -60,20 +77,20 @@ def test_prosqa_keeps_its_report_apart_from_its_models(tmp_path, capsys):
     assert weights.stat().st_mtime_ns == before, "what is trained is not trained again"
 
     capsys.readouterr()
-    assert main(["results", "table", "--folder", str(tmp_path / "results")]) == 0
+    assert command(Table, run_table, ["--folder", str(tmp_path / "results")]) == 0
     table = (tmp_path / "results" / "README.md").read_text()
     assert "| prosqa | COCONUT |" in table
     assert report.verdict.split(":")[0] in table
 
 
 def test_a_table_of_no_study(tmp_path, capsys):
-    assert main(["results", "table", "--folder", str(tmp_path)]) == 2
+    assert command(Table, run_table, ["--folder", str(tmp_path)]) == 2
     assert "holds no study" in capsys.readouterr().err
 
 
 def test_synthetic_writes_one_report_a_task(tmp_path, monkeypatch):
     alone = replace(SYNTHETIC_METHODS[2], parent=None)
-    monkeypatch.setattr("latent_gemma.recipes.results_synthetic.METHODS", (alone,))
+    monkeypatch.setattr("synthetic.METHODS", (alone,))
     config = Synthetic(("multiplication",), out=tmp_path / "out", models=tmp_path / "models", items=4, scale=0.012)
     assert [main_rows(report.rows)["COCONUT"].k for report in run_synthetic(config)] == [4]
     assert "multiplication/report.md" in names(tmp_path / "out")
@@ -86,12 +103,12 @@ def test_synthetic_questions_fit_their_latent_steps(capsys):
         assert max(len(example.steps) for example in rows) * study.c_thought == study.num_thoughts
         longest = max(len(study.tokenizer("".join([*row.steps, row.answer]))["input_ids"]) for row in rows)
         assert longest + 3 <= study.max_new_tokens
-    assert main(["results", "synthetic", "spelling"]) == 2
+    assert command(Synthetic, run_synthetic, ["spelling"]) == 2
     assert "choose from chains, arithmetic, multiplication" in capsys.readouterr().err
 
 
 def test_bilingual_measures_each_kind_of_row(tmp_path, monkeypatch):
-    monkeypatch.setattr("latent_gemma.recipes.results_bilingual._ROWS", 50)
+    monkeypatch.setattr("bilingual._ROWS", 50)
     out = tmp_path / "bilingual"
     report = run_bilingual(Bilingual(out=out, models=tmp_path / "model", items=3, steps=2))
     assert [row.label for row in report.rows] == ["en-ja", "ja-en", "quiz-en", "quiz-ja"]
@@ -105,7 +122,7 @@ def test_bilingual_measures_each_kind_of_row(tmp_path, monkeypatch):
 
 
 def test_bilingual_stops_and_goes_on(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("latent_gemma.recipes.results_bilingual._ROWS", 50)
+    monkeypatch.setattr("bilingual._ROWS", 50)
     whole = run_bilingual(Bilingual(out=tmp_path / "whole", models=tmp_path / "m1", items=3, steps=3))
     config = Bilingual(out=tmp_path / "cut", models=tmp_path / "m2", items=3, steps=3, resume="auto")
     assert run_bilingual(replace(config, max_hours=1e-9)) is None
@@ -134,7 +151,7 @@ def test_bilingual_on_local_files_never_measures_a_pair_it_learnt_from(tmp_path,
         learnt.extend(examples)
         return vocabulary(examples, least)
 
-    monkeypatch.setattr("latent_gemma.recipes.results_bilingual.vocabulary", spy)
+    monkeypatch.setattr("bilingual.vocabulary", spy)
     report = run_bilingual(Bilingual(tuple(data), out=tmp_path / "out", models=tmp_path / "m", items=50, steps=1))
     into_japanese, into_english = (
         {
@@ -150,5 +167,5 @@ def test_bilingual_on_local_files_never_measures_a_pair_it_learnt_from(tmp_path,
 
 
 def test_bilingual_data_needs_a_task_and_a_file(capsys):
-    assert main(["results", "bilingual", "translation.json"]) == 2
+    assert command(Bilingual, run_bilingual, ["translation.json"]) == 2
     assert "write the task and its file" in capsys.readouterr().err

@@ -1,11 +1,18 @@
-"""`latent-gemma results prosqa`: a small Gemma 2 on generated ProsQA by words, COCONUT, annealed, and no reasoning."""
+"""A small Gemma 2 on generated ProsQA by words, COCONUT, annealed, and no reasoning.
+
+The report in results/prosqa:
+
+    python studies/prosqa.py --seed 1
+"""
 
 import itertools
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from shared import command, run_results
 from tokenizers import AddedToken
 
 from latent_gemma.config import Count, Positive, Seed, check_ranges
@@ -14,7 +21,6 @@ from latent_gemma.data.files import read_file
 from latent_gemma.data.prosqa import CONCEPTS, NAMES, ProsqaConfig, prosqa_examples
 from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.model.tiny import build_tokenizer
-from latent_gemma.recipes.results import run_results
 from latent_gemma.recipes.study import Method, Study
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, WrittenCurriculum
 from latent_gemma.training.settings import Resume, TrainSettings
@@ -111,7 +117,7 @@ def prosqa_study(config: Prosqa) -> Study:
     further = {} if config.published is None else {"published rows": list(read_file(config.published.expanduser()))}
     hops = f"{GRAPHS.min_hops} to {GRAPHS.max_hops} hops"
     return Study(
-        name="results prosqa",
+        name="studies/prosqa",
         title="ProsQA: a small Gemma 2 by every method",
         task=f"generated ProsQA, {GRAPHS.concepts} concepts, {hops} (published: about 20 concepts, 3 to 6 hops)",
         methods=METHODS,
@@ -143,3 +149,7 @@ def run_prosqa(config: Prosqa) -> EvalReport | None:
         LatentGemmaError: if a folder is not empty or the published file cannot be read.
     """
     return run_results(prosqa_study(config), config, Console())
+
+
+if __name__ == "__main__":
+    sys.exit(command(Prosqa, run_prosqa))
