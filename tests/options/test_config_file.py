@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from latent_gemma.cli import VERBS, config_class, main, parse
 from latent_gemma.errors import ConfigError
 from latent_gemma.model import LatentConfig
-from tests.saving import save_tiny
 from latent_gemma.options.flat import told
+from tests.saving import save_tiny
 
 #: A command line of each verb: texts with signs in them, lists, switches, what may be None and is not.
 TYPED = {

@@ -7,6 +7,7 @@ import torch
 from timing import batch_of
 from torch.utils.flop_counter import FlopCounterMode
 
+from latent_gemma.fast.steps import FastSteps
 from latent_gemma.model.tiny import build_tiny
 from latent_gemma.recipes.estimate import PUBLISHED, dimensions_of
 from latent_gemma.training.cost import Step, kept_bytes, memory, step_flop
@@ -30,7 +31,8 @@ def taken(precision, rank, k, checkpointing=False):
     batch = batch_of(model, step.batch_size, step.prompt, k, step.answer)
 
     def loss():
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        mixed = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
+        with mixed, model.thinking(steps=FastSteps(model, packed=False)):
             return latent_loss(trained, batch, 0.0).total
 
     return step, trained, loss
