@@ -18,8 +18,8 @@ from rich.table import Table
 from timing import ratio, settings
 from transformers import Gemma3TextConfig
 
+from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.evaluation.voting import TEMPERATURES, Voter
-from latent_gemma.generation.answering import answer_batch
 from latent_gemma.model import LatentConfig, LatentReasoningGemmaForCausalLM
 from latent_gemma.model.config import as_latent_config
 from latent_gemma.model.prompt import Frame, pad_left

@@ -9,12 +9,11 @@ import torch
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
 from latent_gemma.errors import DataError
-from latent_gemma.evaluation import engine
+from latent_gemma.evaluation import answering, engine
+from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.evaluation.engine import Evaluator
 from latent_gemma.evaluation.intervals import wilson_interval
 from latent_gemma.evaluation.planning import EvalSettings
-from latent_gemma.generation import answering
-from latent_gemma.generation.answering import answer_batch
 from latent_gemma.generation.decoding import Decoded
 from latent_gemma.model import ThoughtRecord
 from latent_gemma.model.prompt import Frame

@@ -8,8 +8,8 @@ from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation import voting
 from latent_gemma.evaluation.votes import measure_vote
 from latent_gemma.evaluation.voting import TEMPERATURES
-from latent_gemma.generation.traces import Trace
 from latent_gemma.model.prompt import Written
+from latent_gemma.model.traces import Trace
 
 
 def trace(answer, logprob=-1.0, complete=True, finished=True):

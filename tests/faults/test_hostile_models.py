@@ -137,7 +137,7 @@ def test_a_megabyte_of_question_is_refused_in_training(tokenizer):
 
 
 def test_an_answer_may_fill_what_is_left_of_the_model_and_no_more(sound, make_model, tokenizer):
-    from latent_gemma.generation.answering import answer_batch
+    from latent_gemma.evaluation.answering import answer_batch
     from latent_gemma.model.prompt import Frame
 
     model = make_model()

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from latent_gemma.cli import main
 from latent_gemma.data.chains import ChainConfig, chain_examples
-from latent_gemma.generation.answering import answer_batch
+from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Frame, own_mode

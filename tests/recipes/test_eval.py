@@ -12,8 +12,8 @@ import pytest
 
 from latent_gemma.cli import main
 from latent_gemma.evaluation import engine, voting
+from latent_gemma.evaluation.answering import Batch
 from latent_gemma.evaluation.items import FILE, read_items
-from latent_gemma.generation.answering import Batch
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.prompt import Written
 from latent_gemma.recipes import ask

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from latent_gemma.data.example import Example
+from latent_gemma.evaluation.answering import Batch, answer_batch
 from latent_gemma.evaluation.counting import count_row, further_figures
 from latent_gemma.evaluation.items import Cost, Item, Setting, single_item
 from latent_gemma.evaluation.log import ItemLog, Progress, answer_missing
@@ -18,7 +19,6 @@ from latent_gemma.evaluation.results import EvalRow
 from latent_gemma.evaluation.votes import VoteMeasured, measure_vote
 from latent_gemma.evaluation.voting import Voter
 from latent_gemma.fast.steps import FastSteps
-from latent_gemma.generation.answering import Batch, answer_batch
 from latent_gemma.model.prompt import Frame, Mode, own_mode
 from latent_gemma.text.answers import grade
 from latent_gemma.text.language import ask_in, wanted_language

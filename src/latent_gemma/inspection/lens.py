@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from latent_gemma.data.example import Example
+from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.evaluation.results import ThoughtStep, ThoughtTrace
-from latent_gemma.generation.answering import answer_batch
 from latent_gemma.model.prompt import Frame
 from latent_gemma.model.thinking import ThoughtRecord
 from latent_gemma.text.answers import Match, answers_match, grade

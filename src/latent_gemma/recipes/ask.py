@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from latent_gemma.errors import ConfigError
+from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.fast.steps import FastSteps
-from latent_gemma.generation.answering import answer_batch
 from latent_gemma.generation.paths import explore_paths
 from latent_gemma.inspection.lens import read_thoughts
 from latent_gemma.model.loading import load_model

@@ -23,7 +23,7 @@ from latent_gemma.evaluation.metrics.registry import check_metrics
 from latent_gemma.evaluation.planning import EvalSettings
 from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.evaluation.votes import VOTED
-from latent_gemma.generation.traces import check_temperatures
+from latent_gemma.generation.tracing import check_temperatures
 from latent_gemma.inspection.costs import cost_grid, language_grid
 from latent_gemma.inspection.lens import trace_examples
 from latent_gemma.inspection.tables import metrics_grid

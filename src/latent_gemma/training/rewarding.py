@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from latent_gemma.model.prompt import Frame, Mode
-from latent_gemma.text.rewards import (
-    reward_name,
-)
+from latent_gemma.text.rewards import reward_name
+from latent_gemma.training.settings import RewardSettings
+
+#: `RewardSettings` stands where options are read without torch, and is imported from here as before.
+__all__ = ["RewardBook", "RewardSettings", "Sample"]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Several sampled answers to each question of a batch, in one generation call, its prompts read once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,22 +8,8 @@ import torch
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.generation.decoding import decode
 from latent_gemma.generation.prefix import read_prefix, shared_columns
-from latent_gemma.model.prompt import Frame, Mode, Written, pad_left
-
-
-@dataclass(frozen=True)
-class Trace:
-    """One sampled answer.
-
-    Args:
-        written: its reasoning and answer.
-        logprob: mean log-probability of its tokens under the model itself (temperature 1), nats.
-        temperature: it was sampled at; 0 is greedy.
-    """
-
-    written: Written
-    logprob: float
-    temperature: float
+from latent_gemma.model.prompt import Frame, Mode, pad_left
+from latent_gemma.model.traces import Trace
 
 
 def check_temperatures(temperatures: Sequence[float]) -> None:

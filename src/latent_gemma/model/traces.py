@@ -1,0 +1,20 @@
+"""One sampled answer of several to a question."""
+
+from dataclasses import dataclass
+
+from latent_gemma.model.prompt import Written
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One sampled answer.
+
+    Args:
+        written: its reasoning and answer.
+        logprob: mean log-probability of its tokens under the model itself (temperature 1), nats.
+        temperature: it was sampled at; 0 is greedy.
+    """
+
+    written: Written
+    logprob: float
+    temperature: float
