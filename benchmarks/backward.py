@@ -24,6 +24,7 @@ from latent_gemma.fast.steps import FastSteps
 from latent_gemma.fast.unrolled import Unrolled
 from latent_gemma.model.cache import SegmentCache
 from latent_gemma.model.feedback import latent_from_hidden
+from latent_gemma.model.stock import cache_field
 from latent_gemma.training.batches import IGNORE
 from latent_gemma.training.losses import latent_loss
 
@@ -38,7 +39,7 @@ def in_parallel(model: Any, batch: dict[str, torch.Tensor], k: int) -> torch.Ten
     def call(embeds: torch.Tensor, start: int, cache: SegmentCache) -> torch.Tensor:
         positions = torch.arange(start, start + embeds.shape[1], device=ids.device)[None]
         hidden: torch.Tensor = decoder.decoder_call(
-            inputs_embeds=embeds, position_ids=positions, past_key_values=cache, use_cache=False
+            inputs_embeds=embeds, position_ids=positions, use_cache=False, **cache_field(cache)
         ).last_hidden_state
         return hidden
 

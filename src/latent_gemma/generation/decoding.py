@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import DynamicCache
 
 from latent_gemma.generation.sampling import choose
 from latent_gemma.model.cache import RolloutNote, seen_columns
@@ -46,12 +45,6 @@ def _next_tokens(
         chosen.append(choose(scores, cold, draws))
     tokens, logprobs = zip(*chosen, strict=True)
     return torch.cat(tokens), torch.cat(logprobs)
-
-
-def new_cache(model: Any, capacity: int) -> Any:
-    """An empty cache for a model, as its steps want it."""
-    steps = model.model.thinking.steps
-    return DynamicCache(config=model.config) if steps is None else steps.cache(model.config, capacity)
 
 
 def positions_of(attention_mask: Tensor) -> Tensor:
@@ -130,7 +123,7 @@ def decode(
     total = input_ids.shape[1] + max_new_tokens
     steps = decoder.thinking.steps
     project = model.project if steps is None else steps.head(model)
-    cache = new_cache(model, total) if cache is None else cache
+    cache = decoder.thinking.empty_cache(model.config, total) if cache is None else cache
     padding = None if bool(attention_mask.all()) else attention_mask
     at, rows = positions_of(attention_mask), torch.arange(batch, device=device)
     alive = torch.ones(batch, dtype=torch.bool, device=device)

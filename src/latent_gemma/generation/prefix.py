@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 from transformers import DynamicCache
 
-from latent_gemma.generation.decoding import new_cache, positions_of
+from latent_gemma.generation.decoding import positions_of
 
 
 def shared_columns(recurrence: str, length: int, thoughts: int, varied: bool) -> int:
@@ -42,7 +42,7 @@ def read_prefix(model: Any, ids: Tensor, mask: Tensor, columns: int, total: int,
     """
     if columns <= 0:
         return None
-    cache = new_cache(model, total)
+    cache = model.model.thinking.empty_cache(model.config, total)
     # the decoder alone: nobody reads logits of a prompt
     model.model(
         input_ids=ids[:, :columns],

@@ -126,7 +126,7 @@ class Rollout:
     def _empty_cache(self, length: int) -> Cache:
         config = self.decoder.config
         if not torch.is_grad_enabled():
-            return DynamicCache(config=config) if self.steps is None else self.steps.cache(config, length)
+            return self.settings.empty_cache(config, length)
         return DynamicCache(config=config) if self.returns_cache else SegmentCache.empty(config)
 
     def _columns(self) -> list[int]:

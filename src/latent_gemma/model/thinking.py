@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, DynamicCache
 
 from latent_gemma.errors import ConfigError
 
@@ -124,6 +124,10 @@ class Thinking:
             raise ConfigError(f"dropout is {self.dropout!r}, outside [0, 1)", "give a share below 1")
         if self.passes < 0:
             raise ConfigError(f"passes is {self.passes!r}", "give 0 or more")
+
+    def empty_cache(self, config: PreTrainedConfig, capacity: int) -> Cache:
+        """A cache for work without gradients, as the steps want it, with room for `capacity` positions."""
+        return DynamicCache(config=config) if self.steps is None else self.steps.cache(config, capacity)
 
     def perturb(self, latent: Tensor, embed_rms: float) -> Tensor:
         """Add the noise and the dropout asked for to latents of shape [..., D]."""
