@@ -23,8 +23,8 @@ from latent_gemma.model.prompt import Frame
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
 from latent_gemma.training.batches import build_row, encode_examples
 from latent_gemma.training.curriculum import ALL_STEPS, Stage
-from latent_gemma.training.feeding import grouped_by_length, lay_out
 from latent_gemma.training.losses import latent_loss
+from latent_gemma.training.step_batches import grouped_by_length, lay_out
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 STAGES = {"words": Stage(), "thoughts": Stage(latent_steps=ALL_STEPS, max_thought_steps=3, pad_thoughts=True)}

@@ -15,7 +15,7 @@ from rich.table import Table
 from timing import settings, timed
 
 from latent_gemma.fast.steps import FastSteps
-from latent_gemma.generation.decoding import decode
+from latent_gemma.generation.decode import decode
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.tiny import build_tiny
 

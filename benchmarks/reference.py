@@ -29,7 +29,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from latent_gemma.fast.steps import FastSteps
-from latent_gemma.generation.decoding import decode
+from latent_gemma.generation.decode import decode
 from latent_gemma.model import LatentConfig, LatentReasoningGemmaForCausalLM
 from latent_gemma.model.config import update_latent
 from latent_gemma.training.batches import IGNORE

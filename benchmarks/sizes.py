@@ -19,7 +19,7 @@ from rich.table import Table
 from timing import alone, batch_of, returns_memory_at_once, settings, timed
 from transformers import Gemma2Config
 
-from latent_gemma.evaluation.memory import peak_gib, reset_peak
+from latent_gemma.evaluation.peak_memory import peak_gib, reset_peak
 from latent_gemma.fast.steps import FastSteps
 from latent_gemma.model import LatentConfig, LatentReasoningGemmaForCausalLM
 from latent_gemma.model.config import as_latent_config

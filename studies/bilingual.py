@@ -20,22 +20,22 @@ from rich.console import Console
 from shared import command, models_folder
 from tyro.conf import Positional
 
-from latent_gemma.config import Count, Positive, Seed, check_ranges
 from latent_gemma.data.bilingual import KINDS, bilingual_rows
 from latent_gemma.data.example import Example
 from latent_gemma.data.rows import parse_row
 from latent_gemma.data.splits import Split, split_of
-from latent_gemma.data.tasks import load_task
+from latent_gemma.data.task_list import load_task
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.engine import Evaluator, Measured
-from latent_gemma.evaluation.planning import EvalSettings
+from latent_gemma.evaluation.points import EvalSettings
 from latent_gemma.evaluation.results import EvalReport, Grid
 from latent_gemma.inspection.tables import metrics_grid
 from latent_gemma.inspection.verdict import verdict
 from latent_gemma.inspection.write import publish
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
-from latent_gemma.recipes.resuming import Origin, Stopped, Unfinished, begin, finished_stage, resumes, step_size
+from latent_gemma.ranges import Count, Positive, Seed, check_ranges
+from latent_gemma.recipes.resume import Origin, Stopped, Unfinished, begin, finished_stage, resumes, step_size
 from latent_gemma.recipes.stage import Parent, machine, run_folder, save_stage, training_curves
 from latent_gemma.training.curriculum import WrittenCurriculum
 from latent_gemma.training.fit import fit

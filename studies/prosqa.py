@@ -15,12 +15,12 @@ from rich.console import Console
 from shared import command, run_results
 from tokenizers import AddedToken
 
-from latent_gemma.config import Count, Positive, Seed, check_ranges
 from latent_gemma.data.example import Example
-from latent_gemma.data.files import read_file
+from latent_gemma.data.local import read_file
 from latent_gemma.data.prosqa import CONCEPTS, NAMES, ProsqaConfig, prosqa_examples
 from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.model.tiny import build_tokenizer
+from latent_gemma.ranges import Count, Positive, Seed, check_ranges
 from latent_gemma.recipes.study import Method, Study
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, WrittenCurriculum
 from latent_gemma.training.settings import Resume, TrainSettings

@@ -13,7 +13,7 @@ from latent_gemma.cli import quieten
 from latent_gemma.errors import LatentGemmaError
 from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.inspection.write import publish
-from latent_gemma.recipes.resuming import Origin, Unfinished, resume_study
+from latent_gemma.recipes.resume import Origin, Unfinished, resume_study
 from latent_gemma.recipes.stage import run_folder
 from latent_gemma.recipes.study import Study, run_study
 from latent_gemma.text.display import displayable

@@ -14,12 +14,12 @@ from rich.console import Console
 from shared import command, run_results
 from tyro.conf import Positional
 
-from latent_gemma.config import Count, Positive, Seed, check_ranges
 from latent_gemma.data.example import Example
 from latent_gemma.data.load import DataSpec, load_examples
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.model.tiny import build_tokenizer
+from latent_gemma.ranges import Count, Positive, Seed, check_ranges
 from latent_gemma.recipes.demo import SETTINGS, SIZES, chains_study
 from latent_gemma.recipes.study import Method, Study
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, WrittenCurriculum

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from latent_gemma.data.example import Example
     from latent_gemma.data.load import DataSpec, load_examples
-    from latent_gemma.data.tasks import load_task
+    from latent_gemma.data.task_list import load_task
     from latent_gemma.errors import ConfigError, DataError, LatentGemmaError, ModelError, RunError
     from latent_gemma.evaluation.engine import Evaluator, Measured
     from latent_gemma.evaluation.paired import PairedTest, mcnemar
-    from latent_gemma.evaluation.planning import EvalSettings
+    from latent_gemma.evaluation.points import EvalSettings
     from latent_gemma.evaluation.results import EvalReport, EvalRow, ThoughtStep
     from latent_gemma.evaluation.voting import VotedAnswer, Voter
     from latent_gemma.fast.steps import FastSteps
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from latent_gemma.text.answers import Grade, grade
     from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Stage, WrittenCurriculum
     from latent_gemma.training.fit import fit
-    from latent_gemma.training.running import FitResult
+    from latent_gemma.training.run import FitResult
     from latent_gemma.training.settings import LoraSettings, TrainSettings
 
 #: module -> public names that live in it
 _HOMES = {
     "data.example": ("Example",),
     "data.load": ("DataSpec", "load_examples"),
-    "data.tasks": ("load_task",),
+    "data.task_list": ("load_task",),
     "errors": ("ConfigError", "DataError", "LatentGemmaError", "ModelError", "RunError"),
     "evaluation.engine": ("Evaluator", "Measured"),
     "evaluation.paired": ("PairedTest", "mcnemar"),
-    "evaluation.planning": ("EvalSettings",),
+    "evaluation.points": ("EvalSettings",),
     "evaluation.results": ("EvalReport", "EvalRow", "ThoughtStep"),
     "evaluation.voting": ("VotedAnswer", "Voter"),
     "fast.steps": ("FastSteps",),
@@ -53,7 +53,7 @@ _HOMES = {
     "text.answers": ("Grade", "grade"),
     "training.curriculum": ("AnnealCurriculum", "CoconutCurriculum", "Stage", "WrittenCurriculum"),
     "training.fit": ("fit",),
-    "training.running": ("FitResult",),
+    "training.run": ("FitResult",),
     "training.settings": ("LoraSettings", "TrainSettings"),
 }
 __all__ = [

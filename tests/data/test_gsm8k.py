@@ -3,8 +3,8 @@ from fractions import Fraction
 
 import pytest
 
-from latent_gemma.data.files import read_file
 from latent_gemma.data.gsm8k import parse_gsm8k, parse_internalized
+from latent_gemma.data.local import read_file
 from latent_gemma.text.normalize import parse_number
 
 ANSWER = "Natalia sold 48/2 = <<48/2=24>>24 clips in May.\nAltogether <<48+24=72>>72.\n#### 1,072"

@@ -6,7 +6,7 @@ import pytest
 
 from latent_gemma.data.kinds import COMPARED, answer_kind
 from latent_gemma.data.load import DataSpec, load_examples
-from latent_gemma.data.tasks import TASKS
+from latent_gemma.data.task_list import TASKS
 
 #: Rows as published -> kind.
 FORMATS = {

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latent_gemma.data.example import Example
-from latent_gemma.data.files import read_file
 from latent_gemma.data.load import DataSpec, load_examples
+from latent_gemma.data.local import read_file
 from latent_gemma.data.multiplication import MultiplicationConfig, multiplication, multiplication_examples
 from latent_gemma.errors import ConfigError
 

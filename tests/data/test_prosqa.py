@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from latent_gemma.data.files import read_file
 from latent_gemma.data.load import DataSpec, load_examples
+from latent_gemma.data.local import read_file
 from latent_gemma.data.prosqa import CONCEPTS, NAMES, ProsqaConfig, draw_graph, prosqa_examples
 from latent_gemma.errors import ConfigError
 

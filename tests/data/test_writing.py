@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from latent_gemma.data.example import Example
-from latent_gemma.data.files import read_file
+from latent_gemma.data.local import read_file
 from latent_gemma.data.writing import write_jsonl
 from latent_gemma.errors import DataError
 

@@ -17,7 +17,7 @@ FLOORS = [
     "files",
     "launch",
     "origin",
-    "config",
+    "ranges",
     "text",
     "data",
     "model",

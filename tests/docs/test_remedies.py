@@ -10,7 +10,7 @@ import pytest
 
 import latent_gemma
 from latent_gemma.cli import VERBS, config_class
-from latent_gemma.config import option
+from latent_gemma.ranges import option
 
 PACKAGE = Path(latent_gemma.__file__).parent
 #: Of no verb, and of other programs, whose options we hand on or ask for.

@@ -13,8 +13,8 @@ from latent_gemma.evaluation import answering, engine
 from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.evaluation.engine import Evaluator
 from latent_gemma.evaluation.intervals import wilson_interval
-from latent_gemma.evaluation.planning import EvalSettings
-from latent_gemma.generation.decoding import Decoded
+from latent_gemma.evaluation.points import EvalSettings
+from latent_gemma.generation.decode import Decoded
 from latent_gemma.model import ThoughtRecord
 from latent_gemma.model.prompt import Frame
 from tests.conftest import EOT

@@ -11,7 +11,7 @@ from latent_gemma.evaluation import engine, voting
 from latent_gemma.evaluation.engine import Evaluator
 from latent_gemma.evaluation.items import FILE, read_items
 from latent_gemma.evaluation.log import ORIGIN, open_log
-from latent_gemma.evaluation.planning import EvalSettings
+from latent_gemma.evaluation.points import EvalSettings
 
 TESTS = list(itertools.islice(chain_examples(ChainConfig(2), "test", 0), 7))
 SETTINGS = EvalSettings((1,), (1.0,), batch_size=3, max_new_tokens=4, votes=2, temperatures=(0.5, 1.0), noise=0.5)

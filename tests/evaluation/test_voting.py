@@ -6,7 +6,7 @@ from latent_gemma import Voter
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation import voting
-from latent_gemma.evaluation.votes import measure_vote
+from latent_gemma.evaluation.vote_rows import measure_vote
 from latent_gemma.evaluation.voting import TEMPERATURES
 from latent_gemma.model.prompt import Written
 from latent_gemma.model.traces import Trace

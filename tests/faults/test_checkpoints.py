@@ -15,7 +15,7 @@ from latent_gemma.errors import RunError
 from latent_gemma.recipes.stage import LOCK, run_folder
 from latent_gemma.training import states
 from latent_gemma.training.checkpoints import find_damage, last_checkpoint, list_checkpoints, refuse_damaged, rotate
-from latent_gemma.training.stopping import CleanStop
+from latent_gemma.training.clean_stop import CleanStop
 
 
 @pytest.fixture(scope="module")

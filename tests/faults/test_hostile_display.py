@@ -18,7 +18,7 @@ from latent_gemma.inspection.tables import further_tables, results_table, to_mar
 from latent_gemma.inspection.write import write_report
 from latent_gemma.model import LatentConfig
 from latent_gemma.recipes import ask, vote
-from latent_gemma.training import watching
+from latent_gemma.training import reward_watch
 from latent_gemma.training.callbacks import append_lines, keep_lines, read_metrics
 from latent_gemma.training.rewarding import Sample
 from tests.inspection.conftest import make_row, make_step, with_controls
@@ -78,9 +78,9 @@ def test_samples_of_grpo(monkeypatch, tmp_path):
         last = (Sample(ATTACK, ATTACK, {"right": 1.0}),)
 
     stream = io.StringIO()
-    monkeypatch.setattr(watching, "Console", lambda: Console(file=stream, color_system=None, width=400))
+    monkeypatch.setattr(reward_watch, "Console", lambda: Console(file=stream, color_system=None, width=400))
     state = type("State", (), {"global_step": 1, "is_world_process_zero": True})
-    table = watching.SampleTable(Book(), 1, tmp_path / "samples.jsonl")
+    table = reward_watch.SampleTable(Book(), 1, tmp_path / "samples.jsonl")
     table.on_step_end(None, state, None)
     assert not steers(stream.getvalue())
     assert json.loads((tmp_path / "samples.jsonl").read_text(encoding="utf-8"))["completion"] == ATTACK

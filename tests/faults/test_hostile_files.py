@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from latent_gemma.cli import main
 from latent_gemma.data.example import Example
-from latent_gemma.data.files import SUFFIXES, read_file
 from latent_gemma.data.load import DataSpec, load_examples
+from latent_gemma.data.local import SUFFIXES, read_file
 from latent_gemma.errors import DataError
 from latent_gemma.evaluation.results import Chart, EvalReport, Grid, Point, ThoughtTrace
 from latent_gemma.inspection.write import write_report

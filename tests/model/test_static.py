@@ -6,8 +6,8 @@ import torch
 from latent_gemma.errors import ConfigError
 from latent_gemma.fast.compiled import CompiledForward
 from latent_gemma.fast.steps import FastSteps
-from latent_gemma.generation.decoding import decode
-from latent_gemma.generation.tracing import sample_traces
+from latent_gemma.generation.decode import decode
+from latent_gemma.generation.traces import sample_traces
 from latent_gemma.model.prompt import Frame, pad_left
 from tests.conftest import FAMILIES
 

@@ -5,9 +5,9 @@ import torch
 
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.answering import answer_batch
-from latent_gemma.generation import tracing as traces_module
-from latent_gemma.generation.decoding import decode
-from latent_gemma.generation.tracing import sample_traces
+from latent_gemma.generation import traces as traces_module
+from latent_gemma.generation.decode import decode
+from latent_gemma.generation.traces import sample_traces
 from latent_gemma.model.prompt import Frame
 
 QUESTIONS = ["1+2=", "what is 31 + 4?", "7"]

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from latent_gemma.cli import VERBS, config_class, main
-from latent_gemma.config import option as typed
 from latent_gemma.options.flat import flat
+from latent_gemma.ranges import option as typed
 
 HEAVY = ("torch", "transformers", "datasets", "trl", "peft", "accelerate", "numpy", "pandas", "matplotlib", "sympy")
 #: Runs the command as its script does, and says what it came to and which of the heavy libraries were imported.

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from latent_gemma.cli import main
-from latent_gemma.data.files import read_file
+from latent_gemma.data.local import read_file
 from latent_gemma.evaluation.items import Item, TraceItem, to_line
 from latent_gemma.training.callbacks import append_lines
+from latent_gemma.training.reward_watch import SAMPLES
 from latent_gemma.training.rewarding import Sample
 from latent_gemma.training.settings import RewardSettings
-from latent_gemma.training.watching import SAMPLES
 
 TRUE, FALSE = "16-3-4 = 9, 9*2 = 18", "16-3-4 = 8, 9*2 = 18"
 

@@ -10,7 +10,7 @@ from latent_gemma.cli import main
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation import engine
 from latent_gemma.evaluation.items import FILE, read_items
-from latent_gemma.evaluation.planning import EvalSettings
+from latent_gemma.evaluation.points import EvalSettings
 from latent_gemma.evaluation.results import EvalRow
 from latent_gemma.evaluation.voting import Voter
 from latent_gemma.model import LatentConfig

@@ -11,9 +11,9 @@ from typing import Literal, get_args, get_origin, get_type_hints
 import pytest
 
 from latent_gemma.cli import VERBS, config_class, main
-from latent_gemma.config import option, ranges_of
 from latent_gemma.errors import ConfigError
 from latent_gemma.model import LatentConfig
+from latent_gemma.ranges import option, ranges_of
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 from tests.saving import save_tiny

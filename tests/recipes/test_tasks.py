@@ -1,7 +1,7 @@
 import pytest
 import tyro
 
-from latent_gemma.data.tasks import TASKS
+from latent_gemma.data.task_list import TASKS
 from latent_gemma.errors import ConfigError
 from latent_gemma.recipes.tasks import Tasks, run_tasks
 

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latent_gemma.text.answers import answers_match, candidate, grade
+from latent_gemma.text.election import vote
 from latent_gemma.text.expressions import settle
-from latent_gemma.text.voting import vote
 
 RIGHT_NUMBERS = [
     ("#### 42 apples in total", "42"), ("<answer>$1,250</answer>", "1250"), ("<answer>42.</answer>", "42"),

@@ -14,10 +14,10 @@ from latent_gemma.errors import ConfigError, RunError
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM, is_latent_parameter
 from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.checkpoints import last_checkpoint
+from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, WrittenCurriculum
 from latent_gemma.training.fit import fit
 from latent_gemma.training.settings import LoraSettings, TrainSettings
-from latent_gemma.training.stopping import CleanStop
 from latent_gemma.training.trainer import CurriculumTrainer
 
 CHAINS = list(itertools.islice(chain_examples(ChainConfig(2), "train", 0), 64))

@@ -5,8 +5,8 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from latent_gemma.training.batches import IGNORE
-from latent_gemma.training.feeding import with_places
 from latent_gemma.training.losses import latent_loss
+from latent_gemma.training.step_batches import with_places
 from tests.conftest import FAMILIES, THOUGHT
 
 

@@ -10,9 +10,9 @@ from latent_gemma.model import LatentConfig
 from latent_gemma.model.prompt import Frame
 from latent_gemma.training.batches import IGNORE, Encoded, Row, build_row, pad_rows
 from latent_gemma.training.curriculum import Stage
-from latent_gemma.training.feeding import lay_out
 from latent_gemma.training.losses import latent_loss
 from latent_gemma.training.packed import pack_rows, plan_packs
+from latent_gemma.training.step_batches import lay_out
 from tests.conftest import FAMILIES
 
 X = IGNORE

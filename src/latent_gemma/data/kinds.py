@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from latent_gemma.data.example import Example
-from latent_gemma.data.files import file_format
 from latent_gemma.data.load import DataSpec
-from latent_gemma.data.tasks import TASKS, AnswerKind
+from latent_gemma.data.local import file_format
+from latent_gemma.data.task_list import TASKS, AnswerKind
 from latent_gemma.text.language import translation_target
 from latent_gemma.text.normalize import normalize_answer, parse_number
 

@@ -11,9 +11,9 @@ from typing import cast, get_args
 from latent_gemma.data.arithmetic import OPS, ArithmeticConfig, arithmetic_examples
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
-from latent_gemma.data.files import SUFFIXES, read_file
 from latent_gemma.data.gsm8k import StepsFormat
 from latent_gemma.data.hub import load_hub
+from latent_gemma.data.local import SUFFIXES, read_file
 from latent_gemma.data.multiplication import MultiplicationConfig, multiplication_examples
 from latent_gemma.data.prosqa import ProsqaConfig, prosqa_examples
 from latent_gemma.data.rows import FileColumns

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latent_gemma.errors import DataError
-from latent_gemma.generation.decoding import decode
+from latent_gemma.generation.decode import decode
 from latent_gemma.model.prompt import Frame, Mode, Written, pad_left
 from latent_gemma.model.thinking import ThoughtRecord
 

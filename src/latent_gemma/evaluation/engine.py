@@ -10,13 +10,13 @@ from torch import Tensor
 
 from latent_gemma.data.example import Example
 from latent_gemma.evaluation.answering import Batch, answer_batch
-from latent_gemma.evaluation.counting import count_row, further_figures
 from latent_gemma.evaluation.items import Cost, Item, Setting, single_item
 from latent_gemma.evaluation.log import ItemLog, Progress, answer_missing
-from latent_gemma.evaluation.memory import peak_gib, reset_peak
-from latent_gemma.evaluation.planning import EvalSettings, Point, plan
+from latent_gemma.evaluation.peak_memory import peak_gib, reset_peak
+from latent_gemma.evaluation.points import EvalSettings, Point, plan
 from latent_gemma.evaluation.results import EvalRow
-from latent_gemma.evaluation.votes import VoteMeasured, measure_vote
+from latent_gemma.evaluation.row_counts import count_row, further_figures
+from latent_gemma.evaluation.vote_rows import VoteMeasured, measure_vote
 from latent_gemma.evaluation.voting import Voter
 from latent_gemma.fast.steps import FastSteps
 from latent_gemma.model.prompt import Frame, Mode, own_mode

@@ -7,12 +7,12 @@ from typing import Any
 
 from latent_gemma.errors import ConfigError
 from latent_gemma.fast.steps import FastSteps
-from latent_gemma.generation.tracing import check_temperatures, sample_traces
+from latent_gemma.generation.traces import check_temperatures, sample_traces
 from latent_gemma.model.prompt import Frame, Mode, own_mode
 from latent_gemma.model.thinking import Steps
 from latent_gemma.model.traces import Trace
 from latent_gemma.text.answers import Match, answers_match, candidate, extract_answer
-from latent_gemma.text.voting import Consensus, vote
+from latent_gemma.text.election import Consensus, vote
 
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)
 #: Far apart, so that no batch of one seed samples as a batch of a neighbouring seed does.

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 from transformers import DynamicCache
 
-from latent_gemma.generation.decoding import positions_of
+from latent_gemma.generation.decode import positions_of
 
 
 def shared_columns(recurrence: str, length: int, thoughts: int, varied: bool) -> int:

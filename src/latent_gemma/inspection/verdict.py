@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from latent_gemma.evaluation.intervals import intervals_apart
 from latent_gemma.evaluation.results import EvalRow
-from latent_gemma.evaluation.votes import VOTED
+from latent_gemma.evaluation.vote_rows import VOTED
 from latent_gemma.inspection.numbers import percent, with_interval
 from latent_gemma.inspection.select import CONTROL_NAMES, NO_REASONING, WORDS, control_rows, main_rows
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from tyro.conf import Positional
 
-from latent_gemma.config import ADVANCED
+from latent_gemma.ranges import ADVANCED
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from latent_gemma.choices import AskedKind, AskedMode, WordsFormat
-from latent_gemma.config import Advanced, Amount, Count, Seed, Size, Whole, check_ranges
 from latent_gemma.evaluation.metrics.bertscore import DEFAULT_ENCODER
 from latent_gemma.options.source import DataSettings
+from latent_gemma.ranges import Advanced, Amount, Count, Seed, Size, Whole, check_ranges
 from latent_gemma.text.language import AnswerLanguage
 from latent_gemma.training.settings import Resume
 

@@ -6,8 +6,8 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from latent_gemma.choices import AskedMode, WordsFormat
-from latent_gemma.config import Advanced, Amount, Count, Range, Seed, Share, Size, check_ranges
 from latent_gemma.errors import ConfigError
+from latent_gemma.ranges import Advanced, Amount, Count, Range, Seed, Share, Size, check_ranges
 from latent_gemma.text.language import AnswerLanguage, Asked
 
 

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
-from latent_gemma.config import Count, Range, Seed, check_ranges
 from latent_gemma.options.source import DataSettings
+from latent_gemma.ranges import Count, Range, Seed, check_ranges
 from latent_gemma.training.curriculum import Steps
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from latent_gemma.config import Advanced, Count, Whole, check_ranges
+from latent_gemma.ranges import Advanced, Count, Whole, check_ranges
 
 if TYPE_CHECKING:
     from latent_gemma.data.load import DataSpec

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from latent_gemma.choices import Adapter, AskedMode, BridgeKind, Recurrence, Trains, WordsFormat
-from latent_gemma.config import Advanced, Count, Positive, Range, Seed, Size, check_ranges
 from latent_gemma.options.source import DataSettings
+from latent_gemma.ranges import Advanced, Count, Positive, Range, Seed, Size, check_ranges
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum
 from latent_gemma.training.settings import GrpoSettings, LoraSettings, Resume, RewardSettings, TrainSettings
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 from tyro.conf import Positional
 
 from latent_gemma.choices import Precision
-from latent_gemma.config import Amount, Count, Positive, Range, Size, check_ranges
+from latent_gemma.ranges import Amount, Count, Positive, Range, Size, check_ranges
 
 
 @dataclass(frozen=True)

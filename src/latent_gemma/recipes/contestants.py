@@ -10,7 +10,7 @@ from typing import Any, cast, get_args
 from latent_gemma.choices import AskedMode, Mode, WordsFormat
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError
-from latent_gemma.evaluation.planning import EvalSettings, Point, plan, too_long
+from latent_gemma.evaluation.points import EvalSettings, Point, plan, too_long
 from latent_gemma.model.loading import latent_of, read_config, resolve_model
 from latent_gemma.model.prompt import own_mode
 from latent_gemma.recipes.stage import model_hash

@@ -17,7 +17,7 @@ from latent_gemma.model.tiny import build_tokenizer
 from latent_gemma.options.stages import Demo
 from latent_gemma.origin import write_origin
 from latent_gemma.recipes.demo_words import run_words_demo
-from latent_gemma.recipes.resuming import Origin, Unfinished, resume_study
+from latent_gemma.recipes.resume import Origin, Unfinished, resume_study
 from latent_gemma.recipes.stage import RECORD, run_folder, run_record, say_options
 from latent_gemma.recipes.study import Method, Study, run_study
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, WrittenCurriculum

@@ -16,18 +16,18 @@ from rich.console import Console
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
 from latent_gemma.evaluation.engine import Evaluator
-from latent_gemma.evaluation.planning import EvalSettings
+from latent_gemma.evaluation.points import EvalSettings
 from latent_gemma.evaluation.results import EvalReport, EvalRow
-from latent_gemma.evaluation.votes import VOTED, VoteMeasured, measure_vote
+from latent_gemma.evaluation.vote_rows import VOTED, VoteMeasured, measure_vote
 from latent_gemma.evaluation.voting import Voter
 from latent_gemma.files import copy_folder
 from latent_gemma.inspection.numbers import percent, with_interval
-from latent_gemma.inspection.votes import votes_charts, votes_grids
+from latent_gemma.inspection.vote_tables import votes_charts, votes_grids
 from latent_gemma.inspection.write import publish
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
 from latent_gemma.origin import write_origin
-from latent_gemma.recipes.resuming import (
+from latent_gemma.recipes.resume import (
     Origin,
     Stopped,
     Unfinished,
@@ -50,7 +50,7 @@ from latent_gemma.recipes.stage import (
 from latent_gemma.text.tags import TAGS, write_tagged
 from latent_gemma.training.curriculum import WrittenCurriculum
 from latent_gemma.training.fit import fit
-from latent_gemma.training.grpo import fit_grpo
+from latent_gemma.training.fit_grpo import fit_grpo
 from latent_gemma.training.settings import GrpoSettings, LoraSettings, RewardSettings, TrainSettings
 from latent_gemma.versions import versions
 

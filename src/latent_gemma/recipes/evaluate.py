@@ -7,33 +7,33 @@ from pathlib import Path
 
 from rich.console import Console
 
-from latent_gemma.config import (
-    SHARES,
-    TEMPERATURES,
-    THOUGHTS,
-    parse_numbers,
-)
 from latent_gemma.data.kinds import COMPARED
 from latent_gemma.errors import ConfigError, LatentGemmaError, RunError
-from latent_gemma.evaluation.counting import language_rows
 from latent_gemma.evaluation.engine import Evaluator, Measured
 from latent_gemma.evaluation.items import FILE
 from latent_gemma.evaluation.log import open_log
 from latent_gemma.evaluation.metrics.registry import check_metrics
-from latent_gemma.evaluation.planning import EvalSettings
+from latent_gemma.evaluation.points import EvalSettings
 from latent_gemma.evaluation.results import EvalReport
-from latent_gemma.evaluation.votes import VOTED
-from latent_gemma.generation.tracing import check_temperatures
+from latent_gemma.evaluation.row_counts import language_rows
+from latent_gemma.evaluation.vote_rows import VOTED
+from latent_gemma.generation.traces import check_temperatures
 from latent_gemma.inspection.costs import cost_grid, language_grid
 from latent_gemma.inspection.lens import trace_examples
 from latent_gemma.inspection.tables import metrics_grid
 from latent_gemma.inspection.verdict import verdict
-from latent_gemma.inspection.votes import votes_charts, votes_grids
+from latent_gemma.inspection.vote_tables import votes_charts, votes_grids
 from latent_gemma.inspection.write import publish
 from latent_gemma.launch import is_main_process
 from latent_gemma.model.loading import load_model
 from latent_gemma.options.measurements import Eval
 from latent_gemma.origin import write_origin
+from latent_gemma.ranges import (
+    SHARES,
+    TEMPERATURES,
+    THOUGHTS,
+    parse_numbers,
+)
 from latent_gemma.recipes.answers_bar import AnswersBar
 from latent_gemma.recipes.contestants import Contestant, fitting, identity, line_up
 from latent_gemma.recipes.stage import (

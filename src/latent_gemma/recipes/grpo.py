@@ -9,15 +9,14 @@ from typing import Any
 from rich.console import Console
 from transformers import set_seed
 
-from latent_gemma.config import Range, parse_numbers
 from latent_gemma.data.example import Example
 from latent_gemma.data.kinds import COMPARED, answer_kind
 from latent_gemma.data.load import load_examples
-from latent_gemma.data.tasks import AnswerKind
+from latent_gemma.data.task_list import AnswerKind
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.engine import Evaluator
 from latent_gemma.evaluation.intervals import intervals_apart
-from latent_gemma.evaluation.planning import EvalSettings
+from latent_gemma.evaluation.points import EvalSettings
 from latent_gemma.evaluation.results import Chart, EvalReport, EvalRow, Point
 from latent_gemma.inspection.numbers import with_interval
 from latent_gemma.inspection.write import publish
@@ -26,7 +25,8 @@ from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Mode
 from latent_gemma.options.stages import Grpo
 from latent_gemma.origin import write_origin
-from latent_gemma.recipes.resuming import (
+from latent_gemma.ranges import Range, parse_numbers
+from latent_gemma.recipes.resume import (
     Origin,
     Stopped,
     Unfinished,
@@ -54,9 +54,9 @@ from latent_gemma.recipes.words import ask_for, writing_mode
 from latent_gemma.text.answers import Match
 from latent_gemma.text.verify import MathVerifier
 from latent_gemma.training.callbacks import read_metrics
-from latent_gemma.training.grpo import fit_grpo
+from latent_gemma.training.fit_grpo import fit_grpo
 from latent_gemma.training.lora import quantization
-from latent_gemma.training.running import FitResult
+from latent_gemma.training.run import FitResult
 from latent_gemma.versions import versions
 
 

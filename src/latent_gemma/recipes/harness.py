@@ -18,7 +18,7 @@ def run_harness(config: Harness) -> None:
     """
     try:
         cli = importlib.import_module("lm_eval.__main__")
-        adapter = importlib.import_module("latent_gemma.evaluation.harness")
+        adapter = importlib.import_module("latent_gemma.evaluation.lm_eval")
     except ImportError as error:
         raise ConfigError(
             "the verb harness needs the extra of that name", 'pip install "latent-gemma[harness]"'

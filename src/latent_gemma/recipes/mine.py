@@ -13,7 +13,7 @@ from latent_gemma.options.samples import Mine
 from latent_gemma.text.equations import find_equations
 from latent_gemma.text.tags import parse_tagged, write_tagged
 from latent_gemma.training.callbacks import read_metrics
-from latent_gemma.training.watching import SAMPLES
+from latent_gemma.training.reward_watch import SAMPLES
 
 
 class Trace(NamedTuple):

@@ -29,8 +29,8 @@ from latent_gemma.options.stages import Common
 from latent_gemma.origin import write_origin
 from latent_gemma.text.display import displayable
 from latent_gemma.training.batches import OnBad
-from latent_gemma.training.running import FitResult
-from latent_gemma.training.saving import bytes_of, cannot_save
+from latent_gemma.training.run import FitResult
+from latent_gemma.training.whole_checkpoints import bytes_of, cannot_save
 from latent_gemma.versions import versions
 
 #: Held while a process works in a run folder.

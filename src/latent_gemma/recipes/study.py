@@ -10,7 +10,7 @@ from rich.console import Console
 
 from latent_gemma.data.example import Example
 from latent_gemma.evaluation.engine import Evaluator
-from latent_gemma.evaluation.planning import EvalSettings
+from latent_gemma.evaluation.points import EvalSettings
 from latent_gemma.evaluation.results import EvalReport, EvalRow, Grid, ThoughtTrace
 from latent_gemma.inspection.lens import trace_examples
 from latent_gemma.inspection.numbers import with_interval
@@ -19,11 +19,11 @@ from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import own_mode
 from latent_gemma.model.tiny import build_tiny
-from latent_gemma.recipes.resuming import Origin, Stopped, Unfinished, begin, finished_stage, resumes, step_size
+from latent_gemma.recipes.resume import Origin, Stopped, Unfinished, begin, finished_stage, resumes, step_size
 from latent_gemma.recipes.stage import Parent, machine, run_folder, save_stage, training_curves
 from latent_gemma.training.curriculum import Curriculum, WrittenCurriculum
 from latent_gemma.training.fit import fit
-from latent_gemma.training.running import FitResult
+from latent_gemma.training.run import FitResult
 from latent_gemma.training.settings import TrainSettings
 from latent_gemma.versions import versions
 

@@ -8,7 +8,7 @@ from latent_gemma.choices import AskedKind
 from latent_gemma.data.example import Example
 from latent_gemma.data.kinds import answer_kind
 from latent_gemma.data.load import load_examples
-from latent_gemma.data.tasks import AnswerKind, find_task, load_task
+from latent_gemma.data.task_list import AnswerKind, find_task, load_task
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.evaluation.engine import Measured
 from latent_gemma.evaluation.log import ItemLog

@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from latent_gemma.data.tasks import TASKS, Task
+from latent_gemma.data.task_list import TASKS, Task
 from latent_gemma.errors import ConfigError
 from latent_gemma.options.tools import Tasks
 

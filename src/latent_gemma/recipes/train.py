@@ -12,7 +12,7 @@ from latent_gemma.errors import ConfigError
 from latent_gemma.model.loading import load_model, read_config
 from latent_gemma.model.prompt import own_mode
 from latent_gemma.options.stages import Anneal, Coconut, Sft
-from latent_gemma.recipes.resuming import Origin, begin, resumes, say_finished, say_stopped, step_size
+from latent_gemma.recipes.resume import Origin, begin, resumes, say_finished, say_stopped, step_size
 from latent_gemma.recipes.stage import Parent, bad_rows, run_folder, save_stage, say_options
 from latent_gemma.text.tags import INSTRUCTION
 from latent_gemma.training.curriculum import CoconutCurriculum, Curriculum, WrittenCurriculum

@@ -4,12 +4,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from latent_gemma.config import TEMPERATURES, parse_numbers
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.voting import VotedAnswer, Voter
 from latent_gemma.fast.steps import FastSteps
 from latent_gemma.model.loading import load_model
 from latent_gemma.options.questions import Vote
+from latent_gemma.ranges import TEMPERATURES, parse_numbers
 from latent_gemma.recipes.words import ask_for, writing_mode
 from latent_gemma.text.display import displayable
 

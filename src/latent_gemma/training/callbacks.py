@@ -16,7 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from latent_gemma.errors import RunError
 from latent_gemma.files import write_atomically
-from latent_gemma.training.guarding import FiniteSteps
+from latent_gemma.training.finite_steps import FiniteSteps
 from latent_gemma.training.trainer import CurriculumTrainer
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from latent_gemma.choices import Mode
-from latent_gemma.config import Advanced, Amount, Range, Share, check_ranges
 from latent_gemma.errors import ConfigError
+from latent_gemma.ranges import Advanced, Amount, Range, Share, check_ranges
 
 PShape = Literal["linear", "cosine", "gated"]
 

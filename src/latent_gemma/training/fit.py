@@ -20,11 +20,11 @@ from latent_gemma.training.callbacks import (
     ProgressBar,
     describe_curriculum,
 )
+from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Curriculum
 from latent_gemma.training.lora import with_lora
-from latent_gemma.training.running import FitResult, checkpoint_to_resume, run_trainer, trainer_arguments
+from latent_gemma.training.run import FitResult, checkpoint_to_resume, run_trainer, trainer_arguments
 from latent_gemma.training.settings import LoraSettings, TrainSettings
-from latent_gemma.training.stopping import CleanStop
 from latent_gemma.training.trainer import CurriculumTrainer
 
 

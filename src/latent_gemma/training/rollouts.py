@@ -12,8 +12,8 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models import prepare_fsdp
 from trl.trainer.utils import RepeatSampler, add_fused_lm_head, disable_dropout_in_model
 
+from latent_gemma.training.finite_steps import FiniteSteps
 from latent_gemma.training.frozen import hold_in_bfloat16
-from latent_gemma.training.guarding import FiniteSteps
 from latent_gemma.training.rewarding import RewardBook, Sample
 
 

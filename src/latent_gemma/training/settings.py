@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from latent_gemma.choices import Mode, Precision
-from latent_gemma.config import MOST, Advanced, Amount, Count, Positive, Range, Seed, Size, Whole, check_ranges
 from latent_gemma.errors import ConfigError
+from latent_gemma.ranges import MOST, Advanced, Amount, Count, Positive, Range, Seed, Size, Whole, check_ranges
 
 Resume = Literal["no", "yes", "auto"]
 Score = Annotated[float, Range(-1e6, 1e6)]

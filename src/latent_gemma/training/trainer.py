@@ -18,7 +18,9 @@ from latent_gemma.model.prompt import Frame
 from latent_gemma.model.thinking import ThoughtRecord
 from latent_gemma.training.batches import IGNORE, Encoded, Row, build_row
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Curriculum, Stage
-from latent_gemma.training.feeding import (
+from latent_gemma.training.finite_steps import FiniteSteps
+from latent_gemma.training.losses import latent_loss
+from latent_gemma.training.step_batches import (
     GroupedOrder,
     Rows,
     collate_rows,
@@ -27,8 +29,6 @@ from latent_gemma.training.feeding import (
     with_passes,
     with_places,
 )
-from latent_gemma.training.guarding import FiniteSteps
-from latent_gemma.training.losses import latent_loss
 
 #: A loss this many times the smoothed one is a spike.
 SPIKE = 2.0

@@ -1,7 +1,7 @@
 import pytest
 
 from latent_gemma.errors import DataError
-from latent_gemma.evaluation.metrics.language import in_language, language_share
+from latent_gemma.evaluation.metrics.answer_language import in_language, language_share
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from latent_gemma.errors import ConfigError
+from latent_gemma.evaluation.metrics.answer_language import language_share
 from latent_gemma.evaluation.metrics.bertscore import BERTSCORE_REMEDY, DEFAULT_ENCODER, bertscore_f1
 from latent_gemma.evaluation.metrics.bleu import bleu
 from latent_gemma.evaluation.metrics.fuzzy import DEFAULT_THRESHOLD, fuzzy
-from latent_gemma.evaluation.metrics.language import language_share
 from latent_gemma.evaluation.metrics.texts import References
 from latent_gemma.text.language import Language
 

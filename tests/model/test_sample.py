@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from latent_gemma.generation.sampling import choose
+from latent_gemma.generation.sample import choose
 
 
 @pytest.mark.parametrize("temperature", [0.2, 1.0, 3.0])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latent_gemma.text.voting import MAX_COMPARED, MAX_SUBSETS, agree, maj_at_k, pass_at_k, vote
+from latent_gemma.text.election import MAX_COMPARED, MAX_SUBSETS, agree, maj_at_k, pass_at_k, vote
 
 ANSWERS = st.lists(st.sampled_from(["7", "7.0", "８", "8", "nine", None, ""]), min_size=1, max_size=7)
 

@@ -3,7 +3,7 @@ import sys
 import pytest
 import torch
 
-from latent_gemma.evaluation.memory import peak_gib, reset_peak
+from latent_gemma.evaluation.peak_memory import peak_gib, reset_peak
 
 CPU = torch.device("cpu")
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from latent_gemma.data.example import Example
-from latent_gemma.data.files import read_file
+from latent_gemma.data.local import read_file
 from latent_gemma.data.rows import FileColumns
 from latent_gemma.errors import DataError
 

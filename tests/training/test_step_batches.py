@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from latent_gemma.training.feeding import grouped_by_length
+from latent_gemma.training.step_batches import grouped_by_length
 
 
 def padding(order, lengths, size):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from latent_gemma.generation import decoding
-from latent_gemma.generation.decoding import decode
+from latent_gemma.generation import decode as decode_module
+from latent_gemma.generation.decode import decode
 from latent_gemma.model.prompt import Frame, pad_left
 
 QUESTIONS = ["1+2=", "what is 31 + 4?", "7", "12-9="]
@@ -79,7 +79,7 @@ def test_scores_are_made_a_few_rows_at_a_time(make_model, tokenizer, monkeypatch
     frame = Frame(tokenizer, model.config.latent)
     ids, mask = batch_of(frame, "words", 0)
     whole = decode(model, ids, mask, torch.zeros(4), frame.end_ids, 8)
-    monkeypatch.setitem(decoding.SCORE_BYTES, "cpu", 3 * 4 * model.config.vocab_size)
+    monkeypatch.setitem(decode_module.SCORE_BYTES, "cpu", 3 * 4 * model.config.vocab_size)
     sizes, project = [], model.project
     monkeypatch.setattr(model, "project", lambda hidden: sizes.append(len(hidden)) or project(hidden), raising=False)
     parts = decode(model, ids, mask, torch.zeros(4), frame.end_ids, 8)

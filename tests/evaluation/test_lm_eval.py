@@ -17,8 +17,8 @@ from lm_eval.tasks import TaskManager
 from latent_gemma.cli import main
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.answering import answer_batch
-from latent_gemma.evaluation.harness import LatentGemmaLM
-from latent_gemma.generation.scoring import score_continuations
+from latent_gemma.evaluation.lm_eval import LatentGemmaLM
+from latent_gemma.generation.score import score_continuations
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.prompt import Frame
 from tests.saving import save_tiny

@@ -18,13 +18,13 @@ from latent_gemma.launch import process_count
 from latent_gemma.model.prompt import Frame, Mode
 from latent_gemma.training.batches import OnBad, sound
 from latent_gemma.training.callbacks import MetricsFile, ProgressBar
+from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.lora import lora_config
+from latent_gemma.training.reward_watch import SAMPLES, RewardWatch, SampleTable, describe_rewards
 from latent_gemma.training.rewarding import RewardBook
 from latent_gemma.training.rollouts import FramedGrpoTrainer
-from latent_gemma.training.running import FitResult, checkpoint_to_resume, run_trainer, trainer_arguments
+from latent_gemma.training.run import FitResult, checkpoint_to_resume, run_trainer, trainer_arguments
 from latent_gemma.training.settings import GrpoSettings, LoraSettings, TrainSettings
-from latent_gemma.training.stopping import CleanStop
-from latent_gemma.training.watching import SAMPLES, RewardWatch, SampleTable, describe_rewards
 
 
 def grpo_arguments(settings: TrainSettings, grpo: GrpoSettings, beta: float, run: Path) -> GRPOConfig:

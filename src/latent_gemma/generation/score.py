@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from latent_gemma.generation.decoding import positions_of
+from latent_gemma.generation.decode import positions_of
 from latent_gemma.model.prompt import pad_left
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from latent_gemma.errors import RunError
-from latent_gemma.training.saving import WholeCheckpoints
+from latent_gemma.training.whole_checkpoints import WholeCheckpoints
 
 
 class FiniteSteps(WholeCheckpoints):

@@ -8,7 +8,7 @@ from latent_gemma.data.example import Example
 from latent_gemma.evaluation.items import Setting
 from latent_gemma.evaluation.metrics.bertscore import DEFAULT_ENCODER
 from latent_gemma.evaluation.results import CONTROLS
-from latent_gemma.evaluation.votes import VOTED
+from latent_gemma.evaluation.vote_rows import VOTED
 from latent_gemma.evaluation.voting import TEMPERATURES
 from latent_gemma.model.prompt import Frame, Mode
 from latent_gemma.text.answers import Match, answers_match

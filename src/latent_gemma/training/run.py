@@ -18,12 +18,12 @@ from latent_gemma.launch import is_main_process
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.training.callbacks import TrainsSomething, read_metrics
 from latent_gemma.training.checkpoints import last_checkpoint
+from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.frozen import frozen_in_bfloat16
 from latent_gemma.training.lora import merge
-from latent_gemma.training.memory import is_out_of_memory, out_of_memory
-from latent_gemma.training.saving import RestoreProgress
+from latent_gemma.training.out_of_memory import is_out_of_memory, out_of_memory
 from latent_gemma.training.settings import TrainSettings
-from latent_gemma.training.stopping import CleanStop
+from latent_gemma.training.whole_checkpoints import RestoreProgress
 
 #: A disk or a quota that is full, a bound on the size of files, a disk that has failed or can only be read.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)

@@ -13,11 +13,11 @@ from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError, RunError
 from latent_gemma.model.prompt import Frame
 from latent_gemma.training.checkpoints import last_checkpoint
-from latent_gemma.training.grpo import fit_grpo, grpo_arguments
+from latent_gemma.training.clean_stop import CleanStop
+from latent_gemma.training.fit_grpo import fit_grpo, grpo_arguments
 from latent_gemma.training.rewarding import RewardBook
 from latent_gemma.training.rollouts import FramedGrpoTrainer
 from latent_gemma.training.settings import GrpoSettings, LoraSettings, RewardSettings, TrainSettings
-from latent_gemma.training.stopping import CleanStop
 
 chains = chain_examples(ChainConfig(2), "train", 0)
 CHAINS = [next(chains) for _ in range(24)]

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from latent_gemma.data.example import Example
-from latent_gemma.evaluation.counting import count_row
 from latent_gemma.evaluation.items import Cost, Item, Setting, TraceItem, is_marked
 from latent_gemma.evaluation.log import ItemLog, Progress, answer_missing
-from latent_gemma.evaluation.memory import peak_gib, reset_peak
+from latent_gemma.evaluation.peak_memory import peak_gib, reset_peak
 from latent_gemma.evaluation.results import EvalRow
+from latent_gemma.evaluation.row_counts import count_row
 from latent_gemma.evaluation.voting import VotedAnswer, Voter, vote_of
 from latent_gemma.text.answers import Match, answers_match, grade
+from latent_gemma.text.election import agree, maj_at_k, pass_at_k, vote
 from latent_gemma.text.language import AnswerLanguage, ask_in, wanted_language
-from latent_gemma.text.voting import agree, maj_at_k, pass_at_k, vote
 
 #: What a voted method is called, behind the name of its single pass.
 VOTED = ", vote"

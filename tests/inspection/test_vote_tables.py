@@ -1,8 +1,8 @@
 """Votes as tables and charts."""
 
-from latent_gemma.evaluation.votes import VoteMeasured
+from latent_gemma.evaluation.vote_rows import VoteMeasured
 from latent_gemma.inspection.plots import plot_chart
-from latent_gemma.inspection.votes import votes_charts, votes_grids
+from latent_gemma.inspection.vote_tables import votes_charts, votes_grids
 
 
 def measured(row, count):

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from latent_gemma.errors import ConfigError, DataError
-from latent_gemma.generation.decoding import decode
+from latent_gemma.generation.decode import decode
 from latent_gemma.generation.prefix import read_prefix, shared_columns
 from latent_gemma.model.prompt import Frame, Mode, pad_left
 from latent_gemma.model.traces import Trace

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from latent_gemma.generation.sampling import choose
+from latent_gemma.generation.sample import choose
 from latent_gemma.model.cache import RolloutNote, seen_columns
 
 #: Bytes of float32 scores made at a time: on a CPU what its caches and its allocator reuse, elsewhere all of a batch.

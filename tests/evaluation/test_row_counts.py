@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from latent_gemma.evaluation.counting import further_figures, language_rows
 from latent_gemma.evaluation.items import Item
+from latent_gemma.evaluation.row_counts import further_figures, language_rows
 
 ITEM = Item(
     label="words", k=0, p=None, control="none", index=0, question="何？", language="ja", wanted="ja",

@@ -10,10 +10,10 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.errors import ConfigError
 from latent_gemma.training.checkpoints import last_checkpoint
+from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.curriculum import WrittenCurriculum
 from latent_gemma.training.fit import fit
 from latent_gemma.training.settings import TrainSettings
-from latent_gemma.training.stopping import CleanStop
 
 chains = chain_examples(ChainConfig(2), "train", 0)
 CHAINS = [next(chains) for _ in range(24)]
@@ -26,7 +26,7 @@ def losses(result):
 def test_three_short_sessions_give_the_curve_of_a_long_one(make_model, tokenizer, tmp_path, monkeypatch):
     settings = TrainSettings(steps=9, batch_size=4, lr=1e-3, log_every=1)
     whole = fit(make_model(), tokenizer, CHAINS, WrittenCurriculum(), settings, tmp_path / "whole", "t")
-    monkeypatch.setattr("latent_gemma.training.stopping.LEAST_SAVE_S", 0.0)
+    monkeypatch.setattr("latent_gemma.training.clean_stop.LEAST_SAVE_S", 0.0)
     short = TrainSettings(steps=9, batch_size=4, lr=1e-3, log_every=1, max_hours=1e-9)
     reached = []
     for session in range(9):

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from latent_gemma.data.example import Example
-from latent_gemma.data.files import file_format, read_file
 from latent_gemma.data.hub import load_hub
 from latent_gemma.data.load import GENERATORS, DataSpec, load_examples
+from latent_gemma.data.local import file_format, read_file
 from latent_gemma.data.mgsm import MGSM_LANGUAGES, file_language
 from latent_gemma.data.rows import ANYBODYS
 from latent_gemma.errors import ConfigError, DataError

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from latent_gemma.evaluation.intervals import wilson_interval
 from latent_gemma.evaluation.results import Chart, EvalRow, Grid, Point
-from latent_gemma.evaluation.votes import VoteMeasured
+from latent_gemma.evaluation.vote_rows import VoteMeasured
 from latent_gemma.inspection.numbers import percent
 
 

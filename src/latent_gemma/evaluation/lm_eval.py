@@ -15,13 +15,13 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 from transformers import StoppingCriteriaList
 
-from latent_gemma.config import MOST, SHARES, THOUGHTS, Range, check_number
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.fast.steps import FastSteps
-from latent_gemma.generation.scoring import score_continuations
+from latent_gemma.generation.score import score_continuations
 from latent_gemma.generation.stops import StopStrings
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Frame, Mode, own_mode, pad_left
+from latent_gemma.ranges import MOST, SHARES, THOUGHTS, Range, check_number
 from latent_gemma.text.tags import TAGS, answer_start, open_answer
 
 NAME = "latent-gemma"

@@ -5,7 +5,7 @@ import pytest
 
 from latent_gemma.data.example import Example
 from latent_gemma.data.mgsm import MGSM_LANGUAGES
-from latent_gemma.data.tasks import TASKS, find_task, load_task
+from latent_gemma.data.task_list import TASKS, find_task, load_task
 from latent_gemma.errors import ConfigError, DataError
 
 ASKED = "gsm8k math math-500 mgsm-ja mgsm-en msvamp-ja msvamp-en svamp asdiv multiarith gsm-hard big-math prosqa"
