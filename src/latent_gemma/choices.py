@@ -2,7 +2,15 @@
 
 from typing import Literal
 
-Recurrence = Literal["append", "sequence"]
+Recurrence = Literal["append", "sequence", "parallel"]
+#: What stands in the place of a thought: the hidden state before it, or one learnt constant.
+Fed = Literal["hidden", "pause"]
+#: The token part of what is fed back: the most probable token, or the most probable ones by their probabilities.
+TokenPart = Literal["argmax", "soft"]
+#: K: so many latent steps, or as many as the model itself takes until it prefers the end of thinking.
+NumThoughts = int | Literal["auto"]
+#: Thoughts that stand for one written step: so many, or one for each of its tokens.
+ThoughtsPerStep = int | Literal["tokens"]
 BridgeKind = Literal["identity", "linear", "mlp"]
 Trains = Literal["all", "thoughts"]
 Adapter = Literal["none", "lora", "full"]

@@ -6,11 +6,24 @@ from typing import Any, ClassVar, get_args, get_type_hints
 
 from transformers import Gemma2Config, Gemma3TextConfig, GemmaConfig, PreTrainedConfig
 
-from latent_gemma.choices import Adapter, BridgeKind, Recurrence, TrainedFor, Trains, WordsFormat
+from latent_gemma.choices import (
+    Adapter,
+    BridgeKind,
+    Fed,
+    NumThoughts,
+    Recurrence,
+    ThoughtsPerStep,
+    TokenPart,
+    TrainedFor,
+    Trains,
+    WordsFormat,
+)
 from latent_gemma.errors import ConfigError, ModelError
 
 _CHOICES = {
     "recurrence": Recurrence,
+    "fed": Fed,
+    "token": TokenPart,
     "bridge": BridgeKind,
     "trains": Trains,
     "adapter": Adapter,
@@ -21,7 +34,7 @@ _CHOICES = {
 
 #: Settings of older versions, which their checkpoints hold, and the value that means what a model does now.
 _GONE = {"mix": "linear", "question_visibility": 1.0}
-_KINDS = {int: "a whole number", float: "a number", str: "text"}
+_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 @dataclass(frozen=True)
@@ -29,10 +42,23 @@ class LatentConfig:
     """How a model thinks in latent space.
 
     Args:
-        num_thoughts: K, latent steps a prompt asks for by default; 0 or more.
-        c_thought: thoughts that stand for one written step (COCONUT's c).
+        num_thoughts: K, latent steps a prompt asks for by default; 0 or more. Where K is learnt, the most it was
+            trained on.
+        learned_k: the model itself ends its thinking, where its head prefers `eot`; a prompt then asks for K "auto".
+        max_thoughts: bound on such a K; None takes twice `num_thoughts`.
+        c_thought: thoughts that stand for one written step (COCONUT's c); "tokens" takes one for each token of it, its
+            separator included.
+        thoughts_per_token: with "tokens", thoughts for each of them, above 0 and at most 1; below 1 the separators are
+            left out.
         recurrence: "append" adds one position per latent step; "sequence" sends all hidden states of the prompt
-            through the decoder again at each step.
+            through the decoder again at each step; "parallel" adds all positions at once and takes passes over them.
+        parallel_passes: T, passes of "parallel"; None takes as many as there are thoughts.
+        fed: what a thought takes: the "hidden" state before it, or "pause", one learnt constant.
+        token: the token part of what is fed back: of the most probable token ("argmax"), or "soft": the mean of the
+            `soft_top_k` most probable ones' embeddings, weighted by their probabilities.
+        soft_top_k: how many tokens are mixed.
+        soft_temperature: of the probabilities they are weighted by; above 0.
+        soft_gumbel: scale of Gumbel noise on their logits; 0 for none.
         bridge: map from the normalised hidden state to the latent; every kind starts as the identity.
         p: share of the token embedding in what is fed back, 0 to 1; 1 is greedy decoding, 0 is purely latent.
         trains: "all" trains one set of weights in all phases (COCONUT); "thoughts" freezes encode and decode and
@@ -56,8 +82,17 @@ class LatentConfig:
     """
 
     num_thoughts: int = 4
-    c_thought: int = 1
+    learned_k: bool = False
+    max_thoughts: int | None = None
+    c_thought: ThoughtsPerStep = 1
+    thoughts_per_token: float = 1.0
     recurrence: Recurrence = "append"
+    parallel_passes: int | None = None
+    fed: Fed = "hidden"
+    token: TokenPart = "argmax"
+    soft_top_k: int = 20
+    soft_temperature: float = 1.0
+    soft_gumbel: float = 0.0
     bridge: BridgeKind = "identity"
     p: float = 0.0
     trains: Trains = "all"
@@ -82,16 +117,34 @@ class LatentConfig:
                 raise ConfigError(
                     f"latent.{name} is {getattr(self, name)!r}", f"choose one of {', '.join(get_args(choices))}"
                 )
-        for name, least in (("num_thoughts", 0), ("c_thought", 1), ("thought_rank", 1)):
+        leasts = {"num_thoughts": 0, "c_thought": 1, "thought_rank": 1, "max_thoughts": 0, "parallel_passes": 1}
+        for name, least in {**leasts, "soft_top_k": 1, "backprop_steps": 1}.items():
             value = getattr(self, name)
-            if value < least:
+            if isinstance(value, int) and value < least:
                 raise ConfigError(f"latent.{name} is {value!r}", f"give a whole number of at least {least}")
         if not 0.0 <= self.p <= 1.0:
             raise ConfigError(f"latent.p is {self.p!r}, outside [0, 1]", "give a share between 0 and 1")
-        if self.backprop_steps is not None and self.backprop_steps < 1:
-            raise ConfigError(f"latent.backprop_steps is {self.backprop_steps}", "give 1 or more, or leave it out")
+        if not 0.0 < self.thoughts_per_token <= 1.0:
+            raise ConfigError(
+                f"latent.thoughts_per_token is {self.thoughts_per_token!r}", "give a share above 0, up to 1"
+            )
+        if self.soft_temperature <= 0.0 or self.soft_gumbel < 0.0:
+            raise ConfigError(
+                f"latent.soft_temperature {self.soft_temperature!r}, soft_gumbel {self.soft_gumbel!r}",
+                "give a temperature above 0 and a noise of 0 or more",
+            )
         if len({self.bot_id, self.thought_id, self.eot_id}) != 3:
             raise ConfigError("latent.bot_id, thought_id and eot_id are not three different ids")
+
+    @property
+    def own_thoughts(self) -> NumThoughts:
+        """K that a prompt asks for by default."""
+        return "auto" if self.learned_k else self.num_thoughts
+
+    @property
+    def most_thoughts(self) -> int:
+        """Bound on a learnt K."""
+        return 2 * self.num_thoughts if self.max_thoughts is None else self.max_thoughts
 
     @classmethod
     def from_value(cls, value: "LatentConfig | dict[str, Any] | None") -> "LatentConfig":
@@ -135,9 +188,11 @@ def _check_types(latent: LatentConfig) -> None:
         value, known = getattr(latent, name), get_args(kinds) or (kinds,)
         if name in _CHOICES:
             continue
-        wanted = (*known, int) if float in known else known
+        words = {choice for kind in known for choice in get_args(kind)}  # of a Literal beside a number
+        wanted = tuple(kind for kind in (*known, int if float in known else known[0]) if isinstance(kind, type))
         finite = isfinite(value) if isinstance(value, float) else True
-        if isinstance(value, bool) or not isinstance(value, wanted) or not finite:
+        right = isinstance(value, wanted) and isinstance(value, bool) == (bool in wanted) and finite
+        if not right and not (isinstance(value, str) and value in words):
             raise ConfigError(f"latent.{name} is {value!r:.40}", f"give {_KINDS[known[0]]}")
     if latent.embed_rms is not None and not 0.0 < latent.embed_rms < 1e6:
         raise ConfigError(f"latent.embed_rms is {latent.embed_rms:g}", "leave it out: it is measured")
