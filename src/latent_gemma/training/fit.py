@@ -1,29 +1,23 @@
 """One training run: from a model in memory to a run folder."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
-from transformers import TrainingArguments, set_seed
+from transformers import TrainingArguments
 
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame
 from latent_gemma.training.batches import OnBad, encode_examples
-from latent_gemma.training.callbacks import (
-    CurriculumCallback,
-    MetricsFile,
-    ProgressBar,
-    describe_curriculum,
-)
+from latent_gemma.training.callbacks import CurriculumCallback, describe_curriculum
 from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Curriculum
 from latent_gemma.training.lora import with_lora
-from latent_gemma.training.run import FitResult, checkpoint_to_resume, run_trainer, trainer_arguments
+from latent_gemma.training.run import FitResult, Run, trainer_arguments
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 from latent_gemma.training.trainer import CurriculumTrainer
 
@@ -65,9 +59,7 @@ def fit(
         DataError: if an example is longer than the model allows, or spells a tag that it stands in; if all do.
         RunError: if `resume` finds no checkpoint.
     """
-    started_s = time.monotonic() if started_s is None else started_s
-    checkpoint = checkpoint_to_resume(run) if resume else None
-    set_seed(settings.seed)  # an adapter draws its first weights before there is a trainer
+    this = Run.begin(model, run, settings, title, resume, started_s)
     frame = Frame(tokenizer, model.config.latent)
     longest = max((len(example.steps) for example in examples), default=0)
     encoded = encode_examples(
@@ -95,13 +87,12 @@ def fit(
         args=arguments,
         callbacks=[
             steps,
-            MetricsFile(run / "metrics.jsonl"),
-            ProgressBar(title, describe_curriculum, "tokens"),
-            CleanStop(started_s, settings.max_hours),
+            *this.callbacks(describe_curriculum, "tokens"),
+            CleanStop(this.started_s, settings.max_hours),
         ],
     )
     steps.trainer = trainer
-    result = run_trainer(trainer, model, trained, run, checkpoint)
+    result = this.train(trainer, trained)
     return _as_trained(result, trainer, curriculum) if result.finished else result
 
 
