@@ -125,21 +125,6 @@ class LatentReasoningGemmaForCausalLM(_Stock):
     hidden state is brought to the root mean square of the token embeddings, and may be mixed with one (`p`).
     """
 
-    #: Settings of the earlier package of this name. Update before loading, as its README shows; `continuous_thoughts`
-    #: becomes the latent configuration's `num_thoughts` of a plain Gemma that is loaded.
-    DEFAULT_CONFIG: ClassVar[dict[str, Any]] = {
-        "continuous_thoughts": 4,
-        "stages": 4,
-        "training_thoughts_sequence_length": 50,
-        "fuzzy_matcher_threshold": 80,
-        "cot_decoding_k": 5,
-        "max_length": 256,
-        "bot_id": "<bot>",
-        "eot_id": "<eot>",
-        "answer_id": "<answer>",
-        "debug": False,
-    }
-
     decoder_class: ClassVar[type[LatentDecoder]]
     #: Set it, and `generate` lets prompts without markers think `num_thoughts` steps (the earlier package's usage).
     tokenizer: Any = None
@@ -162,7 +147,8 @@ class LatentReasoningGemmaForCausalLM(_Stock):
 
     @staticmethod
     def _default_latent() -> LatentConfig:
-        return LatentConfig(num_thoughts=LatentReasoningGemmaForCausalLM.DEFAULT_CONFIG["continuous_thoughts"])
+        """The latent part that a plain Gemma is given where nothing else is said."""
+        return LatentConfig()
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
