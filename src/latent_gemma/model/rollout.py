@@ -269,7 +269,10 @@ class Rollout:
             fed = self.settings.perturb(fed, self.embed_rms)
         if self.p > 0.0:
             with torch.no_grad():
-                tokens = self.project(hidden).argmax(-1)
+                scores = self.project(hidden)
+                # neither of them says anything, and an end that is fed back would say that thinking is over
+                scores[..., self.latent.thought_id] = scores[..., self.latent.eot_id] = float("-inf")
+                tokens = scores.argmax(-1)
                 embedding = self.decoder.embed_tokens(tokens)
             fed = mix_inputs(embedding, fed, self.p)
         return fed.to(hidden.dtype), tokens
