@@ -82,13 +82,8 @@ class AnswerBound(StoppingCriteria):
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
         """Which rows of `input_ids` [B, T] are done, [B] bool."""
-        return self.answered(input_ids) >= self.max_new_tokens
-
-    def answered(self, input_ids: Tensor) -> Tensor:
-        """Answer tokens of each row so far, [B]."""
-        generated = input_ids[:, self.prompt_length :]
-        lead = thinking_columns(input_ids, self.prompt_length, self.latent)
-        return generated.shape[1] - lead
+        generated = input_ids.shape[1] - self.prompt_length
+        return generated - thinking_columns(input_ids, self.prompt_length, self.latent) >= self.max_new_tokens
 
 
 def thinking_columns(input_ids: Tensor, prompt_length: int, latent: LatentConfig) -> Tensor:

@@ -216,7 +216,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Appended:
-    """A batch of prompts that end in `bot, thought x K, eot`.
+    """A batch of prompts that end in `bot, thought x K, eot`, or in `bot` for K "auto".
 
     Args:
         input_ids: [B, W].
@@ -230,7 +230,11 @@ class Appended:
 
 
 def append_thoughts(
-    input_ids: Tensor, attention_mask: Tensor | None, latent: LatentConfig, num_thoughts: int, pad_id: int | None
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    latent: LatentConfig,
+    num_thoughts: NumThoughts,
+    pad_id: int | None,
 ) -> Appended:
     """End each prompt of a batch in `bot, thought x K, eot`; one that ends in a marker already is left alone.
 
@@ -242,7 +246,7 @@ def append_thoughts(
         input_ids: [B, T], padded on either side.
         attention_mask: [B, T]; None takes padding for what it is where that cannot be anything else, as `generate`.
         latent: the marker ids.
-        num_thoughts: K.
+        num_thoughts: K; "auto" ends a prompt in `bot`.
         pad_id: id of the padding, None if it is not known or also ends a text.
 
     Returns:
@@ -258,7 +262,9 @@ def append_thoughts(
     ends = torch.isin(ids[:, -1:], markers).any(-1, keepdim=True)  # none where there is no id
     if bool(ends.all()):
         return Appended(ids, mask, torch.zeros_like(ids, dtype=torch.bool))
-    frame = [latent.bot_id, *[latent.thought_id] * num_thoughts, latent.eot_id]
+    frame = [latent.bot_id]
+    if num_thoughts != "auto":
+        frame += [*[latent.thought_id] * num_thoughts, latent.eot_id]
     tail = torch.tensor(frame, device=ids.device).expand(batch, -1)
     none, all_of = torch.zeros_like(tail), torch.ones_like(tail)
     return Appended(

@@ -164,7 +164,7 @@ class Rollout:
         finally:
             self._close()
         if self.returns_cache:
-            RolloutNote.write(cache, hidden[:, -1], self.held)
+            RolloutNote.write(cache, hidden, self.held)
         return BaseModelOutputWithPast(
             last_hidden_state=hidden,
             hidden_states=layers,  # type: ignore[arg-type]
@@ -181,8 +181,8 @@ class Rollout:
         last: Tensor | None = None
         if columns[0] > 0:
             last = self._call(prompt, 0, self.cache, None)[:, -1]
-        elif self.note is not None and self.note.length == self.start:
-            last = self.note.last_hidden
+        elif self.note is not None and self.note.length == self.start and self.note.hidden is not None:
+            last = self.note.hidden[:, -1]
         if last is None:
             raise ModelError(
                 "a thought stands first, and the cache does not hold the hidden state before it",
