@@ -164,7 +164,7 @@ class Rollout:
         finally:
             self._close()
         if self.returns_cache:
-            RolloutNote.write(cache, hidden[:, -1], self.held)
+            RolloutNote.write(cache, hidden, self.held)
         return BaseModelOutputWithPast(
             last_hidden_state=hidden,
             hidden_states=layers,  # type: ignore[arg-type]
@@ -181,8 +181,8 @@ class Rollout:
         last: Tensor | None = None
         if columns[0] > 0:
             last = self._call(prompt, 0, self.cache, None)[:, -1]
-        elif self.note is not None and self.note.length == self.start:
-            last = self.note.last_hidden
+        elif self.note is not None and self.note.length == self.start and self.note.hidden is not None:
+            last = self.note.hidden[:, -1]
         if last is None:
             raise ModelError(
                 "a thought stands first, and the cache does not hold the hidden state before it",
@@ -269,7 +269,10 @@ class Rollout:
             fed = self.settings.perturb(fed, self.embed_rms)
         if self.p > 0.0:
             with torch.no_grad():
-                tokens = self.project(hidden).argmax(-1)
+                scores = self.project(hidden)
+                # neither of them says anything, and an end that is fed back would say that thinking is over
+                scores[..., self.latent.thought_id] = scores[..., self.latent.eot_id] = float("-inf")
+                tokens = scores.argmax(-1)
                 embedding = self.decoder.embed_tokens(tokens)
             fed = mix_inputs(embedding, fed, self.p)
         return fed.to(hidden.dtype), tokens
