@@ -1,13 +1,18 @@
-"""What is trained: the options of `train sft | coconut | anneal | grpo` and of `demo`."""
+"""What is trained: the options of `train sft | coconut | anneal | pause | internalize | grpo` and of `demo`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from latent_gemma.choices import Adapter, AskedMode, BridgeKind, Recurrence, Trains, WordsFormat
+from latent_gemma.choices import Adapter, AskedMode, BridgeKind, Recurrence, ThoughtsPerStep, Trains, WordsFormat
 from latent_gemma.options.source import DataSettings
 from latent_gemma.ranges import Advanced, Count, Positive, Range, Seed, Size, check_ranges
-from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum
+from latent_gemma.training.curriculum import (
+    AnnealCurriculum,
+    CoconutCurriculum,
+    InternalizeCurriculum,
+    check_thoughts,
+)
 from latent_gemma.training.settings import GrpoSettings, LoraSettings, Resume, RewardSettings, TrainSettings
 
 
@@ -60,7 +65,7 @@ class LatentModel:
     """The latent part of the model that a latent stage trains.
 
     Args:
-        c_thought: thoughts per written step.
+        c_thought: thoughts per written step; "tokens" takes one for each token of it, its separator included.
         recurrence: "append" or "sequence".
         bridge: "identity", "linear" or "mlp".
         trains: "all" weights in all phases (COCONUT), or the "thoughts" alone: adapter and bridge, the rest frozen.
@@ -69,7 +74,7 @@ class LatentModel:
         backprop_steps: backpropagate through the last n latent steps only.
     """
 
-    c_thought: int = 1
+    c_thought: ThoughtsPerStep = 1
     recurrence: Advanced[Recurrence] = "append"
     bridge: Advanced[BridgeKind] = "identity"
     trains: Advanced[Trains] = "all"
@@ -88,13 +93,31 @@ class Coconut(Common):
     latent: LatentModel = field(default_factory=LatentModel)
     curriculum: CoconutCurriculum = field(default_factory=CoconutCurriculum)
 
+    def __post_init__(self) -> None:
+        check_thoughts(self.curriculum, self.latent.c_thought)
+
+
+@dataclass(frozen=True)
+class Pause(Coconut):
+    """The control of COCONUT: the same stages with a learnt constant in place of every thought."""
+
+
+@dataclass(frozen=True)
+class Internalize(Common):
+    """The other control of COCONUT: the same stages with nothing in place of the steps that are gone."""
+
+    curriculum: InternalizeCurriculum = field(default_factory=InternalizeCurriculum)
+
 
 @dataclass(frozen=True)
 class Anneal(Common):
     """The annealed plan: all steps become thoughts while the share p of the token embedding falls to 0."""
 
-    latent: LatentModel = field(default_factory=LatentModel)
+    latent: LatentModel = field(default_factory=lambda: LatentModel(c_thought="tokens"))
     curriculum: AnnealCurriculum = field(default_factory=AnnealCurriculum)
+
+    def __post_init__(self) -> None:
+        check_thoughts(self.curriculum, self.latent.c_thought)
 
 
 @dataclass(frozen=True)

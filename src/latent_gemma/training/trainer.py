@@ -16,10 +16,10 @@ from latent_gemma.model.attention import TAKES_MASKS
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame
 from latent_gemma.model.thinking import ThoughtRecord
-from latent_gemma.training.batches import IGNORE, Encoded, Row, build_row
-from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Curriculum, Stage
+from latent_gemma.training.batches import Encoded, Row, build_row
+from latent_gemma.training.curriculum import AnnealCurriculum, Curriculum, Stage, StagedCurriculum
 from latent_gemma.training.finite_steps import FiniteSteps
-from latent_gemma.training.losses import latent_loss
+from latent_gemma.training.losses import latent_loss, targets_of
 from latent_gemma.training.step_batches import (
     GroupedOrder,
     Rows,
@@ -92,7 +92,7 @@ class CurriculumTrainer(FiniteSteps):
         if isinstance(self.curriculum, AnnealCurriculum):
             position = gate_position if self.curriculum.p_shape == "gated" else None
             return self.curriculum.stage_at(progress, position, self.longest)
-        if isinstance(self.curriculum, CoconutCurriculum):
+        if isinstance(self.curriculum, StagedCurriculum):
             return self.curriculum.stage_at(progress, step / self.steps_a_pass)
         return self.curriculum.stage_at()
 
@@ -102,7 +102,7 @@ class CurriculumTrainer(FiniteSteps):
         self.gate_entered = self.gate_position
         self.latent_model.set_latent(p=self.stage.p)
         if (
-            isinstance(self.curriculum, CoconutCurriculum)
+            isinstance(self.curriculum, StagedCurriculum)
             and self.curriculum.reset_optimizer
             and self.stage.number != previous.number
             and self.optimizer is not None
@@ -131,7 +131,8 @@ class CurriculumTrainer(FiniteSteps):
         """The order of the epoch of the coming step: the same when a run resumes within it, and on any process."""
         size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         epoch = self.state.global_step // self.steps_a_pass
-        stage = replace(self._stage_at(epoch * self.steps_a_pass, self.gate_position), mix_prob=0.0)
+        stage = self._stage_at(epoch * self.steps_a_pass, self.gate_position)
+        stage = replace(stage, mix_prob=0.0, draws_up_to=None)
         lengths = [len(build_row(item, stage, self.frame, random.Random()).ids) for item in self.encoded]
         return grouped_by_length(lengths, size, self.args.seed + epoch)
 
@@ -144,31 +145,31 @@ class CurriculumTrainer(FiniteSteps):
         """Lay out the batches of one optimiser step, and count what all processes together will take a mean over."""
         started = time.perf_counter()
         indices, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        packs = not self.stage_now().thinks and self.latent_model.config._attn_implementation in TAKES_MASKS
+        stage = self.stage_now()
+        packs = not stage.thinks and self.latent_model.config._attn_implementation in TAKES_MASKS
         laid = [lay_out(list(map(self._row, item["row"])), self.frame.pad_id, packs) for item in indices]
-        weight = self.stage_now().anchor_weight
-        batches = [with_places(batch, self.frame.latent.thought_id, weight) for batch in laid]
-        answers = sum(int((batch["labels"][:, 1:] != IGNORE).sum()) for batch in batches)
-        read = sum(len(batch["read"]) for batch in batches)
+        weights = stage.anchor_weight, stage.halt_weight
+        batches = [with_places(batch, self.frame.latent.thought_id, *weights) for batch in laid]
+        read = [sum(kind) for kind in zip(*(targets_of(batch, *weights).counts() for batch in laid), strict=True)]
         tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
         thoughts = [int((batch["input_ids"] == self.frame.latent.thought_id).sum(-1).max()) for batch in batches]
         # the last step of an epoch may have fewer batches on one process than on another
         thoughts += [0] * (num_batches - len(batches))
-        counts = torch.tensor([[answers, read - answers, tokens, *thoughts]])
+        counts = torch.tensor([[*(read or (0, 0, 0)), tokens, *thoughts]])
         # Up to here all was done by the CPU; what the device still has to do does not count.
         self.data_seconds += time.perf_counter() - started
         if self.args.world_size > 1:
             counts = self.accelerator.gather(counts.to(device)).cpu()
-        totals = counts[:, :3].sum(0)
-        most = counts[:, 3:].amax(0).tolist()
-        self.tokens_seen += int(totals[2])
+        totals = counts[:, :4].sum(0)
+        most = counts[:, 4:].amax(0).tolist()
+        self.tokens_seen += int(totals[3])
         self.thoughts = max(most, default=0)
         if self.args.world_size > 1:
             batches = [
                 with_passes(batch, count, self.frame.pad_id) for batch, count in zip(batches, most, strict=False)
             ]
         self.last_losses = {}
-        return batches, totals[:2].to(device, non_blocking=True)
+        return batches, totals[:3].to(device, non_blocking=True)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -179,9 +180,12 @@ class CurriculumTrainer(FiniteSteps):
         self.record = ThoughtRecord()
         places = {name: batch.pop(name) for name in ("passes", "columns") if name in batch}
         with self.latent_model.thinking(record=self.record, steps=self.steps, **places):
-            losses = latent_loss(model, batch, self.stage.anchor_weight, tuple(num_items_in_batch))
-        for name, loss in (("answer_loss", losses.answer), ("anchor_loss", losses.anchor)):
-            self.last_losses[name] = self.last_losses.get(name, 0.0) + loss
+            losses = latent_loss(
+                model, batch, self.stage.anchor_weight, tuple(num_items_in_batch), self.stage.halt_weight,
+                self.frame.latent.eot_id,
+            )  # fmt: skip
+        for name in ("answer", "anchor", "halt"):
+            self.last_losses[f"{name}_loss"] = self.last_losses.get(f"{name}_loss", 0.0) + getattr(losses, name)
         # gradients are averaged over processes, and this is a share of a sum over them
         return losses.total * self.args.world_size
 
