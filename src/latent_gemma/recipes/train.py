@@ -1,4 +1,4 @@
-"""`latent-gemma train sft | coconut | anneal`: the three stages that change weights."""
+"""`latent-gemma train sft | coconut | anneal | codi`: the stages that change weights."""
 
 import time
 from dataclasses import replace
@@ -11,7 +11,7 @@ from latent_gemma.data.load import load_examples
 from latent_gemma.errors import ConfigError
 from latent_gemma.model.loading import load_model, read_config
 from latent_gemma.model.prompt import own_mode
-from latent_gemma.options.stages import Anneal, Coconut, Sft
+from latent_gemma.options.stages import Anneal, Coconut, Codi, Sft
 from latent_gemma.recipes.resume import Origin, begin, resumes, say_finished, say_stopped, step_size
 from latent_gemma.recipes.stage import Parent, bad_rows, run_folder, save_stage, say_options
 from latent_gemma.text.tags import INSTRUCTION
@@ -21,7 +21,7 @@ from latent_gemma.training.lora import quantization
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 
 
-def run_train(config: Sft | Coconut | Anneal) -> Path:
+def run_train(config: Sft | Coconut | Anneal | Codi) -> Path:
     """Train one stage.
 
     Args:
@@ -63,7 +63,7 @@ def run_train(config: Sft | Coconut | Anneal) -> Path:
 
 
 def _plan(
-    config: Sft | Coconut | Anneal,
+    config: Sft | Coconut | Anneal | Codi,
 ) -> tuple[TrainSettings, dict[str, Any], Curriculum, LoraSettings | None]:
     """Optimisation, changes of the latent configuration, curriculum and adapter of a stage."""
     if isinstance(config, Sft):
@@ -85,6 +85,8 @@ def _plan(
         )
     # The scale of the latents is measured anew: the text stage has moved the embeddings.
     changes = {**vars(config.latent), "words_format": "markers", "embed_rms": None}
+    if isinstance(config, Codi):  # the parent's thoughts may have been of another kind
+        return settings, changes | {"learned_k": False, "fed": "hidden"}, curriculum, config.lora
     return settings, changes, curriculum, None
 
 

@@ -17,7 +17,8 @@ from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame
 from latent_gemma.model.thinking import ThoughtRecord
 from latent_gemma.training.batches import IGNORE, Encoded, Row, build_row
-from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Curriculum, Stage
+from latent_gemma.training.codi import WRITTEN, codi_loss, deviations, paired_rows, teacher_moments
+from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, CodiCurriculum, Curriculum, Stage
 from latent_gemma.training.finite_steps import FiniteSteps
 from latent_gemma.training.losses import latent_loss
 from latent_gemma.training.step_batches import (
@@ -66,6 +67,8 @@ class CurriculumTrainer(FiniteSteps):
         self.holds_p = False
         self.groups = groups
         self.data_seconds = 0.0
+        self.to_measure: list[dict[str, Any]] = []
+        self.deviations: Tensor | None = None
 
     @property
     def latent_model(self) -> LatentReasoningGemmaForCausalLM:
@@ -132,6 +135,8 @@ class CurriculumTrainer(FiniteSteps):
         size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         epoch = self.state.global_step // self.steps_a_pass
         stage = replace(self._stage_at(epoch * self.steps_a_pass, self.gate_position), mix_prob=0.0)
+        if isinstance(self.curriculum, CodiCurriculum):
+            stage = WRITTEN  # the longer row of each pair
         lengths = [len(build_row(item, stage, self.frame, random.Random()).ids) for item in self.encoded]
         return grouped_by_length(lengths, size, self.args.seed + epoch)
 
@@ -140,50 +145,77 @@ class CurriculumTrainer(FiniteSteps):
         rng = random.Random(f"{self.args.seed}-{self.state.global_step}-{row}")
         return build_row(self.encoded[row], self.stage_now(), self.frame, rng)
 
+    def _rows(self, indices: list[int]) -> list[Row]:
+        rows = list(map(self._row, indices))
+        if isinstance(self.curriculum, CodiCurriculum):
+            return paired_rows([self.encoded[row] for row in indices], rows, self.frame)
+        return rows
+
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """Lay out the batches of one optimiser step, and count what all processes together will take a mean over."""
         started = time.perf_counter()
         indices, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         packs = not self.stage_now().thinks and self.latent_model.config._attn_implementation in TAKES_MASKS
-        laid = [lay_out(list(map(self._row, item["row"])), self.frame.pad_id, packs) for item in indices]
+        laid = [lay_out(self._rows(item["row"]), self.frame.pad_id, packs) for item in indices]
         weight = self.stage_now().anchor_weight
         batches = [with_places(batch, self.frame.latent.thought_id, weight) for batch in laid]
-        answers = sum(int((batch["labels"][:, 1:] != IGNORE).sum()) for batch in batches)
+        distils = isinstance(self.curriculum, CodiCurriculum)
+        asked = [batch["labels"][len(batch["labels"]) // 2 if distils else 0 :, 1:] for batch in batches]
+        answers = sum(int((labels != IGNORE).sum()) for labels in asked)
         read = sum(len(batch["read"]) for batch in batches)
         tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
         thoughts = [int((batch["input_ids"] == self.frame.latent.thought_id).sum(-1).max()) for batch in batches]
         # the last step of an epoch may have fewer batches on one process than on another
         thoughts += [0] * (num_batches - len(batches))
-        counts = torch.tensor([[answers, read - answers, tokens, *thoughts]])
+        counts = torch.tensor([[answers, read - answers, sum(map(len, asked)), tokens, *thoughts]])
         # Up to here all was done by the CPU; what the device still has to do does not count.
         self.data_seconds += time.perf_counter() - started
         if self.args.world_size > 1:
             counts = self.accelerator.gather(counts.to(device)).cpu()
-        totals = counts[:, :3].sum(0)
-        most = counts[:, 3:].amax(0).tolist()
-        self.tokens_seen += int(totals[2])
+        totals = counts[:, :4].sum(0)
+        most = counts[:, 4:].amax(0).tolist()
+        self.tokens_seen += int(totals[3])
         self.thoughts = max(most, default=0)
         if self.args.world_size > 1:
             batches = [
                 with_passes(batch, count, self.frame.pad_id) for batch, count in zip(batches, most, strict=False)
             ]
-        self.last_losses = {}
-        return batches, totals[:2].to(device, non_blocking=True)
+        self.last_losses, self.deviations = {}, None
+        self.to_measure = batches if distils and (len(batches) > 1 or self.args.world_size > 1) else []
+        return batches, totals[:3].to(device, non_blocking=True)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Share of a batch in the loss of its step; see `latent_loss`."""
+        """Share of a batch in the loss of its step; see `latent_loss`, and `codi_loss`."""
         batch = dict(inputs)
         self.note_batch(batch)
         self.record = ThoughtRecord()
         places = {name: batch.pop(name) for name in ("passes", "columns") if name in batch}
         with self.latent_model.thinking(record=self.record, steps=self.steps, **places):
-            losses = latent_loss(model, batch, self.stage.anchor_weight, tuple(num_items_in_batch))
-        for name, loss in (("answer_loss", losses.answer), ("anchor_loss", losses.anchor)):
+            total, named = self._score(model, batch, num_items_in_batch)
+        for name, loss in named.items():
             self.last_losses[name] = self.last_losses.get(name, 0.0) + loss
         # gradients are averaged over processes, and this is a share of a sum over them
-        return losses.total * self.args.world_size
+        return total * self.args.world_size
+
+    def _score(self, model: Any, batch: dict[str, Any], counts: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, and its parts by the names of the log."""
+        if isinstance(self.curriculum, CodiCurriculum):
+            eot_id, weight = self.frame.latent.eot_id, self.curriculum.distill_weight
+            codi = codi_loss(model, batch, eot_id, weight, tuple(counts), self._teacher_deviations(model))
+            return codi.total, {"answer_loss": codi.student, "teacher_loss": codi.teacher, "distill_loss": codi.distill}
+        losses = latent_loss(model, batch, self.stage.anchor_weight, (counts[0], counts[1]))
+        return losses.total, {"answer_loss": losses.answer, "anchor_loss": losses.anchor}
+
+    def _teacher_deviations(self, model: Any) -> Tensor | None:
+        """Of all batches of the step and all processes, so that they train what one batch would; None where one is."""
+        if self.to_measure:
+            batches = [self._prepare_inputs(batch) for batch in self.to_measure]
+            with self.latent_model.thinking(columns=()):
+                found = teacher_moments(model, batches, self.frame.latent.eot_id)
+            self.to_measure, self.deviations = [], deviations(self.accelerator.reduce(found, "sum"))
+        return self.deviations
 
     def gather_losses(self) -> None:
         """Add up the losses of all processes; called once per optimiser step."""
