@@ -1,4 +1,4 @@
-"""Recurrence "parallel": after as many passes as there are thoughts it is "append", before that a plain Jacobi iteration."""
+"""Recurrence "parallel": after as many passes as thoughts it is "append", before that a plain Jacobi iteration."""
 
 import pytest
 import torch

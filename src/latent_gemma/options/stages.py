@@ -1,15 +1,17 @@
-"""What is trained: the options of `train sft | coconut | anneal | pause | internalize | grpo` and of `demo`."""
+"""What is trained: the options of `train sft | coconut | anneal | pause | internalize | codi | grpo`, and of `demo`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 from latent_gemma.choices import Adapter, AskedMode, BridgeKind, Recurrence, ThoughtsPerStep, Trains, WordsFormat
+from latent_gemma.errors import ConfigError
 from latent_gemma.options.source import DataSettings
 from latent_gemma.ranges import Advanced, Count, Positive, Range, Seed, Size, check_ranges
 from latent_gemma.training.curriculum import (
     AnnealCurriculum,
     CoconutCurriculum,
+    CodiCurriculum,
     InternalizeCurriculum,
     check_thoughts,
 )
@@ -118,6 +120,31 @@ class Anneal(Common):
 
     def __post_init__(self) -> None:
         check_thoughts(self.curriculum, self.latent.c_thought)
+
+
+@dataclass(frozen=True)
+class Codi(Common):
+    """CODI: one model writes its steps and thinks, and the pass that thinks learns from the one that writes.
+
+    Args:
+        lora: low-rank adaptation, kept as an adapter and merged at the end; the bridge trains beside it. Published with
+            rank 128.
+    """
+
+    latent: LatentModel = field(default_factory=lambda: LatentModel(bridge="mlp"))
+    curriculum: CodiCurriculum = field(default_factory=CodiCurriculum)
+    lora: LoraSettings = field(default_factory=LoraSettings)
+
+    def __post_init__(self) -> None:
+        if self.latent.c_thought != 1:
+            raise ConfigError("--c-thought has no meaning in CODI", "its thoughts stand for no steps: --num-thoughts")
+        if self.latent.backprop_steps is not None:
+            raise ConfigError("--backprop-steps would cut the teacher's gradient in CODI, too", "leave it out")
+        if self.lora.rank and (self.latent.trains == "thoughts" or self.latent.adapter != "none"):
+            raise ConfigError(
+                "--rank adapts all phases, and leaves weights of thoughts alone as they are",
+                "leave out --rank, or --trains and --adapter",
+            )
 
 
 @dataclass(frozen=True)

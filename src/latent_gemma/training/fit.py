@@ -15,7 +15,13 @@ from latent_gemma.model.prompt import Frame
 from latent_gemma.training.batches import OnBad, encode_examples, thoughts_of
 from latent_gemma.training.callbacks import CurriculumCallback, describe_curriculum
 from latent_gemma.training.clean_stop import CleanStop
-from latent_gemma.training.curriculum import AnnealCurriculum, Curriculum, StagedCurriculum, check_thoughts
+from latent_gemma.training.curriculum import (
+    AnnealCurriculum,
+    Curriculum,
+    StagedCurriculum,
+    WrittenCurriculum,
+    check_thoughts,
+)
 from latent_gemma.training.lora import with_lora
 from latent_gemma.training.run import FitResult, Run, trainer_arguments
 from latent_gemma.training.settings import LoraSettings, TrainSettings
@@ -45,7 +51,7 @@ def fit(
         settings: the optimisation.
         run: the run folder; metrics.jsonl and checkpoints go there.
         title: shown on the progress bar.
-        lora: train a low-rank update of the whole model and merge it at the end.
+        lora: train a low-rank update of the whole model, beside the bridge of one that thinks, and merge it at the end.
         resume: go on from the newest checkpoint in `run`.
         started_s: `time.monotonic()` when the session began, from which `max_hours` counts; None takes now.
         on_bad: told of each example that cannot be trained on, which is then left out; None raises at the first.
@@ -74,7 +80,8 @@ def fit(
         raise ConfigError("no example has written steps to learn from", "use data with steps, or --reasoning none")
     trained: Any = model
     if lora is not None and lora.rank > 0:
-        trained = with_lora(model, lora)
+        thinks = not isinstance(curriculum, WrittenCurriculum)
+        trained = with_lora(model, lora, ("bridge",) if thinks and model.model.bridge is not None else ())
     else:
         model.freeze_phases()
     arguments = TrainingArguments(**trainer_arguments(settings, run))
