@@ -41,6 +41,7 @@ class FitResult:
         steps: optimiser steps done.
         notes: what a person should know about the run, in sentences.
         asked: whether it was told to stop, if only in its last step.
+        time_is_up: whether it was the deadline that told it, and no signal.
     """
 
     model: LatentReasoningGemmaForCausalLM
@@ -50,6 +51,7 @@ class FitResult:
     steps: int
     notes: tuple[str, ...] = ()
     asked: bool = False
+    time_is_up: bool = False
 
 
 def trainer_arguments(settings: TrainSettings, run: Path) -> dict[str, Any]:
@@ -159,10 +161,11 @@ def run_trainer(trainer: Any, model: Any, trained: Any, run: Path, checkpoint: P
     seconds = time.monotonic() - started
     done, planned = trainer.state.global_step, trainer.state.max_steps
     finished = done >= planned
-    asked = any(isinstance(each, CleanStop) and each.asked for each in trainer.callback_handler.callbacks)
+    stops = [each for each in trainer.callback_handler.callbacks if isinstance(each, CleanStop)]
+    asked, time_is_up = any(stop.asked for stop in stops), any(stop.time_is_up for stop in stops)
     if not finished and not asked:
         raise RunError(f"{run} ended at step {done} of {planned} by itself", "give more rows, or a smaller batch")
     if trained is not model and finished:
         model = merge(trained, run / "adapter")
     model.requires_grad_(True)
-    return FitResult(model, read_metrics(run / "metrics.jsonl"), seconds, finished, done, asked=asked)
+    return FitResult(model, read_metrics(run / "metrics.jsonl"), seconds, finished, done, (), asked, time_is_up)
