@@ -3,9 +3,14 @@
 from dataclasses import dataclass, field
 
 from latent_gemma.choices import AskedKind
+from latent_gemma.errors import ConfigError
 from latent_gemma.options.stages import Common, LatentModel
-from latent_gemma.ranges import Advanced, Count, Whole, check_ranges
+from latent_gemma.ranges import Advanced, Count, Range, Whole, check_ranges, parse_numbers
 from latent_gemma.training.settings import LoraSettings
+
+#: What `--tiny` can say, and what a seed may be.
+_SIZES = ("hidden_size", "num_layers", "num_heads", "intermediate_size", "sliding_window")
+SEEDS = Range(0, 2**32 - 1)
 
 
 @dataclass(frozen=True)
@@ -53,3 +58,42 @@ class StudyOptions(Common):
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        _ = self.all_seeds, self.sizes  # what is wrong in a text is told before anything is read
+
+    @property
+    def names(self) -> list[str]:
+        """The methods by name."""
+        return [name for name in (part.strip() for part in self.methods.split(",")) if name]
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """The seeds, each once.
+
+        Raises:
+            ConfigError: for what is no seed, or one that is there twice.
+        """
+        seeds = parse_numbers(self.seeds, int, "--seeds", SEEDS) or (self.train.seed,)
+        twice = next((seed for place, seed in enumerate(seeds) if seed in seeds[:place]), None)
+        if twice is not None:
+            raise ConfigError(f"--seeds {self.seeds} names {twice} twice", "name each once")
+        return seeds
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What `tiny` says.
+
+        Raises:
+            ConfigError: for what is no size, or another base than a tiny one.
+        """
+        if (self.tiny or self.tiny_words) and self.model != "tiny":
+            raise ConfigError(f"--tiny with --model {self.model}", "leave it out, or give --model tiny")
+        sizes = {}
+        for part in filter(None, self.tiny.split(",")):
+            name, _, value = part.partition("=")
+            if name not in _SIZES:
+                raise ConfigError(f"--tiny {self.tiny}: unknown size {name!r:.40}", f"known are {', '.join(_SIZES)}")
+            numbers = parse_numbers(value, int, f"--tiny {name}", Range(1, 50_000))
+            if not numbers:
+                raise ConfigError(f"--tiny {self.tiny}: {name} has no number", f"write {name}=128")
+            (sizes[name],) = numbers
+        return sizes

@@ -19,7 +19,7 @@ from latent_gemma.model.loading import TINY
 from latent_gemma.model.tiny import build_tokenizer
 from latent_gemma.options.study_options import StudyOptions
 from latent_gemma.origin import write_origin
-from latent_gemma.ranges import MOST, SHARES, THOUGHTS, Range, parse_numbers
+from latent_gemma.ranges import MOST, SHARES, THOUGHTS, parse_numbers
 from latent_gemma.recipes.methods import Budget, methods_of
 from latent_gemma.recipes.resume import Origin, Unfinished, resume_study
 from latent_gemma.recipes.stage import RECORD, Parent, bad_rows, run_folder, run_record, say_options
@@ -27,9 +27,6 @@ from latent_gemma.recipes.study import Study, run_study
 from latent_gemma.recipes.targets import match_of
 from latent_gemma.text.answers import Match
 from latent_gemma.text.verify import MathVerifier
-
-#: What `--tiny` can say.
-_SIZES = ("hidden_size", "num_layers", "num_heads", "intermediate_size", "sliding_window")
 
 
 def run_study_verb(config: StudyOptions) -> dict[int, EvalReport]:
@@ -47,7 +44,7 @@ def run_study_verb(config: StudyOptions) -> dict[int, EvalReport]:
     started_s, console, reports = time.monotonic(), Console(), dict[int, EvalReport]()
     if process_count() > 1:
         raise ConfigError("a study in several processes", "launch it in one")
-    seeds = seeds_of(config)
+    seeds = config.all_seeds
     folders = {seed: config.out / f"seed-{seed}" for seed in seeds}
     with MathVerifier() as verifier:
         study = study_of(config, verifier.equal)
@@ -66,24 +63,6 @@ def run_study_verb(config: StudyOptions) -> dict[int, EvalReport]:
     return reports
 
 
-def seeds_of(config: StudyOptions) -> tuple[int, ...]:
-    """The seeds of a study, each once.
-
-    Raises:
-        ConfigError: for what is no seed, or one that is there twice.
-    """
-    seeds = parse_numbers(config.seeds, int, "--seeds", Range(0, 2**32 - 1)) or (config.train.seed,)
-    twice = next((seed for place, seed in enumerate(seeds) if seed in seeds[:place]), None)
-    if twice is not None:
-        raise ConfigError(f"--seeds {config.seeds} names {twice} twice", "name each once")
-    return seeds
-
-
-def names_of(config: StudyOptions) -> list[str]:
-    """The names of a study's methods, as they were typed."""
-    return [name for name in (part.strip() for part in config.methods.split(",")) if name]
-
-
 def study_of(config: StudyOptions, equal: Match) -> Study:
     """Read the data, and plan what is trained.
 
@@ -97,11 +76,10 @@ def study_of(config: StudyOptions, equal: Match) -> Study:
     Raises:
         LatentGemmaError: for anything in the configuration or the data that cannot be used.
     """
-    methods_of(names_of(config), Budget(1, 1, 1))  # a name that is wrong is told before any data is read
+    methods_of(config.names, Budget(1, 1, 1))  # a name that is wrong is told before any data is read
     spec = config.data.spec("test", config.train.seed, config.items)
     if not (spec.is_generated or spec.is_hub_name or spec.holdout):
         raise ConfigError(f"a study of {spec.source} without questions", "keep test rows back with --holdout 500")
-    sizes = tiny_sizes(config)
     rows = _training_rows(config)
     size = config.train.batch_size * config.train.accumulate
     steps = config.train.steps or math.ceil(len(rows) * config.train.epochs / size)
@@ -117,7 +95,7 @@ def study_of(config: StudyOptions, equal: Match) -> Study:
         name="study",
         title=f"{Path(config.model).name} on {spec.source} by every method",
         task=_task(spec),
-        methods=methods_of(names_of(config), budget),
+        methods=methods_of(config.names, budget),
         train=lambda pool, count: rows[:count] if spec.is_generated else rows,
         tests=tests,
         settings=config.train,
@@ -125,7 +103,7 @@ def study_of(config: StudyOptions, equal: Match) -> Study:
         max_new_tokens=config.max_new_tokens,
         model=config.model,
         tokenizer=build_tokenizer(config.tiny_words) if config.model == TINY else None,
-        sizes=sizes,
+        sizes=config.sizes,
         step_separator=config.step_separator,
         c_thought=c_thought,
         latent=vars(config.latent),
@@ -136,23 +114,6 @@ def study_of(config: StudyOptions, equal: Match) -> Study:
         match=match_of(kind, equal),
         on_bad=bad_rows(config),
     )
-
-
-def tiny_sizes(config: StudyOptions) -> dict[str, int]:
-    """What `--tiny` says.
-
-    Raises:
-        ConfigError: for what is no size, or another base than a tiny one.
-    """
-    if (config.tiny or config.tiny_words) and config.model != TINY:
-        raise ConfigError(f"--tiny with --model {config.model}", "leave it out, or give --model tiny")
-    sizes = {}
-    for part in filter(None, config.tiny.split(",")):
-        name, _, value = part.partition("=")
-        if name.strip() not in _SIZES:
-            raise ConfigError(f"--tiny {config.tiny}: unknown size {name!r:.40}", f"known are {', '.join(_SIZES)}")
-        sizes[name.strip()], *_ = parse_numbers(value, int, f"--tiny {name.strip()}", Range(1, 50_000)) or (0,)
-    return sizes
 
 
 def _training_rows(config: StudyOptions) -> Sequence[Example]:
