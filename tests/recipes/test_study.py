@@ -1,4 +1,4 @@
-"""A study trains what each method needs and goes on wherever it was stopped; what is unfinished is not in its report."""
+"""A study trains what each method needs and goes on where it was stopped; what is unfinished is not reported."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def here(tmp_path, monkeypatch):
     # what a chart looks like is tested elsewhere, and drawing them takes longer than all of this training
     monkeypatch.setattr("latent_gemma.inspection.write.write_plots", lambda report, folder: None)
     monkeypatch.setattr("latent_gemma.inspection.write.write_html", lambda report, page: None)
-    monkeypatch.setattr("latent_gemma.recipes.stage.training_curves", lambda metrics: {})
+    monkeypatch.setattr("latent_gemma.recipes.stage.training_curves", lambda *_: {})
     return tmp_path
 
 
@@ -104,12 +104,24 @@ def test_what_is_finished_is_neither_trained_nor_measured_again(here, monkeypatc
     before = content(here / "out")
     weights = here / "out" / "seed-0" / "annealed" / "model" / "model.safetensors"
     then = weights.stat().st_mtime_ns
-    monkeypatch.setattr("latent_gemma.evaluation.engine.single_item", None)
-    assert main(command) == 0
-    assert weights.stat().st_mtime_ns == then
-    assert content(here / "out") == before
     assert main([*command[:-4], "--out", "out"]) == 2, "without --resume nothing is touched"
     assert main([*command, "--lr", "1e-4"]) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr("latent_gemma.evaluation.engine.single_item", None)
+        assert main(command) == 0
+    assert weights.stat().st_mtime_ns == then
+    assert content(here / "out") == before
+    assert main([*command, "--methods", "words,anneal,none"]) == 0, "a study may be asked for more"
+    assert weights.stat().st_mtime_ns == then
+    assert labels(here / "out") == ["words", "annealed", "no reasoning"]
+
+
+def test_a_question_that_is_too_long_is_told_before_anything_is_trained(here, capsys):
+    rows = [{"question": "1+1=", "steps": ["2"], "answer": "2"}] * 5 + [{"question": "1" * 3000, "answer": "1"}]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main([*STUDY, "--data", "rows.jsonl", "--holdout", "2", "--out", "out"]) == 2
+    assert "test question 2: 3005 tokens, and the model takes 2048" in capsys.readouterr().err
+    assert not Path("out").exists()
 
 
 def test_a_method_whose_time_is_up_is_not_in_the_report(here, monkeypatch, capsys):
@@ -146,6 +158,7 @@ def test_hours_are_shared_out_among_the_runs_that_are_left(monkeypatch):
     clock.ends("a")
     assert (clock.place, clock.share_hours()) == ("3/4, 2.0 h left", 1.25), "what one leaves the others have"
     clock.begins()
+    clock.trained(2)
     now[0] += 9001.0
     clock.ends("b")
     assert clock.share_hours() == 0.0
@@ -249,8 +262,8 @@ def counted(capsys, *options):
 
 def test_an_estimate_of_a_study_is_the_sum_of_its_runs(here, capsys):
     said = 'model = "google/gemma-2-2b"\nout = "o"\nseeds = "0,1,2"\ntext_steps = 50\ndata = "d.jsonl"\n'
-    said += "steps = 100\nbatch_size = 4\nrank = 0\n"
-    size = ["--rank", "0", "--batch-size", "4", "--no-checkpointing", "--precision", "float32"]
+    said += "steps = 100\nbatch_size = 64\nrank = 0\n"
+    size = ["--rank", "0", "--batch-size", "64", "--no-checkpointing", "--precision", "float32"]
     asked = {"none": (150, "0", "3"), "words": (50, "0", "10"), "coconut": (100, "7", "3")}
     total = {
         name: (steps, counted(capsys, "--model", "google/gemma-2-2b", *size, "--k", k, "--answer", answer)[1])

@@ -72,9 +72,7 @@ class Budget:
     @property
     def anneal(self) -> AnnealCurriculum:
         """The annealed plan: K has grown, p has fallen and the anchor is gone before the end."""
-        return AnnealCurriculum(
-            max_latent_steps=self.max_latent_steps, grow_until=0.35, p_until=0.7, anchor_until=0.85
-        )
+        return AnnealCurriculum(max_latent_steps=self.max_latent_steps, grow_until=0.35, p_until=0.7, anchor_until=0.85)
 
 
 #: Name -> the method with a budget. "none" has as many steps as the others have in both their stages.
@@ -117,9 +115,8 @@ def methods_of(names: Sequence[str], budget: Budget) -> tuple[Method, ...]:
     found: dict[str, Method] = {}
     for place, name in enumerate(names):
         if name not in METHODS:
-            raise ConfigError(
-                f"--methods: there is no method {name!r:.40}", nearest(name, [*METHODS], f"choose from {','.join(METHODS)}")
-            )
+            remedy = nearest(name, [*METHODS], f"choose from {','.join(METHODS)}")
+            raise ConfigError(f"--methods: there is no method {name!r:.40}", remedy)
         if name in names[:place]:
             raise ConfigError(f"--methods names {name} twice", "name each once")
         found[name] = METHODS[name](budget)

@@ -11,10 +11,11 @@ from rich.console import Console
 from transformers import set_seed
 
 from latent_gemma.data.example import Example
+from latent_gemma.errors import DataError
 from latent_gemma.evaluation.engine import Evaluator
 from latent_gemma.evaluation.items import Item
 from latent_gemma.evaluation.log import ItemLog, open_log
-from latent_gemma.evaluation.points import EvalSettings
+from latent_gemma.evaluation.points import EvalSettings, too_long
 from latent_gemma.evaluation.results import EvalReport, EvalRow, Grid, ThoughtTrace
 from latent_gemma.inspection.comparison import choose, cost_charts, paired_grid
 from latent_gemma.inspection.lens import trace_examples
@@ -229,12 +230,18 @@ def run_study(
     found = {seed: _Found() for seed in seeds}
     for run in runs:
         clock.begins()
-        done = _train(run, clock)
-        if done is not None:
-            _note(run, found[run.seed], *done, console, clock.place)
+        if _carry_out(run, found[run.seed], console, clock):
             unfinished.done(run.name)
         clock.ends(run.name)
     return {seed: _report(study, seed, found[seed]) for seed in seeds if found[seed].rows}
+
+
+def _carry_out(run: _Run, found: _Found, console: Console, clock: StudyClock) -> bool:
+    """Train and measure one run; no model outlives it. False if its time was up."""
+    done = _train(run, clock)
+    if done is not None:
+        _note(run, found, *done, console, clock.place)
+    return done is not None
 
 
 def _train(run: _Run, clock: StudyClock) -> tuple[Any, Any, FitResult] | None:
@@ -261,6 +268,8 @@ def _train(run: _Run, clock: StudyClock) -> tuple[Any, Any, FitResult] | None:
         if resume is None:
             return finished_stage(run.folder)
         model, tokenizer = _start(run, parent)
+        if run.parent is None:
+            _refuse_long(study, model, tokenizer)
         begin(run.folder, origin)
         result = fit(
             model, tokenizer, examples, method.curriculum, replace(settings, max_hours=hours), run.folder,
@@ -284,6 +293,12 @@ def _start(run: _Run, parent: Parent) -> tuple[Any, Any]:
     set_seed(run.seed)  # weights that are new are drawn while loading
     quantized = quantization(run.lora) if run.lora.rank else None
     return load_model(parent.name, run.latent, quantization=quantized)
+
+
+def _refuse_long(study: Study, model: Any, tokenizer: Any) -> None:
+    """Refuse questions that no method could be asked, before the first is trained."""
+    for number, said in too_long(model, tokenizer, study.tests, "latent", study.num_thoughts, "same").items():
+        raise DataError(f"{study.task}, test question {number + 1}: {said}", "leave it out of the data")
 
 
 def _asked_otherwise(run: _Run) -> tuple[Any, Any, FitResult]:
@@ -339,7 +354,7 @@ def _measure(run: _Run, model: Any, tokenizer: Any, found: _Found, say: Callable
     for name, tests in study.further.items():
         say(f"{method.label} on {name}")
         further = Evaluator(model, tokenizer, tests, settings, method.label, ItemLog())
-        cells.append(with_interval(further.measure(mode, latent.num_thoughts).row))
+        cells.append(with_interval(further.measure(mode, latent.own_thoughts if mode == "latent" else 0).row))
     if cells:
         found.further.append((method.label, *cells))
     if method.thinks and mode == "latent":
@@ -362,6 +377,7 @@ def _report(study: Study, seed: int, found: _Found) -> EvalReport:
     mains, paired = main_rows(found.rows), paired_grid(found.items)
     unused = {label for label, row in mains.items() if uses_thoughts(found.rows, row) is False}
     choice, reason = choose(mains, found.items, unused)
+    missing = [method.label for method in study.methods if method.measured and method.label not in mains]
     kind = "Gemma 2" if study.model == TINY else study.model
     return EvalReport(
         title=study.title,
@@ -375,6 +391,7 @@ def _report(study: Study, seed: int, found: _Found) -> EvalReport:
             "model": f"{kind}, {found.parameters:,} parameters",
             **({"sizes": ", ".join(f"{name} {size}" for name, size in study.sizes.items())} if study.sizes else {}),
             **found.notes,
+            **({"not finished, and not reported": ", ".join(missing)} if missing else {}),
             "time": f"{found.seconds / 60:.1f} minutes", "machine": machine(), "seed": str(seed), **versions(),
         },
         curves=found.curves,

@@ -18,7 +18,7 @@ class StudyClock:
         self._steps, self._total = dict(steps), len(steps)
         self._deadline_s = None if max_hours is None else started_s + 3600 * max_hours
         self._trained, self._seconds = 0, 0.0
-        self._began_s = started_s
+        self._began_s, self._now = started_s, 0
 
     def share_hours(self) -> float | None:
         """Hours that the next run may take: what is left, in equal parts for the runs that are not trained yet.
@@ -35,15 +35,17 @@ class StudyClock:
 
     def begins(self) -> None:
         """The next run begins."""
-        self._began_s = time.monotonic()
+        self._began_s, self._now = time.monotonic(), 0
 
     def trained(self, steps: int) -> None:
         """The run has been trained for so many optimiser steps, to its end or not."""
-        self._trained += steps
+        self._now = steps
 
     def ends(self, run: Hashable) -> None:
         """The run is trained and measured, or its time was up."""
-        if self._steps.pop(run):  # measuring alone says nothing about the others
+        del self._steps[run]
+        if self._now:  # measuring alone says nothing about the others
+            self._trained += self._now
             self._seconds += time.monotonic() - self._began_s
 
     @property

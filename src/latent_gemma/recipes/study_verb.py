@@ -1,5 +1,6 @@
-"""`latent-gemma study`: every method from one base on one data set with the same budget, and the report that settles it."""
+"""`latent-gemma study`: every method from one base on one data set with the same budget, in one report."""
 
+import contextlib
 import math
 import time
 from collections.abc import Sequence
@@ -55,7 +56,12 @@ def run_study_verb(config: StudyOptions) -> dict[int, EvalReport]:
             origin = Origin("study", config, seeds[0], Parent.of(config.model), study.train("", MOST))
             resume_study(out, config.resume, origin)
             say_options("study", config)
-            reports = run_study(study, folders, 1.0, unfinished, console, started_s)
+            try:
+                reports = run_study(study, folders, 1.0, unfinished, console, started_s)
+            finally:
+                for folder in folders.values():  # that of a seed whose first run could not begin
+                    with contextlib.suppress(OSError):
+                        folder.rmdir()
             for seed, report in reports.items():
                 publish(report, out if len(seeds) == 1 else folders[seed], console)
             if not unfinished.left:
