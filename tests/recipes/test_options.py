@@ -28,6 +28,7 @@ COMMANDS = {
     "train anneal": TRAIN,
     "train codi": TRAIN,
     "train grpo": [*TRAIN, "--num-generations", "4", "--max-new-tokens", "2"],
+    "study": [*TRAIN, "--holdout", "2", "--methods", "none", "--max-new-tokens", "2"],
     "eval": [*ASKED, "--no-controls", "--traces", "0"],
     "compare": ["evaluated", "--out", "out"],
     "vote": ["m", "1+2=", "--max-new-tokens", "2"],

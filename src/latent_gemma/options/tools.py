@@ -1,6 +1,7 @@
 """What stands beside training and measuring: the options of `tasks`, `harness` and `estimate`."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from tyro.conf import Positional
@@ -37,10 +38,12 @@ class Harness:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Memory, time and cost of a training run, from the model's dimensions; nothing is loaded.
+    """Memory, time and cost of a training run or a study, from the model's dimensions; nothing is loaded.
 
     Args:
         model: a published Gemma by name ("google/gemma-2-2b-it"), a local model or a hub name.
+        study: instead of it, all training of this study: the file that `study --config` would read, which says model,
+            rank, batches, steps and precision.
         rank: rank of LoRA; 0 trains all weights.
         k: latent steps (recurrence `append`).
         prompt: tokens before the thoughts.
@@ -55,7 +58,8 @@ class Estimate:
         price: of a GPU for an hour, in any currency; 0 leaves the cost out.
     """
 
-    model: str
+    model: str = ""
+    study: Path | None = None
     rank: Size = 16
     k: Size = 4
     prompt: Count = 128

@@ -43,6 +43,7 @@ class FitResult:
         steps: optimiser steps done.
         notes: what a person should know about the run, in sentences.
         asked: whether it was told to stop, if only in its last step.
+        time_is_up: whether it was the deadline that told it, and no signal.
     """
 
     model: LatentReasoningGemmaForCausalLM
@@ -52,6 +53,7 @@ class FitResult:
     steps: int
     notes: tuple[str, ...] = ()
     asked: bool = False
+    time_is_up: bool = False
 
 
 def trainer_arguments(settings: TrainSettings, run: Path) -> dict[str, Any]:
@@ -210,7 +212,8 @@ class Run:
         seconds = time.monotonic() - started
         done, planned = trainer.state.global_step, trainer.state.max_steps
         finished = done >= planned
-        asked = any(isinstance(each, CleanStop) and each.asked for each in trainer.callback_handler.callbacks)
+        stops = [each for each in trainer.callback_handler.callbacks if isinstance(each, CleanStop)]
+        asked, time_is_up = any(stop.asked for stop in stops), any(stop.time_is_up for stop in stops)
         if not finished and not asked:
             raise RunError(
                 f"{self.folder} ended at step {done} of {planned} by itself", "give more rows, or a smaller batch"
@@ -219,4 +222,5 @@ class Run:
         if trained is not model and finished:
             model = merge(trained, self.folder / "adapter")
         model.requires_grad_(True)
-        return FitResult(model, read_metrics(self.folder / METRICS), seconds, finished, done, asked=asked)
+        metrics = read_metrics(self.folder / METRICS)
+        return FitResult(model, metrics, seconds, finished, done, (), asked, time_is_up)
