@@ -88,19 +88,20 @@ def trace_examples(
     """
     latent = model.config.latent
     frame = Frame(tokenizer, latent)
-    answers = answer_batch(
+    batch = answer_batch(
         model,
         frame,
         [example.question for example in examples],
         "latent",
-        latent.num_thoughts,
+        latent.own_thoughts,
         max_new_tokens=max_new_tokens,
-    ).answers
+    )
     traces = []
-    for example, answer in zip(examples, answers, strict=True):
+    for example, answer, k in zip(examples, batch.answers, batch.num_thoughts, strict=True):
         steps = []
-        for step in read_thoughts(model, tokenizer, example.question, latent.num_thoughts, layers=layers):
-            index = (step.step - 1) // latent.c_thought
+        for step in read_thoughts(model, tokenizer, example.question, k, layers=layers):
+            # a thought for a token stands for no step of its own
+            index = len(example.steps) if latent.c_thought == "tokens" else (step.step - 1) // latent.c_thought
             target = example.steps[index] if index < len(example.steps) else ""
             steps.append(ThoughtStep(**{**step.__dict__, "target": target}))
         correct = grade(answer.graded, example.answers, match).lenient

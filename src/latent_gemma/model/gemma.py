@@ -24,6 +24,7 @@ from transformers import (
     LogitsProcessorList,
     PreTrainedConfig,
     PreTrainedModel,
+    StoppingCriteria,
     StoppingCriteriaList,
 )
 from transformers import initialization as init
@@ -315,6 +316,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         inputs: Tensor | None = None,
         generation_config: GenerationConfig | None = None,
         logits_processor: Sequence[LogitsProcessor] | None = None,
+        stopping_criteria: Sequence[StoppingCriteria] | None = None,
         *args: Any,
         num_thoughts: NumThoughts | None = None,
         **kwargs: Any,
@@ -327,6 +329,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
             inputs: prompt ids, [B, T].
             generation_config: as `GenerationMixin.generate`.
             logits_processor: as `GenerationMixin.generate`.
+            stopping_criteria: as `GenerationMixin.generate`.
             *args: as `GenerationMixin.generate`.
             num_thoughts: K: each prompt thinks so many steps first, but for one that ends in a marker already. None
                 leaves prompts alone, unless `model.tokenizer` has been set and the model was trained to think (then
@@ -351,11 +354,10 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         thinks = self.tokenizer is not None and ids is not None and own_mode(latent) == "latent"
         if num_thoughts is None and thinks:
             num_thoughts = latent.own_thoughts
-        grows = num_thoughts == "auto"
-        last = ThinkOrStop(latent) if grows else NeverThought(latent.thought_id)
-        rest = (generation_config, LogitsProcessorList([*(logits_processor or ()), last]), *args)
+        processors = LogitsProcessorList([*(logits_processor or ()), NeverThought(latent.thought_id)])
         if num_thoughts is None:
-            return super().generate(inputs, *rest, **kwargs)
+            return super().generate(inputs, generation_config, processors, stopping_criteria, *args, **kwargs)
+        grows = num_thoughts == "auto"
         if not grows and (not isinstance(num_thoughts, int) or isinstance(num_thoughts, bool) or num_thoughts < 0):
             raise ConfigError(f"num_thoughts is {num_thoughts!r}", 'give a whole number of at least 0, or "auto"')
         if grows:
@@ -378,9 +380,13 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         length = asked.added.shape[1]
         if bound is not None:
             kwargs["max_new_tokens"] = latent.most_thoughts + 1 + bound
-            criteria = [*(kwargs.pop("stopping_criteria", None) or ()), AnswerBound(latent, bound, length)]
-            kwargs["stopping_criteria"] = StoppingCriteriaList(criteria)
-        output = super().generate(asked.input_ids, *rest, attention_mask=asked.attention_mask, **kwargs)
+            stopping_criteria = StoppingCriteriaList([*(stopping_criteria or ()), AnswerBound(latent, bound, length)])
+        if grows:
+            processors[-1] = ThinkOrStop(latent, length)
+        output = super().generate(
+            asked.input_ids, generation_config, processors, stopping_criteria, *args,
+            attention_mask=asked.attention_mask, **kwargs,
+        )  # fmt: skip
         sequences = output if isinstance(output, Tensor) else output.sequences
         unseen = torch.zeros_like(sequences, dtype=torch.bool)
         unseen[:, :length] = asked.added.repeat_interleave(len(sequences) // len(ids), dim=0)
