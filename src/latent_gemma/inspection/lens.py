@@ -9,6 +9,7 @@ from torch import Tensor
 from latent_gemma.data.example import Example
 from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.evaluation.results import ThoughtStep, ThoughtTrace
+from latent_gemma.model.alignment import aligned_tokens
 from latent_gemma.model.prompt import Frame
 from latent_gemma.model.thinking import ThoughtRecord
 from latent_gemma.text.answers import Match, answers_match, grade
@@ -98,10 +99,11 @@ def trace_examples(
     ).answers
     traces = []
     for example, answer in zip(examples, answers, strict=True):
-        steps = []
+        steps, separator = [], frame.text_ids(latent.step_separator)
+        # as often as it has thoughts
+        targets = [step for step in example.steps for _ in aligned_tokens(frame.text_ids(step), separator, latent)]
         for step in read_thoughts(model, tokenizer, example.question, latent.num_thoughts, layers=layers):
-            index = (step.step - 1) // latent.c_thought
-            target = example.steps[index] if index < len(example.steps) else ""
+            target = targets[step.step - 1] if step.step <= len(targets) else ""
             steps.append(ThoughtStep(**{**step.__dict__, "target": target}))
         correct = grade(answer.graded, example.answers, match).lenient
         traces.append(ThoughtTrace(label, example.question, example.answer, answer.answer, correct, tuple(steps)))

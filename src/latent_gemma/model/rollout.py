@@ -159,7 +159,10 @@ class Rollout:
         """Roll out from what layer 0 would see without thoughts, [B, T, D]; see the module's docstring."""
         try:
             with self._layers_replay():
-                hidden, layers = (self._append if self.latent.recurrence == "append" else self._sequence)(embeds)
+                if self.latent.fed == "pause":
+                    hidden, layers = self._paused(embeds)
+                else:
+                    hidden, layers = (self._append if self.latent.recurrence == "append" else self._sequence)(embeds)
             cache = self.cache
         finally:
             self._close()
@@ -178,16 +181,7 @@ class Rollout:
         counts = thought.cumsum(-1) - 1
         ends = [*columns[1:], length]
         prompt, *pieces = embeds.split([columns[0], *(b - a for a, b in zip(columns, ends, strict=True))], dim=1)
-        last: Tensor | None = None
-        if columns[0] > 0:
-            last = self._call(prompt, 0, self.cache, None)[:, -1]
-        elif self.note is not None and self.note.length == self.start:
-            last = self.note.last_hidden
-        if last is None:
-            raise ModelError(
-                "a thought stands first, and the cache does not hold the hidden state before it",
-                "extend a cache that this model returned",
-            )
+        last = self._call(prompt, 0, self.cache, None)[:, -1] if columns[0] > 0 else self._last_hidden()
         for step, (a, b, piece) in enumerate(zip(columns, ends, pieces, strict=True)):
             rows, source = thought[:, a], last
             with self._backpropagates(step, len(columns)):
@@ -207,6 +201,32 @@ class Rollout:
             last = hidden[:, -1]
             self._note_thought(source, fed, hidden[:, 0], rows, tokens)
         return self._join(self.outputs)
+
+    def _paused(self, embeds: Tensor) -> Hidden:
+        """All positions [B, T, D] in one call: a constant in place of a thought waits for no other position."""
+        thought = self.thought
+        fed, _ = self.feed_back(embeds)
+        if self.settings.forced is not None:
+            index = (thought.cumsum(-1) - 1).clamp(min=0, max=self.settings.forced.shape[1] - 1)
+            forced = self.settings.forced.to(fed.dtype)
+            fed = forced.gather(1, index[:, :, None].expand(-1, -1, forced.shape[2]))
+        inputs = torch.where(thought[:, :, None], fed, embeds)
+        hidden = self._call(inputs, 0, self.cache, thought[:, :, None] if self.latent.adapter != "none" else None)
+        if self.record is not None:
+            for a in self.columns:
+                source = hidden[:, a - 1] if a > 0 else self._last_hidden()
+                self._note_thought(source, inputs[:, a], hidden[:, a], thought[:, a], None)
+        return self._join(self.outputs)
+
+    def _last_hidden(self) -> Tensor:
+        """The hidden state behind the cache, [B, D]."""
+        last = self.note.last_hidden if self.note is not None and self.note.length == self.start else None
+        if last is None:
+            raise ModelError(
+                "a thought stands first, and the cache does not hold the hidden state before it",
+                "extend a cache that this model returned",
+            )
+        return last
 
     def _sequence(self, embeds: Tensor) -> Hidden:
         """All hidden states of the prompt go through the decoder again in each latent step; embeddings [B, T, D]."""
@@ -261,9 +281,12 @@ class Rollout:
         return hidden.masked_fill(thought[:, :, None], 0.0), layers
 
     def feed_back(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Next input for final hidden states [..., D], and the greedy tokens [...] (None while p = 0)."""
-        tokens = None
-        fed = torch.zeros((), device=hidden.device, dtype=torch.promote_types(hidden.dtype, torch.float32))
+        """Next input for final hidden states [..., D], and the greedy tokens [...] (None while p = 0, of a pause)."""
+        tokens, dtype = None, torch.promote_types(hidden.dtype, torch.float32)
+        if self.decoder.pause is not None:
+            fed = self.settings.perturb(self.decoder.pause.to(dtype).expand(hidden.shape), self.embed_rms)
+            return fed.to(hidden.dtype), None
+        fed = torch.zeros((), device=hidden.device, dtype=dtype)
         if self.p < 1.0:
             fed = latent_from_hidden(hidden, self.decoder.bridge, self.embed_rms)
             fed = self.settings.perturb(fed, self.embed_rms)

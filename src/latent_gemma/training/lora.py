@@ -9,6 +9,7 @@ from peft import PeftModel
 
 from latent_gemma.errors import ConfigError
 from latent_gemma.launch import is_main_process
+from latent_gemma.model.gemma import is_latent_parameter
 from latent_gemma.training.settings import LoraSettings
 
 
@@ -89,7 +90,7 @@ def with_lora(model: Any, settings: LoraSettings) -> Any:
     """Put an adapter on a model.
 
     Args:
-        model: the model; its own weights are frozen.
+        model: the model; its own weights are frozen, but for those that only thoughts see.
         settings: the adapter.
 
     Returns:
@@ -102,7 +103,11 @@ def with_lora(model: Any, settings: LoraSettings) -> Any:
 
     if settings.quantize == "4bit":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    return get_peft_model(model, lora_config(model, settings))
+    wrapped = get_peft_model(model, lora_config(model, settings))
+    for name, parameter in wrapped.named_parameters():
+        if is_latent_parameter(name):
+            parameter.requires_grad_(True)
+    return wrapped
 
 
 def merge(trained: Any, folder: Path) -> Any:
