@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from latent_gemma.data.chains import ChainConfig, chain_examples
+from latent_gemma.data.example import Example
 from latent_gemma.inspection.lens import read_thoughts, trace_examples
 from latent_gemma.model import ThoughtRecord
 from latent_gemma.model.prompt import Frame
@@ -43,6 +44,14 @@ def test_traces_name_the_step_each_thought_stands_for(make_model, tokenizer):
         assert (trace.question, trace.expected) == (example.question, example.answer)
         first, second = example.steps
         assert [step.target for step in trace.steps] == [first, first, second, second]
+
+
+def test_traces_name_the_step_whose_tokens_a_thought_stands_for(make_model, tokenizer):
+    example = Example("1+2=", ("12", "3"), "3")
+    for share, targets in ((1.0, ["12", "12", "12", "3", "3", ""]), (0.5, ["12", "3", "", "", "", ""])):
+        model = make_model(num_thoughts=6, c_thought="tokens", step_separator=";", thoughts_per_token=share)
+        (trace,) = trace_examples(model, tokenizer, [example], "latent", 4)
+        assert [step.target for step in trace.steps] == targets
 
 
 def test_no_thoughts_nothing_to_read(make_model, tokenizer):

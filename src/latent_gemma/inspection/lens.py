@@ -9,6 +9,7 @@ from torch import Tensor
 from latent_gemma.data.example import Example
 from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.evaluation.results import ThoughtStep, ThoughtTrace
+from latent_gemma.model.alignment import aligned_tokens
 from latent_gemma.model.prompt import Frame
 from latent_gemma.model.thinking import ThoughtRecord
 from latent_gemma.text.answers import Match, answers_match, grade
@@ -97,12 +98,13 @@ def trace_examples(
         max_new_tokens=max_new_tokens,
     )
     traces = []
+    separator = frame.text_ids(latent.step_separator)
     for example, answer, k in zip(examples, batch.answers, batch.num_thoughts, strict=True):
         steps = []
+        # as often as it has thoughts
+        targets = [step for step in example.steps for _ in aligned_tokens(frame.text_ids(step), separator, latent)]
         for step in read_thoughts(model, tokenizer, example.question, k, layers=layers):
-            # a thought for a token stands for no step of its own
-            index = len(example.steps) if latent.c_thought == "tokens" else (step.step - 1) // latent.c_thought
-            target = example.steps[index] if index < len(example.steps) else ""
+            target = targets[step.step - 1] if step.step <= len(targets) else ""
             steps.append(ThoughtStep(**{**step.__dict__, "target": target}))
         correct = grade(answer.graded, example.answers, match).lenient
         traces.append(ThoughtTrace(label, example.question, example.answer, answer.answer, correct, tuple(steps)))

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -37,10 +38,13 @@ from latent_gemma.model.adapters import PREFIX, load_updates, start_update
 from latent_gemma.model.address import address
 from latent_gemma.model.config import (
     LatentConfig,
+    LatentConfigMixin,
     LatentGemma2Config,
     LatentGemma3TextConfig,
     LatentGemmaConfig,
     as_latent_config,
+    as_plain_config,
+    stored_latent,
     update_latent,
 )
 from latent_gemma.model.decoder import LatentDecoder, refuse_export
@@ -61,14 +65,16 @@ def _init_latent_weights(module: nn.Module) -> None:
     if isinstance(module, ZeroLinear):
         init.zeros_(module.weight)
         init.zeros_(module.bias)
+    if isinstance(module, LatentDecoder) and module.pause is not None:
+        init.zeros_(module.pause)
     start_update(module)
 
 
 class _LatentWeights:
     """What decoder and causal-LM classes share: how latent weights start, and which stay in float32."""
 
-    _keys_to_ignore_on_load_missing: set[str] | list[str] | None = [r"bridge\.", PREFIX]  # noqa: RUF012
-    _keep_in_fp32_modules_strict: set[str] | list[str] | None = {"bridge"}  # noqa: RUF012
+    _keys_to_ignore_on_load_missing: set[str] | list[str] | None = [r"bridge\.", r"pause$", PREFIX]  # noqa: RUF012
+    _keep_in_fp32_modules_strict: set[str] | list[str] | None = {"bridge", "pause"}  # noqa: RUF012
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -141,7 +147,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         return object.__new__(cls)
 
     def __init__(self, config: PreTrainedConfig) -> None:
-        config = as_latent_config(config, None if hasattr(config, "latent") else self._default_latent())
+        config = as_latent_config(config, None if stored_latent(config) else self._default_latent())
         # The stock class would build the stock decoder first; past it, its few lines stand here.
         PreTrainedModel.__init__(self, config)
         self.model = self.decoder_class(config)
@@ -193,8 +199,8 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         config = copy.deepcopy(config)
         for name in fields:
             setattr(config, name, kwargs.pop(name))
-        converts = getattr(config, "latent", None) is None
-        if converts and latent is None:
+        converts = not isinstance(config, LatentConfigMixin)
+        if latent is None and stored_latent(config) is None:
             latent = cls._default_latent()
         config = as_latent_config(config, latent)
         quantizes = kwargs.get("quantization_config") or getattr(config, "quantization_config", None)
@@ -210,7 +216,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
             load_updates(model, pretrained_model_name_or_path, hub)
         if model.model.bridge is not None:
             model.model.bridge.float()  # one that is new has been made in the dtype of the rest
-        if model.config.latent.embed_rms is None:
+        if not model.model.is_calibrated:
             model.model.calibrate()
         if converts:
             model._name_anew(str(pretrained_model_name_or_path), hub)
@@ -248,6 +254,26 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         """Take a name under which trainers find this model, and not the plain Gemma of that name."""
         self.config.architectures = [type(self).__name__]
         self.config._name_or_path = address(self.config, name, hub)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it was trained to do without thoughts and has no weights that a stock Gemma lacks."""
+        trained_for = self.config.latent.trained_for
+        return trained_for in ("words", "none") and not any(is_latent_parameter(name) for name in self.state_dict())
+
+    def save_plain(self, folder: Path, keeps_latent: bool) -> None:
+        """Write the stock Gemma in this model, which loads without this package.
+
+        Args:
+            folder: the directory; it is made if missing.
+            keeps_latent: see `as_plain_config`. Weights of thoughts alone are left out either way.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        kept = {name: value for name, value in self.state_dict().items() if not is_latent_parameter(name)}
+        self.save_pretrained(folder, state_dict=kept)
+        as_plain_config(self.config, keeps_latent).save_pretrained(folder)
 
     def project(self, hidden_states: Tensor) -> Tensor:
         """Logits [..., V] of final hidden states [..., D], through the model's own head, final softcap included."""
@@ -475,9 +501,9 @@ class LatentReasoningGemmaForCausalLM(_Stock):
 
 
 def is_latent_parameter(name: str) -> bool:
-    """Whether a parameter belongs to the latent part (thought adapter or bridge) and not to plain Gemma."""
+    """Whether a parameter belongs to the latent part (thought adapter, bridge, pause) and not to plain Gemma."""
     parts = name.split(".")
-    return "bridge" in parts or parts[-1].startswith(PREFIX)
+    return "bridge" in parts or parts[-1] == "pause" or parts[-1].startswith(PREFIX)
 
 
 class LatentGemmaForCausalLM(_LatentWeights, LatentReasoningGemmaForCausalLM, GemmaForCausalLM):
