@@ -85,7 +85,7 @@ def answer_batch(
 def _own_thoughts(record: ThoughtRecord, mask: Tensor, num_thoughts: int, recurrence: str) -> list[Tensor]:
     if not record.inputs:
         return []
-    if recurrence == "append":
+    if recurrence != "sequence":
         return list(record.stacked_inputs().float().cpu())
     # the prompt's own columns, without the padding before it and without `thought x K, eot` behind it
     lengths = (mask.sum(-1) - num_thoughts - 1).tolist()

@@ -42,7 +42,8 @@ class Estimate:
     Args:
         model: a published Gemma by name ("google/gemma-2-2b-it"), a local model or a hub name.
         rank: rank of LoRA; 0 trains all weights.
-        k: latent steps (recurrence `append`).
+        k: latent steps.
+        parallel_passes: T, passes over all of them at once (recurrence `parallel`); 0 for `append`, a pass a step.
         prompt: tokens before the thoughts.
         answer: tokens after them.
         batch_size: examples at once and GPU.
@@ -58,6 +59,7 @@ class Estimate:
     model: str
     rank: Size = 16
     k: Size = 4
+    parallel_passes: Size = 0
     prompt: Count = 128
     answer: Count = 64
     batch_size: Count = 8
