@@ -73,7 +73,7 @@ def test_loss_falls(make_model, tokenizer, tmp_path):
     assert losses[-1] < 0.6 * losses[0]
 
 
-@pytest.mark.parametrize("recurrence", ["append", "sequence"])
+@pytest.mark.parametrize("recurrence", ["append", "sequence", "parallel"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_frozen_phases_stay_bit_for_bit(recurrence, checkpointing, precision, make_model, tokenizer, tmp_path):

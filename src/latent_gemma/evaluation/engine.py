@@ -100,7 +100,7 @@ class Evaluator:
             answered = self._ask(batch, mode, k, p, given, self.settings.max_new_tokens)
             for index, thought in zip(indices, answered.thoughts, strict=False):  # without latent steps there are none
                 thoughts[index] = thought
-            cost = Cost(answered.seconds / len(batch), peak_gib(self.model.device))
+            cost = Cost(answered.seconds / len(batch), peak_gib(self.model.device), self.frame.latent.passes_bound)
             return [
                 single_item(
                     setting, index, example, self._wanted(example), written, steps,

@@ -92,6 +92,7 @@ class Item:
         peak_mem_gib: peak memory of its batch; None where it cannot be had.
         traces: of a vote.
         mode: see `Setting`.
+        parallel_passes: see `Cost`.
     """
 
     label: str
@@ -117,6 +118,13 @@ class Item:
     peak_mem_gib: float | None
     traces: tuple[TraceItem, ...] = ()
     mode: Mode = "latent"
+    parallel_passes: int | None = None
+
+    @property
+    def passes(self) -> int:
+        """Decoder passes behind the prompt: one a generated token and latent step, or those over all steps at once."""
+        steps, most = self.latent_steps, self.parallel_passes
+        return self.tokens + (steps if most is None else min(steps, most * max(1, len(self.traces))))
 
     @property
     def setting(self) -> Setting:
@@ -126,10 +134,17 @@ class Item:
 
 @dataclass(frozen=True)
 class Cost:
-    """What each answer of a batch cost; see `Item`."""
+    """What each answer of a batch cost; see `Item`.
+
+    Args:
+        seconds: see `Item`.
+        peak_mem_gib: see `Item`.
+        parallel_passes: T, the most decoder passes that its latent steps take; None where each is one.
+    """
 
     seconds: float
     peak_mem_gib: float | None
+    parallel_passes: int | None = None
 
 
 def is_marked(written: Written) -> bool:
@@ -162,6 +177,7 @@ def single_item(
         marked=is_marked(written), correct=grade.lenient, strict=grade.strict,
         complete=written.complete if setting.mode == "words" else None, tokens=written.tokens,
         latent_steps=latent_steps, finished=written.finished, seconds=cost.seconds, peak_mem_gib=cost.peak_mem_gib,
+        parallel_passes=cost.parallel_passes,
     )  # fmt: skip
 
 
@@ -175,6 +191,7 @@ _NAMES = {field.name for field in fields(Item)}
 
 def _from_data(data: dict[str, Any]) -> Item:
     data.setdefault("mode", mode_of_older(data))  # logs of older versions are read, for comparisons
+    data.setdefault("parallel_passes", None)
     if set(data) != _NAMES:
         raise ValueError("other fields")
     traces = tuple(TraceItem(**trace) for trace in data["traces"])

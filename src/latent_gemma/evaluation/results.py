@@ -29,7 +29,8 @@ class EvalRow:
         low: lower end of the 95 % Wilson interval of `correct / total`.
         high: upper end of it.
         tokens_per_answer: mean number of generated tokens (reasoning in words and answer, without the prompt).
-        passes_per_answer: mean number of decoder passes after the prompt: generated tokens plus latent steps.
+        passes_per_answer: mean number of decoder passes after the prompt: generated tokens plus latent steps, or
+            plus the T passes in which recurrence "parallel" takes these.
         seconds_per_answer: wall-clock seconds over the batch divided by its items.
         complete: answers in the format that was asked for: reasoning and answer each once, in order and closed; None
             where no format was asked for.

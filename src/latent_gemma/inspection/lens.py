@@ -47,7 +47,7 @@ def read_thoughts(
     for k, (source, fed) in enumerate(zip(record.source, record.inputs, strict=True)):
         log_probs = model.project(source[0]).float().log_softmax(-1)
         best = log_probs.exp().topk(top)
-        column = first + k - 1 if model.config.latent.recurrence == "append" else first - 1
+        column = first - 1 if model.config.latent.recurrence == "sequence" else first + k - 1
         steps.append(
             ThoughtStep(
                 step=k + 1,

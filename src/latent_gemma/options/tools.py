@@ -45,7 +45,8 @@ class Estimate:
         study: instead of it, all training of this study: the file that `study --config` would read, which says model,
             rank, batches, steps and precision.
         rank: rank of LoRA; 0 trains all weights.
-        k: latent steps (recurrence `append`).
+        k: latent steps.
+        parallel_passes: T, passes over all of them at once (recurrence `parallel`); 0 for `append`, a pass a step.
         prompt: tokens before the thoughts.
         answer: tokens after them.
         batch_size: examples at once and GPU.
@@ -62,6 +63,7 @@ class Estimate:
     study: Path | None = None
     rank: Size = 16
     k: Size = 4
+    parallel_passes: Size = 0
     prompt: Count = 128
     answer: Count = 64
     batch_size: Count = 8
