@@ -26,6 +26,7 @@ COMMANDS = {
     "train sft": TRAIN,
     "train coconut": TRAIN,
     "train anneal": TRAIN,
+    "train codi": TRAIN,
     "train grpo": [*TRAIN, "--num-generations", "4", "--max-new-tokens", "2"],
     "study": [*TRAIN, "--holdout", "2", "--methods", "none", "--max-new-tokens", "2"],
     "eval": [*ASKED, "--no-controls", "--traces", "0"],
@@ -144,7 +145,7 @@ def test_a_number_out_of_range_is_told_in_one_line(verb, here, capsys):
     assert sorted(here.iterdir()) == before
 
 
-@pytest.mark.parametrize("verb", ["train sft", "train coconut", "train anneal", "train grpo", "ask"])
+@pytest.mark.parametrize("verb", ["train sft", "train coconut", "train anneal", "train codi", "train grpo", "ask"])
 def test_the_ends_of_every_range_run_or_are_told(verb, here, capsys):
     for number, (name, kinds, owner) in enumerate(options(config_class(verb))):
         if not kinds & {int, float}:

@@ -1,16 +1,21 @@
 """Rows and batches, drawn as in the docstrings."""
 
+import itertools
 import random
+from dataclasses import asdict, replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from latent_gemma.data.example import Example
 from latent_gemma.errors import DataError
 from latent_gemma.model import LatentConfig
+from latent_gemma.model.alignment import aligned_tokens
 from latent_gemma.model.prompt import Frame
-from latent_gemma.training.batches import IGNORE, Encoded, build_row, encode_examples, pad_rows
-from latent_gemma.training.curriculum import ALL_STEPS, Stage
+from latent_gemma.training.batches import IGNORE, Encoded, build_row, encode_examples, pad_rows, thoughts_of
+from latent_gemma.training.curriculum import ALL_STEPS, CoconutCurriculum, InternalizeCurriculum, Stage
 
 B, T, E, X = 7, 8, 9, IGNORE
 ITEM = Encoded(question=[20, 21], steps=[[31, 32, 33], [41], [51, 52]], separator=[], answer=[60, 1])
@@ -26,6 +31,7 @@ def test_two_of_three_steps_latent(tokenizer):
     assert built.ids == [20, 21, B, T, T, T, T, 51, 52, E, 60, 1]
     assert built.labels == [X, X, X, X, X, X, X, 51, 52, E, 60, 1]
     assert built.anchors == [X, X, X, 32, 33, X, 41, X, X, X, X, X]
+    assert built.halts == [X, X, X, 0, 0, 0, 0, 0, X, X, X, X], "written steps follow: go on"
     assert built.start == 2
 
 
@@ -36,10 +42,57 @@ def test_words_none_and_everything_latent(tokenizer):
     none = row(tokenizer, keeps_rest=False)
     assert none.ids == [20, 21, B, E, 60, 1]
     assert none.labels == [X, X, X, X, 60, 1], "eot is given by the prompt where nothing is written"
+    assert none.halts == [X, X, X, 1, X, X], "nothing to think about: stop at once"
     latent = row(tokenizer, c_thought=1, latent_steps=ALL_STEPS)
     assert latent.ids == [20, 21, B, T, T, T, E, 60, 1]
     assert latent.labels == [X] * 7 + [60, 1]
     assert latent.anchors == [X, X, X, 33, 41, 52, X, X, X]
+    assert latent.halts == [X, X, X, 0, 0, 0, 1, X, X]
+
+
+SEPARATED = replace(ITEM, separator=[70])
+
+
+def test_a_thought_for_each_token_of_a_step(tokenizer):
+    whole = row(tokenizer, "tokens", item=SEPARATED, latent_steps=ALL_STEPS)
+    assert whole.ids == [20, 21, B, *[T] * 9, E, 60, 1]
+    assert whole.anchors == [X, X, X, 31, 32, 33, 70, 41, 70, 51, 52, 70, X, X, X]
+    assert whole.halts == [X, X, X, *[0] * 9, 1, X, X]
+    first = row(tokenizer, "tokens", item=SEPARATED, latent_steps=1)
+    assert first.ids == [20, 21, B, *[T] * 4, 41, 70, 51, 52, 70, E, 60, 1]
+    bounded = row(tokenizer, "tokens", item=SEPARATED, latent_steps=ALL_STEPS, max_thought_steps=2)
+    assert bounded.anchors[3:-3] == [31, 32, 33, 70, 41, 70]
+
+
+@pytest.mark.parametrize(
+    ("share", "anchors"),
+    [(0.9, [31, 32, 33, 41, 51, 52]), (0.5, [32, 33, 41, 52]), (0.34, [32, 33, 41, 52]), (0.2, [33, 41, 52])],
+)
+def test_compressed_thoughts_stand_on_the_last_token_they_stand_for(share, anchors, tokenizer):
+    built = row(tokenizer, "tokens", item=SEPARATED, latent_steps=ALL_STEPS, thoughts_per_token=share)
+    assert built.anchors[3:-3] == anchors
+    assert [T] * len(anchors) == built.ids[3:-3]
+
+
+@given(st.integers(0, 60), st.integers(1, 100))
+def test_shares_divide_a_step_evenly_and_end_at_its_end(length, hundredths):
+    latent = LatentConfig(c_thought="tokens", thoughts_per_token=hundredths / 100)
+    ends = [0, *aligned_tokens(range(1, length + 1), [0], latent)]
+    if hundredths == 100:
+        assert ends == [0, *range(1, length + 1), 0]
+        return
+    assert len(ends) - 1 == -(-length * hundredths // 100)
+    assert ends[-1] == length
+    spans = [b - a for a, b in itertools.pairwise(ends)]
+    assert not spans or max(spans) - min(spans) <= 1
+
+
+def test_the_longest_layout_counts_what_thoughts_take(tokenizer):
+    for latent, most in ((LatentConfig(c_thought="tokens"), 14), (LatentConfig(c_thought=4), 18)):
+        frame, example = Frame(tokenizer, latent), Example("2+3=", ("5", "7"), "7")
+        assert len(encode_examples(frame, [example], most, most_thoughts=lambda steps: steps)) == 1
+        with pytest.raises(DataError, match=f"example 1 has {most} tokens"):
+            encode_examples(frame, [example], most - 1, most_thoughts=lambda steps: steps)
 
 
 def test_thoughts_are_bounded_and_padded(tokenizer):
@@ -56,6 +109,28 @@ def test_mixing_draws_every_stage_and_none_without_probability(tokenizer):
     drawn = {row(tokenizer, c_thought=1, latent_steps=3, mix_prob=1.0, seed=s).ids.count(T) for s in range(50)}
     assert drawn == {0, 1, 2, 3}
     assert {row(tokenizer, c_thought=1, latent_steps=3, seed=s).ids.count(T) for s in range(50)} == {3}
+
+
+def test_stage_mixing_draws_stage_i_with_a_probability_proportional_to_i_plus_one(tokenizer):
+    curriculum, count = CoconutCurriculum(max_latent_stage=2, final_stages=2, stage_mixing=True), 3000
+    for progress, expected in ((0.3, [1, 2, 3]), (0.99, [1, 2, 3, 4])):
+        stage, frame = curriculum.stage_at(progress, 0.0), Frame(tokenizer, LatentConfig())
+        rows = [build_row(ITEM, stage, frame, random.Random(seed)) for seed in range(count)]
+        # thoughts, and whether anything is written: behind the last stage, two thoughts and nothing
+        kinds = [built.ids.count(T) + (built.halts.count(1) > 0) for built in rows]
+        found = [kinds.count(stage) / count for stage in range(len(expected))]
+        assert found == pytest.approx([part / sum(expected) for part in expected], abs=0.03)
+        assert sum(found) == 1.0
+    assert len(thoughts_of(ITEM, stage, LatentConfig())) == 2, "mixing left aside"
+
+
+def test_steps_are_removed_without_thoughts(tokenizer):
+    curriculum = InternalizeCurriculum(max_latent_stage=2, final_stages=1)
+    rows = [row(tokenizer, **asdict(curriculum.stage_at(progress, 0.0))) for progress in (0.0, 0.4, 0.99)]
+    rest = [[41, 51, 52], [51, 52], []]
+    assert [built.ids for built in rows] == [[20, 21, B, *written, E, 60, 1] for written in rest]
+    assert rows[0].labels == [X, X, X, 41, 51, 52, E, 60, 1]
+    assert rows[2].labels == [X, X, X, X, 60, 1]
 
 
 def test_rows_are_aligned_by_their_thoughts(tokenizer):

@@ -15,7 +15,7 @@ from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM, is_latent_
 from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.checkpoints import last_checkpoint
 from latent_gemma.training.clean_stop import CleanStop
-from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, WrittenCurriculum
+from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, CodiCurriculum, WrittenCurriculum
 from latent_gemma.training.fit import fit
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 from latent_gemma.training.trainer import CurriculumTrainer
@@ -32,8 +32,8 @@ def weights(model):
 @pytest.mark.parametrize(
     "curriculum",
     [WrittenCurriculum("words"), WrittenCurriculum("none"), CoconutCurriculum(max_latent_stage=2, uniform_prob=0.5),
-     AnnealCurriculum(grow_until=0.5)],
-    ids=["words", "none", "coconut", "anneal"],
+     AnnealCurriculum(grow_until=0.5), CodiCurriculum(2)],
+    ids=["words", "none", "coconut", "anneal", "codi"],
 )  # fmt: skip
 def test_every_curriculum_trains_and_logs(curriculum, make_model, tokenizer, tmp_path):
     model = make_model(bridge="linear", **LATENT)

@@ -5,9 +5,9 @@ import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from latent_gemma.training.batches import IGNORE
-from latent_gemma.training.losses import latent_loss
+from latent_gemma.training.losses import halting_scores, latent_loss
 from latent_gemma.training.step_batches import with_places
-from tests.conftest import FAMILIES, THOUGHT
+from tests.conftest import EOT, FAMILIES, THOUGHT
 
 
 def batch_of(ids, labelled, anchored):
@@ -36,6 +36,38 @@ def test_loss_equals_cross_entropy_over_all_logits(weight, make_model, prompts):
         torch.testing.assert_close(losses.anchor, plain[1].detach())
 
 
+def test_the_halting_loss_is_the_binary_cross_entropy_of_the_probability_of_eot(make_model, prompts):
+    model = make_model(dtype=torch.float64)
+    batch = batch_of(prompts(answer=3), 3, 1)
+    steps = torch.arange(batch["input_ids"].shape[1])
+    batch["halts"] = torch.where((steps > 6) & (steps < 11), (steps == 10).long(), IGNORE).expand(3, -1)
+    probability = model(batch["input_ids"]).logits.softmax(-1)[..., EOT]
+    # at bot, column 6, and at the first two thoughts go on; at the last, column 9, stop
+    plain = -(1 - probability[:, 6:9]).log().sum() - probability[:, 9].log().sum()
+    other = latent_loss(model, batch, 0.7)
+    losses = latent_loss(model, batch, 0.7, halt_weight=0.3)
+    torch.testing.assert_close(losses.halt, plain.detach() / 12)
+    torch.testing.assert_close(losses.total, other.total + 0.3 * plain / 12)
+    assert (losses.answer, losses.anchor) == (other.answer, other.anchor)
+    counts = tuple(torch.tensor(count) for count in (9, 3, 24))
+    torch.testing.assert_close(latent_loss(model, batch, 0.7, counts, 1.0, EOT).halt, plain.detach() / 24)
+    placed = with_places(batch, THOUGHT, 0.7, 0.3)
+    with model.thinking(columns=placed.pop("columns")):
+        assert torch.equal(latent_loss(model, placed, 0.7, None, 0.3).total, losses.total)
+
+
+@pytest.mark.parametrize("eot", [0, 3, 6])
+def test_a_decision_that_is_certain_has_a_finite_loss(eot):
+    logits = torch.zeros(2, 7)
+    logits[0, eot], logits[1, eot] = 300.0, -300.0
+    logits.requires_grad_()
+    scores = halting_scores(logits, eot)
+    torch.testing.assert_close(scores.detach(), torch.tensor([300.0, -300.0]) - torch.log(torch.tensor(6.0)))
+    torch.nn.functional.binary_cross_entropy_with_logits(scores, torch.tensor([0.0, 1.0])).backward()
+    assert logits.grad.isfinite().all()
+    assert logits.grad[:, eot].abs().min() > 0.4
+
+
 def test_logits_are_computed_only_where_a_loss_reads_them(make_model, prompts):
     model = make_model()
     seen = []
@@ -54,7 +86,7 @@ def asks_for_no_value(model, batch):
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         fake = {name: mode.from_tensor(x) if isinstance(x, torch.Tensor) else x for name, x in batch.items()}
         with model.thinking(columns=fake.pop("columns", None)):
-            loss = latent_loss(model, fake, 0.5).total
+            loss = latent_loss(model, fake, 0.5, None, 1.0).total
         weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
         return [x for x in torch.autograd.grad(loss, weights, allow_unused=True) if x is not None]
 
@@ -66,7 +98,9 @@ def test_the_host_waits_for_nothing_in_a_step(family, checkpointing, thoughts, m
     model = make_model(family, adapter="lora", bridge="mlp", p=0.3).train()
     if checkpointing:
         model.activation_checkpointing_enable()
-    batch = with_places(batch_of(prompts(thoughts=thoughts, answer=3), 3, 1), THOUGHT, 0.5)
+    batch = batch_of(prompts(thoughts=thoughts, answer=3), 3, 1)
+    batch["halts"] = torch.where(batch["anchors"] == IGNORE, IGNORE, 1)
+    batch = with_places(batch, THOUGHT, 0.5, 1.0)
     assert batch["columns"] == tuple(range(7, 7 + thoughts))
     assert len(asks_for_no_value(model, batch)) >= 20
     del batch["columns"]

@@ -48,12 +48,13 @@ def test_rows_are_laid_behind_each_other(tokenizer):
         "position_ids": [list(range(12)), [*range(6), *range(6)]],
         "labels": [[X, X, X, X, 41, 42, 43, 9, 61, 62, 63, 1], [X, X, 31, 9, 60, 1, X, X, X, X, 64, 1]],
         "anchors": [[X] * 12] * 2,
+        "halts": [[X, X, X, X, 0, *[X] * 7], [X, X, 0, *[X] * 6, 1, X, X]],
     }
 
 
 def test_no_example_is_asked_for_from_the_one_before_it():
     # no question, so that its first token has a label, which a batch's first column leaves out
-    rows = [Row([31, 32], [31, 32], [X, X], 0), Row([41, 42, 43, 44], [41, 42, 43, 44], [X] * 4, 0)]
+    rows = [Row([31, 32], [31, 32], [X, X], 0, [X, X]), Row([41, 42, 43, 44], [41, 42, 43, 44], [X] * 4, 0, [X] * 4)]
     assert pack([rows[0], *rows, rows[0]])["labels"].tolist() == [
         [X, 42, 43, 44],
         [X, 32, X, 32],

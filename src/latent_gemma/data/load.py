@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from latent_gemma.data.arithmetic import OPS, ArithmeticConfig, arithmetic_examples
-from latent_gemma.data.chains import ChainConfig, chain_examples
+from latent_gemma.data.chains import ChainConfig, ChainSteps, chain_examples
 from latent_gemma.data.example import Example
 from latent_gemma.data.gsm8k import StepsFormat
 from latent_gemma.data.hub import load_hub
@@ -29,8 +29,8 @@ class DataSpec:
 
     Args:
         source: "arithmetic", "arithmetic:ops=add,mul;digits=2;operations=2", "chains", "chains:length=3",
-            "multiplication:digits=4;by=2", "prosqa:hops=3-6;concepts=20", a local file, or a hub name, "owner/name" or
-            "owner/name:config".
+            "chains:length=1..6;steps=equations", "multiplication:digits=4;by=2", "prosqa:hops=3-6;concepts=20", a local
+            file, or a hub name, "owner/name" or "owner/name:config".
         split: "train" or "test"; with a hub name any of its splits. A local file without `holdout` is one split,
             whichever of the two it is called.
         limit: use at most this many, after splitting and shuffling; needed for the generators.
@@ -98,11 +98,12 @@ class _Options:
 
     def span(self, name: str, default: tuple[int, int]) -> tuple[int, int]:
         value = self.text(name, f"{default[0]}-{default[1]}")
-        match = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", value)
+        match = re.fullmatch(r"([0-9]{1,9})(?:(?:-|\.\.)([0-9]{1,9}))?", value)
         if match is None:
+            low, high = default
+            wanted, example = ("whole number", f"1..{high}") if low == high else ("range", f"{low}-{high}")
             raise ConfigError(
-                f"data {self.source!r}: {name}={value} is no range",
-                f"write {name}={default[0]} or {name}={default[0]}-{default[1]}",
+                f"data {self.source!r}: {name}={value} is no {wanted}", f"write {name}={low} or {name}={example}"
             )
         return int(match[1]), int(match[2] or match[1])
 
@@ -128,7 +129,11 @@ def _arithmetic(options: _Options, split: Split, seed: int) -> Iterator[Example]
 
 
 def _chains(options: _Options, split: Split, seed: int) -> Iterator[Example]:
-    config = ChainConfig(options.whole("length", 4), options.whole("modulus", 10), options.text("ops", "+-*"))
+    fewest, most = options.span("length", (4, 4))
+    config = ChainConfig(
+        most, options.whole("modulus", 10), options.text("ops", "+-*"), None if fewest == most else fewest,
+        cast(ChainSteps, options.text("steps", "results")),
+    )  # fmt: skip
     return chain_examples(config, split, seed)
 
 

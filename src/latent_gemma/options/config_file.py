@@ -110,6 +110,10 @@ class _Reader:
             return tuple(self.converted(each, name, parts[0]) for each in value)
         if NoneType in parts:
             return None if value is None else self.converted(value, name, next(p for p in parts if p is not NoneType))
+        words = [word for part in parts for word in get_args(part)]  # of a Literal beside a number
+        if value in words:
+            return value
+        kind = parts[0] if words else kind
         wanted = {float: (int, float), Path: (str,)}.get(kind, (kind,))
         if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
             raise self._wrong(name, value, _WANTED[kind])

@@ -1,13 +1,20 @@
-"""What is trained: the options of `train sft | coconut | anneal | grpo` and of `demo`."""
+"""What is trained: the options of `train sft | coconut | anneal | pause | internalize | codi | grpo`, and of `demo`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from latent_gemma.choices import Adapter, AskedMode, BridgeKind, Recurrence, Trains, WordsFormat
+from latent_gemma.choices import Adapter, AskedMode, BridgeKind, Recurrence, ThoughtsPerStep, Trains, WordsFormat
+from latent_gemma.errors import ConfigError
 from latent_gemma.options.source import DataSettings
 from latent_gemma.ranges import Advanced, Count, Positive, Range, Seed, Size, check_ranges
-from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum
+from latent_gemma.training.curriculum import (
+    AnnealCurriculum,
+    CoconutCurriculum,
+    CodiCurriculum,
+    InternalizeCurriculum,
+    check_thoughts,
+)
 from latent_gemma.training.settings import GrpoSettings, LoraSettings, Resume, RewardSettings, TrainSettings
 
 
@@ -60,7 +67,7 @@ class LatentModel:
     """The latent part of the model that a latent stage trains.
 
     Args:
-        c_thought: thoughts per written step.
+        c_thought: thoughts per written step; "tokens" takes one for each token of it, its separator included.
         recurrence: "append" or "sequence".
         bridge: "identity", "linear" or "mlp".
         trains: "all" weights in all phases (COCONUT), or the "thoughts" alone: adapter and bridge, the rest frozen.
@@ -69,7 +76,7 @@ class LatentModel:
         backprop_steps: backpropagate through the last n latent steps only.
     """
 
-    c_thought: int = 1
+    c_thought: ThoughtsPerStep = 1
     recurrence: Advanced[Recurrence] = "append"
     bridge: Advanced[BridgeKind] = "identity"
     trains: Advanced[Trains] = "all"
@@ -88,13 +95,56 @@ class Coconut(Common):
     latent: LatentModel = field(default_factory=LatentModel)
     curriculum: CoconutCurriculum = field(default_factory=CoconutCurriculum)
 
+    def __post_init__(self) -> None:
+        check_thoughts(self.curriculum, self.latent.c_thought)
+
+
+@dataclass(frozen=True)
+class Pause(Coconut):
+    """The control of COCONUT: the same stages with a learnt constant in place of every thought."""
+
+
+@dataclass(frozen=True)
+class Internalize(Common):
+    """The other control of COCONUT: the same stages with nothing in place of the steps that are gone."""
+
+    curriculum: InternalizeCurriculum = field(default_factory=InternalizeCurriculum)
+
 
 @dataclass(frozen=True)
 class Anneal(Common):
     """The annealed plan: all steps become thoughts while the share p of the token embedding falls to 0."""
 
-    latent: LatentModel = field(default_factory=LatentModel)
+    latent: LatentModel = field(default_factory=lambda: LatentModel(c_thought="tokens"))
     curriculum: AnnealCurriculum = field(default_factory=AnnealCurriculum)
+
+    def __post_init__(self) -> None:
+        check_thoughts(self.curriculum, self.latent.c_thought)
+
+
+@dataclass(frozen=True)
+class Codi(Common):
+    """CODI: one model writes its steps and thinks, and the pass that thinks learns from the one that writes.
+
+    Args:
+        lora: low-rank adaptation, kept as an adapter and merged at the end; the bridge trains beside it. Published with
+            rank 128.
+    """
+
+    latent: LatentModel = field(default_factory=lambda: LatentModel(bridge="mlp"))
+    curriculum: CodiCurriculum = field(default_factory=CodiCurriculum)
+    lora: LoraSettings = field(default_factory=LoraSettings)
+
+    def __post_init__(self) -> None:
+        if self.latent.c_thought != 1:
+            raise ConfigError("--c-thought has no meaning in CODI", "its thoughts stand for no steps: --num-thoughts")
+        if self.latent.backprop_steps is not None:
+            raise ConfigError("--backprop-steps would cut the teacher's gradient in CODI, too", "leave it out")
+        if self.lora.rank and (self.latent.trains == "thoughts" or self.latent.adapter != "none"):
+            raise ConfigError(
+                "--rank adapts all phases, and leaves weights of thoughts alone as they are",
+                "leave out --rank, or --trains and --adapter",
+            )
 
 
 @dataclass(frozen=True)

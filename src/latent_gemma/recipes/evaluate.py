@@ -17,7 +17,7 @@ from latent_gemma.evaluation.points import EvalSettings
 from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.evaluation.row_counts import language_rows
 from latent_gemma.evaluation.vote_rows import VOTED
-from latent_gemma.generation.traces import check_temperatures
+from latent_gemma.generation.answers import check_temperatures
 from latent_gemma.inspection.costs import cost_grid, language_grid
 from latent_gemma.inspection.lens import trace_examples
 from latent_gemma.inspection.tables import metrics_grid

@@ -1,4 +1,4 @@
-"""`latent-gemma train sft | coconut | anneal`: the three stages that change weights."""
+"""`latent-gemma train sft | coconut | anneal | pause | internalize | codi`: what learns from written steps."""
 
 import time
 from dataclasses import replace
@@ -11,17 +11,20 @@ from latent_gemma.data.load import load_examples
 from latent_gemma.errors import ConfigError
 from latent_gemma.model.loading import load_model, read_config
 from latent_gemma.model.prompt import own_mode
-from latent_gemma.options.stages import Anneal, Coconut, Sft
+from latent_gemma.options.stages import Anneal, Coconut, Codi, Internalize, Pause, Sft
 from latent_gemma.recipes.resume import Origin, begin, resumes, say_finished, say_stopped, step_size
 from latent_gemma.recipes.stage import Parent, bad_rows, run_folder, save_stage, say_options
 from latent_gemma.text.tags import INSTRUCTION
-from latent_gemma.training.curriculum import CoconutCurriculum, Curriculum, WrittenCurriculum
+from latent_gemma.training.curriculum import Curriculum, StagedCurriculum, WrittenCurriculum
 from latent_gemma.training.fit import fit
 from latent_gemma.training.lora import quantization
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 
+#: What these verbs are asked for; `Pause` is a `Coconut`.
+Config = Sft | Coconut | Internalize | Anneal | Codi
 
-def run_train(config: Sft | Coconut | Anneal) -> Path:
+
+def run_train(config: Config) -> Path:
     """Train one stage.
 
     Args:
@@ -62,9 +65,7 @@ def run_train(config: Sft | Coconut | Anneal) -> Path:
         return save_stage(run, origin.record(), tokenizer, result)
 
 
-def _plan(
-    config: Sft | Coconut | Anneal,
-) -> tuple[TrainSettings, dict[str, Any], Curriculum, LoraSettings | None]:
+def _plan(config: Config) -> tuple[TrainSettings, dict[str, Any], Curriculum, LoraSettings | None]:
     """Optimisation, changes of the latent configuration, curriculum and adapter of a stage."""
     if isinstance(config, Sft):
         if config.format == "tags" and config.reasoning == "none":
@@ -75,16 +76,20 @@ def _plan(
         }
         return config.train, changes, WrittenCurriculum(config.reasoning), config.lora
     curriculum, settings = config.curriculum, config.train
-    if isinstance(curriculum, CoconutCurriculum) and curriculum.epochs_per_stage > 0.0 and not settings.steps:
+    if isinstance(curriculum, StagedCurriculum) and curriculum.epochs_per_stage > 0.0 and not settings.steps:
         settings = replace(settings, epochs=curriculum.count * curriculum.epochs_per_stage)
     stored = getattr(read_config(config.model), "latent", None)
     if stored is not None and stored.words_format == "tags" and own_mode(stored) == "words":
         raise ConfigError(
-            f"{config.model} writes its words between tags, a frame that thoughts do not share",
+            f"{config.model} writes its words between tags, a frame that these stages do not share",
             "start from a text stage trained with --format markers",
         )
     # The scale of the latents is measured anew: the text stage has moved the embeddings.
-    changes = {**vars(config.latent), "words_format": "markers", "embed_rms": None}
+    latent = {} if isinstance(config, Internalize) else vars(config.latent)
+    fed = "pause" if isinstance(config, Pause) else "hidden"
+    changes = {**latent, "fed": fed, "words_format": "markers", "embed_rms": None}
+    if isinstance(config, Codi):  # the parent may have learnt its K
+        return settings, changes | {"learned_k": False}, curriculum, config.lora
     return settings, changes, curriculum, None
 
 

@@ -2,13 +2,15 @@
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError
+from latent_gemma.model.alignment import aligned_tokens
+from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.prompt import Frame
 from latent_gemma.text.tags import TAGS, write_tagged
 from latent_gemma.training.curriculum import Stage
@@ -108,7 +110,7 @@ def encode_examples(
             item = Encoded(question, [], separator, [*frame.text_ids(written), end])
         else:
             item = Encoded(question, [ids(step) for step in example.steps], separator, [*ids(example.answer), end])
-        length = _longest_layout(item, frame.latent.c_thought * most_thoughts(len(item.steps)), frame.latent.c_thought)
+        length = _longest_layout(item, most_thoughts(len(item.steps)), frame.latent)
         long = max_length is not None and length > max_length
         problem = f"has {length} tokens, more than the {max_length} the model allows" if long else None
         if sound(number, problem, on_bad):
@@ -116,14 +118,31 @@ def encode_examples(
     return encoded
 
 
-def _longest_layout(item: Encoded, thoughts: int, c_thought: int) -> int:
-    """Tokens of an example in the stage in which it has most, written steps giving way to at most so many thoughts."""
+def _longest_layout(item: Encoded, steps: int, latent: LatentConfig) -> int:
+    """Tokens of an example in the stage in which it has most, at most so many written steps giving way to thoughts."""
     rest = sum(map(len, item.steps)) + len(item.steps) * len(item.separator)
-    longest = rest
-    for place in range(thoughts // c_thought):
-        rest -= len(item.steps[place]) + len(item.separator) if place < len(item.steps) else 0
-        longest = max(longest, (place + 1) * c_thought + rest)
+    longest, thoughts = rest, 0
+    for place in range(steps):
+        step = item.steps[place] if place < len(item.steps) else []
+        rest -= len(step) + len(item.separator) if place < len(item.steps) else 0
+        thoughts += len(aligned_tokens(step, item.separator, latent))
+        longest = max(longest, thoughts + rest)
     return len(item.question) + longest + len(item.answer) + 2
+
+
+def thoughts_of(item: Encoded, stage: Stage, latent: LatentConfig) -> list[int]:
+    """What the thoughts of an example are anchored on in a stage, mixing left aside: a token each, or IGNORE."""
+    return _anchors(item, stage, latent, stage.steps_thought(len(item.steps)), len(item.steps))
+
+
+def _anchors(item: Encoded, stage: Stage, latent: LatentConfig, thinking: int, replaced: int) -> list[int]:
+    """The anchors of so many steps' worth of thoughts, of which the first stand for written steps."""
+    if stage.thoughts_per_token is not None:
+        latent = replace(latent, thoughts_per_token=stage.thoughts_per_token)
+    steps = item.steps[: min(thinking, replaced)]
+    tokens = [token for step in steps for token in aligned_tokens(step, item.separator, latent)]
+    missing = (thinking - len(steps)) * len(aligned_tokens([], item.separator, latent))
+    return [IGNORE if token is None else token for token in tokens] + [IGNORE] * missing
 
 
 @dataclass(frozen=True)
@@ -134,6 +153,7 @@ class Row:
     labels: list[int]
     anchors: list[int]
     start: int
+    halts: list[int]
 
 
 def build_row(item: Encoded, stage: Stage, frame: Frame, rng: random.Random) -> Row:
@@ -145,6 +165,17 @@ def build_row(item: Encoded, stage: Stage, frame: Frame, rng: random.Random) -> 
         ids      q  q  bot  t   t   t   t   s3  s3  eot  a   end
         labels   .  .  .    .   .   .   .   s3  s3  eot  a   end
         anchors  .  .  .    s1  s1' s2  s2' .   .   .    .   .
+        halts    .  .  .    0   0   0   0   0   .   .    .   .
+
+    All three steps in latent form, c_thought = "tokens" (| the separator):
+
+        ids      q  q  bot  t   t   t   t   t   t   t   t   eot  a   end
+        labels   .  .  .    .   .   .   .   .   .   .   .   .    a   end
+        anchors  .  .  .    s1  s1' |   s2  |   s3  s3' |   .    .   .
+        halts    .  .  .    0   0   0   0   0   0   0   0   1    .   .
+
+    With `thoughts_per_token` 0.5, s1' s2 s3' remain. `halts` says whether thinking ends there: 1 under an `eot` that
+    follows thoughts, or `bot`, at once, 0 under thoughts and under what is written behind the last.
 
     With words between tags there are no markers and the loss reads everything after the question:
 
@@ -152,7 +183,7 @@ def build_row(item: Encoded, stage: Stage, frame: Frame, rng: random.Random) -> 
         labels   .  .  <reasoning>  s1  s2  s3  </reasoning>  <answer>  a  </answer>  end
 
     The anchors of a step are its last c_thought tokens, the separator left out (the first thoughts of a shorter step
-    have none): a result stands at the end of its step.
+    have none): a result stands at the end of its step. With c_thought = "tokens" see `aligned_tokens`.
 
     Args:
         item: the example.
@@ -171,20 +202,13 @@ def build_row(item: Encoded, stage: Stage, frame: Frame, rng: random.Random) -> 
             labels=[*blank, *item.answer],
             anchors=[*blank, *[IGNORE] * len(item.answer)],
             start=len(item.question),
+            halts=[*blank, *[IGNORE] * len(item.answer)],
         )
-    steps = len(item.steps)
-    replaced = rng.randint(0, steps) if stage.mix_prob > 0.0 and rng.random() < stage.mix_prob else stage.latent_steps
-    replaced = min(replaced, steps)
-    thinking = replaced
-    if stage.max_thought_steps is not None:
-        thinking = stage.max_thought_steps if stage.pad_thoughts else min(replaced, stage.max_thought_steps)
+    replaced = _steps_replaced(len(item.steps), stage, rng)
+    thinking = replace(stage, latent_steps=replaced).steps_thought(len(item.steps))
     rest = [token for step in item.steps[replaced:] for token in (*step, *item.separator)] if stage.keeps_rest else []
-    count = thinking * latent.c_thought
-    anchors: list[int] = []
-    for step in item.steps[: min(thinking, replaced)]:
-        tail = step[-latent.c_thought :]
-        anchors += [IGNORE] * (latent.c_thought - len(tail)) + tail
-    anchors += [IGNORE] * (count - len(anchors))
+    anchors = _anchors(item, stage, latent, thinking, replaced)
+    count = len(anchors)
     written = [*rest, latent.eot_id, *item.answer]
     # Without written steps `eot` is given by the prompt; it is a target only where the model itself ends its words.
     targets = written if rest else [IGNORE, *item.answer]
@@ -194,7 +218,19 @@ def build_row(item: Encoded, stage: Stage, frame: Frame, rng: random.Random) -> 
         labels=[IGNORE] * (len(head) + count) + targets,
         anchors=[IGNORE] * len(head) + anchors + [IGNORE] * len(written),
         start=len(item.question),
+        halts=[IGNORE] * len(head) + [0] * count + [0 if rest else 1] + [IGNORE] * (len(written) - 1),
     )
+
+
+def _steps_replaced(steps: int, stage: Stage, rng: random.Random) -> int:
+    """How many of an example's written steps are gone."""
+    if stage.mix_prob > 0.0 and rng.random() < stage.mix_prob:
+        return rng.randint(0, steps)
+    if stage.draws_up_to is not None:
+        stages = range(stage.draws_up_to + 1)
+        (drawn,) = rng.choices(stages, weights=[i + 1 for i in stages])
+        return min(steps, stage.latent_steps if drawn == stage.draws_up_to else drawn)
+    return min(steps, stage.latent_steps)
 
 
 def aligned(rows: Sequence[Row]) -> tuple[int, int]:
@@ -214,16 +250,18 @@ def pad_rows(rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
         pad_id: id of the padding.
 
     Returns:
-        `input_ids`, `attention_mask`, `labels`, `anchors`, [B, T] int64 each.
+        `input_ids`, `attention_mask`, `labels`, `anchors`, `halts`, [B, T] int64 each.
     """
     left, width = aligned(rows)
     ids = torch.full((len(rows), width), pad_id)
     labels = torch.full((len(rows), width), IGNORE)
-    batch = {"input_ids": ids, "attention_mask": torch.zeros_like(ids), "labels": labels, "anchors": labels.clone()}
+    batch = {"input_ids": ids, "attention_mask": torch.zeros_like(ids), "labels": labels}
+    batch |= {name: labels.clone() for name in ("anchors", "halts")}
     for i, row in enumerate(rows):
         span = slice(left - row.start, left - row.start + len(row.ids))
         batch["input_ids"][i, span] = torch.tensor(row.ids)
         batch["attention_mask"][i, span] = 1
         batch["labels"][i, span] = torch.tensor(row.labels)
         batch["anchors"][i, span] = torch.tensor(row.anchors)
+        batch["halts"][i, span] = torch.tensor(row.halts)
     return batch

@@ -1,29 +1,29 @@
 """One training run: from a model in memory to a run folder."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
-from transformers import TrainingArguments, set_seed
+from transformers import TrainingArguments
 
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame
-from latent_gemma.training.batches import OnBad, encode_examples
-from latent_gemma.training.callbacks import (
-    CurriculumCallback,
-    MetricsFile,
-    ProgressBar,
-    describe_curriculum,
-)
+from latent_gemma.training.batches import OnBad, encode_examples, thoughts_of
+from latent_gemma.training.callbacks import CurriculumCallback, describe_curriculum
 from latent_gemma.training.clean_stop import CleanStop
-from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Curriculum
+from latent_gemma.training.curriculum import (
+    AnnealCurriculum,
+    Curriculum,
+    StagedCurriculum,
+    WrittenCurriculum,
+    check_thoughts,
+)
 from latent_gemma.training.lora import with_lora
-from latent_gemma.training.run import FitResult, checkpoint_to_resume, run_trainer, trainer_arguments
+from latent_gemma.training.run import FitResult, Run, trainer_arguments
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 from latent_gemma.training.trainer import CurriculumTrainer
 
@@ -51,7 +51,7 @@ def fit(
         settings: the optimisation.
         run: the run folder; metrics.jsonl and checkpoints go there.
         title: shown on the progress bar.
-        lora: train a low-rank update of the whole model and merge it at the end.
+        lora: train a low-rank update of the whole model, beside the bridge of one that thinks, and merge it at the end.
         resume: go on from the newest checkpoint in `run`.
         started_s: `time.monotonic()` when the session began, from which `max_hours` counts; None takes now.
         on_bad: told of each example that cannot be trained on, which is then left out; None raises at the first.
@@ -61,13 +61,12 @@ def fit(
         K and p.
 
     Raises:
-        ConfigError: if nothing would train.
+        ConfigError: if nothing would train, or see `check_thoughts`.
         DataError: if an example is longer than the model allows, or spells a tag that it stands in; if all do.
         RunError: if `resume` finds no checkpoint.
     """
-    started_s = time.monotonic() if started_s is None else started_s
-    checkpoint = checkpoint_to_resume(run) if resume else None
-    set_seed(settings.seed)  # an adapter draws its first weights before there is a trainer
+    check_thoughts(curriculum, model.config.latent.c_thought)
+    this = Run.begin(model, run, settings, title, resume, started_s)
     frame = Frame(tokenizer, model.config.latent)
     longest = max((len(example.steps) for example in examples), default=0)
     encoded = encode_examples(
@@ -81,7 +80,8 @@ def fit(
         raise ConfigError("no example has written steps to learn from", "use data with steps, or --reasoning none")
     trained: Any = model
     if lora is not None and lora.rank > 0:
-        trained = with_lora(model, lora)
+        thinks = not isinstance(curriculum, WrittenCurriculum)
+        trained = with_lora(model, lora, ("bridge",) if thinks and model.model.bridge is not None else ())
     else:
         model.freeze_phases()
     arguments = TrainingArguments(**trainer_arguments(settings, run))
@@ -95,33 +95,36 @@ def fit(
         args=arguments,
         callbacks=[
             steps,
-            MetricsFile(run / "metrics.jsonl"),
-            ProgressBar(title, describe_curriculum, "tokens"),
-            CleanStop(started_s, settings.max_hours),
+            *this.callbacks(describe_curriculum, "tokens"),
+            CleanStop(this.started_s, settings.max_hours),
         ],
     )
     steps.trainer = trainer
-    result = run_trainer(trainer, model, trained, run, checkpoint)
+    result = this.train(trainer, trained)
     return _as_trained(result, trainer, curriculum) if result.finished else result
 
 
 def _as_trained(result: FitResult, trainer: CurriculumTrainer, curriculum: Curriculum) -> FitResult:
     """Have the model's configuration say what the last step was trained with, and a note where that is not the plan."""
-    stage, longest = trainer.stage_before(), trainer.longest
-    steps = stage.steps_thought(longest)
+    stage, longest, latent = trainer.stage_before(), trainer.longest, trainer.frame.latent
+    share = latent.thoughts_per_token if stage.thoughts_per_token is None else stage.thoughts_per_token
     result.model.set_latent(
-        trained_for="words" if trainer.frame.latent.words_format == "tags" else stage.mode(longest),
-        num_thoughts=steps * trainer.frame.latent.c_thought,
+        trained_for="words" if latent.words_format == "tags" else stage.mode(longest),
+        num_thoughts=max(len(thoughts_of(item, stage, latent)) for item in trainer.encoded),
+        learned_k=stage.learns_k(longest),
+        thoughts_per_token=share,
         p=stage.p,
     )
     notes = []
     if isinstance(curriculum, AnnealCurriculum) and abs(stage.p - curriculum.p_end) > 1e-9:
         why = "the loss held it" if curriculum.p_shape == "gated" else "it had no more steps to fall in"
         notes.append(f"p ended at {stage.p:.3g}, not at {curriculum.p_end:g}: {why}. The model is saved with this p.")
-    if isinstance(curriculum, CoconutCurriculum) and steps and stage.latent_steps < longest:
+    steps = stage.steps_thought(longest)
+    if isinstance(curriculum, StagedCurriculum) and steps and stage.latent_steps < longest:
+        k = ", and K is not learnt" if stage.halt_weight else ""
         notes.append(
             f"The last stage thinks {steps} steps and writes the rest, of up to {longest}; a model that is asked to "
-            "think answers without them. --final-stages 1 trains it so."
+            f"think answers without them{k}. --final-stages 1 trains it so."
         )
     for note in notes if trainer.is_world_process_zero() else ():
         tqdm.write(note)

@@ -44,12 +44,13 @@ def quantization(settings: LoraSettings) -> Any:
     )
 
 
-def lora_config(model: Any, settings: LoraSettings) -> Any:
+def lora_config(model: Any, settings: LoraSettings, beside: Sequence[str] = ()) -> Any:
     """PEFT's configuration of an adapter.
 
     Args:
         model: what it is for.
         settings: the adapter.
+        beside: names of modules that train as they are, and are kept with the adapter.
 
     Returns:
         The configuration.
@@ -65,6 +66,7 @@ def lora_config(model: Any, settings: LoraSettings) -> Any:
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=list(settings.targets),
+        modules_to_save=list(beside) or None,
         task_type="CAUSAL_LM",
     )
 
@@ -85,12 +87,13 @@ def _check_targets(model: Any, targets: Sequence[str]) -> None:
             raise ConfigError(f"--targets {target} is no projection", "q_proj or down_proj is one")
 
 
-def with_lora(model: Any, settings: LoraSettings) -> Any:
+def with_lora(model: Any, settings: LoraSettings, beside: Sequence[str] = ()) -> Any:
     """Put an adapter on a model.
 
     Args:
         model: the model; its own weights are frozen.
         settings: the adapter.
+        beside: as `lora_config`.
 
     Returns:
         The PEFT wrapper.
@@ -102,7 +105,7 @@ def with_lora(model: Any, settings: LoraSettings) -> Any:
 
     if settings.quantize == "4bit":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    return get_peft_model(model, lora_config(model, settings))
+    return get_peft_model(model, lora_config(model, settings, beside))
 
 
 def merge(trained: Any, folder: Path) -> Any:

@@ -47,8 +47,8 @@ def pack_rows(packs: Sequence[Sequence[Row]], pad_id: int) -> dict[str, Tensor]:
         pad_id: id of the padding.
 
     Returns:
-        `input_ids`, `attention_mask`, `position_ids`, `labels`, `anchors`, [M, T] int64 each, M packs as wide as the
-        widest. The mask tells what is no padding; a model is given the positions in its place.
+        `input_ids`, `attention_mask`, `position_ids`, `labels`, `anchors`, `halts`, [M, T] int64 each, M packs as wide
+        as the widest. The mask tells what is no padding; a model is given the positions in its place.
     """
     width = max(sum(len(row.ids) for row in pack) for pack in packs)
 
@@ -62,4 +62,5 @@ def pack_rows(packs: Sequence[Sequence[Row]], pad_id: int) -> dict[str, Tensor]:
         "position_ids": stack([[range(len(row.ids)) for row in pack] for pack in packs], 0),
         "labels": stack([[[IGNORE, *row.labels[1:]] for row in pack] for pack in packs], IGNORE),
         "anchors": stack([[row.anchors for row in pack] for pack in packs], IGNORE),
+        "halts": stack([[[IGNORE, *row.halts[1:]] for row in pack] for pack in packs], IGNORE),
     }

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from latent_gemma.training.batches import IGNORE, Row, aligned, pad_rows
-from latent_gemma.training.losses import positions_read, targets_of
+from latent_gemma.training.losses import targets_of
 from latent_gemma.training.packed import pack_rows, plan_packs
 
 
@@ -90,16 +90,19 @@ def lay_out(rows: Sequence[Row], pad_id: int, packs: bool) -> dict[str, Tensor]:
     return pad_rows(rows, pad_id)
 
 
-def with_places(batch: dict[str, Any], thought_id: int, anchor_weight: float) -> dict[str, Any]:
-    """A batch with what the host would have to ask the device for: columns with thoughts, positions the loss reads."""
+def with_places(
+    batch: dict[str, Any], thought_id: int, anchor_weight: float, halt_weight: float = 0.0
+) -> dict[str, Any]:
+    """A batch with what the host would have to ask the device for: columns with thoughts, what the loss reads where."""
     columns = (batch["input_ids"] == thought_id).any(0).nonzero()[:, 0]
-    return {**batch, "columns": tuple(columns.tolist()), "read": positions_read(targets_of(batch, anchor_weight)[0])}
+    targets = targets_of(batch, anchor_weight, halt_weight)
+    return {**batch, "columns": tuple(columns.tolist()), "read": targets.read(), "halted": targets.halted()}
 
 
 def with_passes(batch: dict[str, Any], passes: int, pad_id: int) -> dict[str, Any]:
     """A batch of `with_places` that makes as many passes as any process's batch of this step, wide enough for them."""
     width, read = batch["input_ids"].shape[1], batch["read"]
     missing = max(0, passes + 1 - width)
-    fills = {"input_ids": pad_id, "attention_mask": 0, "labels": IGNORE, "anchors": IGNORE}
+    fills = {"input_ids": pad_id, "attention_mask": 0, "labels": IGNORE, "anchors": IGNORE, "halts": IGNORE}
     padded = {name: torch.nn.functional.pad(batch[name], (0, missing), value=fill) for name, fill in fills.items()}
     return {**batch, **padded, "passes": passes, "read": read + read // width * missing}
