@@ -179,7 +179,9 @@ def test_every_method_after_the_text_stage_has_the_same_steps():
 
 
 def test_coconut_replaces_every_step_and_drops_those_that_may_not_be_latent():
-    whole, part = Budget(1, 1, 6).coconut, Budget(1, 1, 6, max_latent_steps=2).coconut
+    whole, part = (
+        METHODS["coconut"](budget).curriculum for budget in (Budget(1, 1, 6), Budget(1, 1, 6, max_latent_steps=2))
+    )
     assert whole.stage_at(1.0, 0.0).latent_steps == 6
     assert (part.stage_at(1.0, 0.0).max_thought_steps, part.stage_at(1.0, 0.0).keeps_rest) == (2, True)
     assert part.stage_at(1.0, 0.0).latent_steps > 6, "the steps behind the last thought are dropped in the end"

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from transformers import set_seed
 
+from latent_gemma.choices import ThoughtsPerStep
 from latent_gemma.data.example import Example
 from latent_gemma.errors import DataError
 from latent_gemma.evaluation.engine import Evaluator
@@ -94,7 +95,7 @@ class Study:
     tokenizer: Any = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     step_separator: str = ""
-    c_thought: Any = 1
+    c_thought: ThoughtsPerStep = 1
     latent: Mapping[str, Any] = field(default_factory=dict)
     lora: LoraSettings = field(default_factory=LoraSettings)
     ks: tuple[int, ...] = ()

@@ -92,11 +92,10 @@ def study_of(config: StudyOptions, equal: Match) -> Study:
     longest = max(len(row.steps) for row in rows)
     if not longest:
         raise ConfigError(f"{spec.source} has no written steps to learn from", "use data with steps")
-    most = min(config.max_latent_steps or longest, longest)
-    budget = Budget(config.text_steps or steps, steps, longest, config.max_latent_steps)
+    c_thought = config.latent.c_thought
+    budget = Budget(config.text_steps or steps, steps, longest, config.max_latent_steps, c_thought)
     tests = load_examples(spec, bad_rows(config))
     kind = answer_kind(spec, tests) if config.answer_kind == "auto" else config.answer_kind
-    c_thought = config.latent.c_thought
     return Study(
         name="study",
         title=f"{Path(config.model).name} on {spec.source} by every method",
@@ -105,7 +104,7 @@ def study_of(config: StudyOptions, equal: Match) -> Study:
         train=lambda pool, count: rows[:count] if spec.is_generated else rows,
         tests=tests,
         settings=config.train,
-        num_thoughts=most * c_thought if isinstance(c_thought, int) else most,
+        num_thoughts=budget.most * budget.fixed,
         max_new_tokens=config.max_new_tokens,
         model=config.model,
         tokenizer=build_tokenizer(config.tiny_words) if config.model == TINY else None,
