@@ -139,8 +139,8 @@ def _controls(report: EvalReport) -> str:
     )
     note = (
         '<p class="note">A method is said to use its thoughts only if swapped and zeroed thoughts both bring its '
-        "accuracy down so far that the 95 % intervals do not overlap; what more a trained pause would show, the first "
-        "sentences say.</p>"
+        "accuracy down so far that the 95 % intervals do not overlap. A trained pause, where there is one, tells "
+        "whether as many positions without content would do.</p>"
     )
     return f"<dl>{items}</dl>{note}" if items else ""
 
