@@ -64,5 +64,6 @@ def score_answers(
     size = SCORE_BYTES.get(states.device.type, SCORE_BYTES_ELSEWHERE) // (4 * model.config.vocab_size)
     parts = zip(states.split(max(1, size)), wanted.split(max(1, size)), strict=True)
     chosen = [model.project(rows).float().log_softmax(-1).gather(-1, named[:, None])[:, 0] for rows, named in parts]
-    logprobs = torch.zeros(asked.shape, device=states.device).masked_scatter(asked, torch.cat(chosen))
+    found = torch.cat(chosen)
+    logprobs = found.new_zeros(asked.shape).masked_scatter(asked, found)
     return [float(row) for row in logprobs.sum(-1).tolist()]

@@ -23,7 +23,7 @@ from latent_gemma.evaluation.row_counts import count_row, further_figures
 from latent_gemma.evaluation.vote_rows import VoteMeasured, measure_vote
 from latent_gemma.evaluation.voting import Voter
 from latent_gemma.fast.steps import FastSteps
-from latent_gemma.model.prompt import Frame, Mode, Written, own_mode
+from latent_gemma.model.prompt import Frame, Mode, own_mode
 from latent_gemma.text.answers import grade
 from latent_gemma.text.language import ask_in, wanted_language
 
@@ -142,25 +142,9 @@ class Evaluator:
         forced: Sequence[Tensor] | None,
         tokens: int,
     ) -> Batch:
-        if k == "auto" and forced is not None:
-            return self._ask_by_length(batch, mode, p, forced, tokens)
         questions = [ask_in(example.question, self.settings.answer_language) for example in batch]
         with self.model.thinking(steps=self.steps):
             return answer_batch(self.model, self.frame, questions, mode, k, p, forced, tokens)
-
-    def _ask_by_length(
-        self, batch: Sequence[Example], mode: Mode, p: float | None, forced: Sequence[Tensor], tokens: int
-    ) -> Batch:
-        """Thoughts that are given leave nothing to choose: the questions with as many of them are asked together."""
-        found: dict[int, tuple[Written, Tensor]] = {}
-        seconds = 0.0
-        for length in sorted({len(thought) for thought in forced}):
-            rows = [row for row, thought in enumerate(forced) if len(thought) == length]
-            given = [forced[row] for row in rows]
-            part = self._ask([batch[row] for row in rows], mode, length, p, given if length else None, tokens)
-            found |= dict(zip(rows, zip(part.answers, given, strict=True), strict=True))
-            seconds += part.seconds
-        return Batch([found[row][0] for row in range(len(batch))], seconds, list(forced))
 
     @cached_property
     def _answers(self) -> list[list[int]]:

@@ -24,5 +24,6 @@ def expected_thoughts(example: Example, frame: Frame) -> int | None:
         return len(example.steps) * latent.c_thought
     lengths = [len(frame.text_ids(step)) for step in example.steps]
     if latent.thoughts_per_token < 1.0:
-        return sum(ceil(length * latent.thoughts_per_token) for length in lengths)
+        # a share such as 0.07 must not round up to one thought too many
+        return sum(ceil(length * latent.thoughts_per_token - 1e-9) for length in lengths)
     return sum(lengths) + len(lengths) * len(frame.text_ids(latent.step_separator))

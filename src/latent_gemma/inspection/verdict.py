@@ -95,7 +95,8 @@ def _against_pause(rows: Sequence[EvalRow], main: EvalRow) -> str:
     if main.low > best.high:
         above = percent(main.accuracy - best.accuracy)
         return f"; a trained pause reaches {percent(best.accuracy)} %: {above} points are due to what the thoughts hold"
-    return f"; a trained pause does as well ({percent(best.accuracy)} %): extra positions explain it"
+    how = "does better" if best.low > main.high else "does as well"
+    return f"; a trained pause {how} ({percent(best.accuracy)} %): extra positions explain it"
 
 
 def _comparison(reference: EvalRow, latent: Sequence[EvalRow], with_cost: bool) -> str:
