@@ -21,7 +21,7 @@ TYPED = {
     "train coconut": "--model m --data chains --limit 9 --out o --no-reset-optimizer --backprop-steps 2 --seed 3",
     "train anneal": "--model m --data chains --limit 9 --out o --p-shape gated --thought-rank 3 --checkpointing",
     "train grpo": "--model m --data d.jsonl --out o --beta 0,0.1 --rewards a:b c:d --vllm off --temperature 1",
-    "eval": "a b:words --data d.jsonl --k 0,1 --no-controls --format tags --out o --metrics fuzzy",
+    "eval": "a b:words --data d.jsonl --k 0,1 --controls none --format tags --out o --metrics fuzzy",
     "compare": "a b --out o",
     "vote": 'm "1 + 1 = ?" --k 3 --show-traces',
     "ask": "m 1+1= --p 0.5 --translate ja",
