@@ -2,10 +2,11 @@
 
 import io
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from latent_gemma.choices import NumThoughts
 from latent_gemma.data.example import Example
 from latent_gemma.errors import RunError
 from latent_gemma.evaluation.results import mode_of_older
@@ -21,14 +22,14 @@ class Setting:
 
     Args:
         label: the method as shown to people.
-        k: latent steps.
+        k: latent steps; "auto" for as many as the model itself takes.
         p: share of the token embedding; None where no latent step is taken.
         control: what stands in the thought positions; see `EvalRow`.
         mode: the model was asked in.
     """
 
     label: str
-    k: int
+    k: NumThoughts
     p: float | None
     control: str = "none"
     mode: Mode = "latent"
@@ -85,16 +86,20 @@ class Item:
         strict: under strict matching.
         complete: in the format asked for; None where none was.
         tokens: generated tokens, those of all traces together.
-        latent_steps: latent steps, those of all traces together.
+        latent_steps: latent steps taken, those of all traces together.
         finished: whether it ended by itself; of a vote, whether any trace did.
         seconds: wall-clock time of its batch divided by the batch's questions.
         peak_mem_gib: peak memory of its batch; None where it cannot be had.
         traces: of a vote.
         mode: see `Setting`.
+        answer_logprob: log-probability of the right answer and its end, nats; None where it was not scored.
+        donor_correct: of swapped thoughts, whether the answer is right for the question they came from; None where
+            both questions have the same answer.
+        expected_steps: K that the written steps of the question ask for; None where the data has none.
     """
 
     label: str
-    k: int
+    k: NumThoughts
     p: float | None
     control: str
     index: int
@@ -116,6 +121,9 @@ class Item:
     peak_mem_gib: float | None
     traces: tuple[TraceItem, ...] = ()
     mode: Mode = "latent"
+    answer_logprob: float | None = None
+    donor_correct: bool | None = None
+    expected_steps: int | None = None
 
     @property
     def setting(self) -> Setting:
@@ -136,9 +144,20 @@ def is_marked(written: Written) -> bool:
     return extract_answer(written.graded, strict=True) is not None or (written.complete and written.finished)
 
 
+@dataclass(frozen=True)
+class Extra:
+    """What is known of an answer besides what was written; see `Item`."""
+
+    latent_steps: int
+    answer_logprob: float | None
+    donor_correct: bool | None
+    expected_steps: int | None
+
+
 def single_item(
-    setting: Setting, index: int, example: Example, wanted: str, written: Written, grade: Grade, cost: Cost
-) -> Item:
+    setting: Setting, index: int, example: Example, wanted: str, written: Written, grade: Grade, cost: Cost,
+    extra: Extra,
+) -> Item:  # fmt: skip
     """The record of one greedy answer.
 
     Args:
@@ -149,6 +168,7 @@ def single_item(
         written: what the model wrote.
         grade: how it was graded.
         cost: its share of the batch's.
+        extra: what else is known of it.
 
     Returns:
         The item.
@@ -157,8 +177,8 @@ def single_item(
         **asdict(setting), index=index, question=example.question, language=example.language, wanted=wanted,
         expected=example.answers, answer=written.answer, reasoning=written.reasoning, extracted=grade.extracted or None,
         marked=is_marked(written), correct=grade.lenient, strict=grade.strict,
-        complete=written.complete if setting.mode == "words" else None, tokens=written.tokens, latent_steps=setting.k,
-        finished=written.finished, seconds=cost.seconds, peak_mem_gib=cost.peak_mem_gib,
+        complete=written.complete if setting.mode == "words" else None, tokens=written.tokens, finished=written.finished,
+        seconds=cost.seconds, peak_mem_gib=cost.peak_mem_gib, **asdict(extra),
     )  # fmt: skip
 
 
@@ -168,10 +188,13 @@ def to_line(item: Item) -> bytes:
 
 
 _NAMES = {field.name for field in fields(Item)}
+#: Of fields that older versions did not write.
+_DEFAULTS = {field.name: field.default for field in fields(Item) if field.default is not MISSING}
 
 
 def _from_data(data: dict[str, Any]) -> Item:
-    data.setdefault("mode", mode_of_older(data))  # logs of older versions are read, for comparisons
+    # logs of older versions are read, for comparisons
+    data = {**_DEFAULTS, "mode": mode_of_older(data), **data}
     if set(data) != _NAMES:
         raise ValueError("other fields")
     traces = tuple(TraceItem(**trace) for trace in data["traces"])

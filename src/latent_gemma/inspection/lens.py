@@ -68,6 +68,17 @@ def _layer_tokens(model: Any, tokenizer: Any, hidden_states: Sequence[Tensor], c
     )
 
 
+def _targets(example: Example, frame: Frame) -> list[str]:
+    """What each thought stands for: its written step, or its token; nothing where several tokens share a thought."""
+    latent = frame.latent
+    if latent.c_thought != "tokens":
+        return [step for step in example.steps for _ in range(latent.c_thought)]
+    if latent.thoughts_per_token < 1.0:
+        return []
+    pieces = [piece for step in example.steps for piece in (step, latent.step_separator)]
+    return [frame.tokenizer.decode([token]) for piece in pieces for token in frame.text_ids(piece)]
+
+
 def trace_examples(
     model: Any, tokenizer: Any, examples: Sequence[Example], label: str, max_new_tokens: int, layers: bool = False,
     match: Match = answers_match,
@@ -88,20 +99,22 @@ def trace_examples(
     """
     latent = model.config.latent
     frame = Frame(tokenizer, latent)
-    answers = answer_batch(
+    batch = answer_batch(
         model,
         frame,
         [example.question for example in examples],
         "latent",
-        latent.num_thoughts,
+        latent.own_thoughts,
         max_new_tokens=max_new_tokens,
-    ).answers
+    )
+    taken = [latent.num_thoughts] * len(examples)
+    if latent.own_thoughts == "auto":
+        taken = [len(thoughts) for thoughts in batch.thoughts]
     traces = []
-    for example, answer in zip(examples, answers, strict=True):
-        steps = []
-        for step in read_thoughts(model, tokenizer, example.question, latent.num_thoughts, layers=layers):
-            index = (step.step - 1) // latent.c_thought
-            target = example.steps[index] if index < len(example.steps) else ""
+    for example, answer, count in zip(examples, batch.answers, taken, strict=True):
+        steps, targets = [], _targets(example, frame)
+        for step in read_thoughts(model, tokenizer, example.question, count, layers=layers):
+            target = targets[step.step - 1] if step.step <= len(targets) else ""
             steps.append(ThoughtStep(**{**step.__dict__, "target": target}))
         correct = grade(answer.graded, example.answers, match).lenient
         traces.append(ThoughtTrace(label, example.question, example.answer, answer.answer, correct, tuple(steps)))

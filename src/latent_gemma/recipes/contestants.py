@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from latent_gemma.choices import AskedMode, Mode, WordsFormat
+from latent_gemma.choices import AskedMode, Mode, NumThoughts, WordsFormat
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError
-from latent_gemma.evaluation.points import EvalSettings, Point, plan, too_long
+from latent_gemma.evaluation.points import EvalSettings, Point, ordered_thoughts, plan, too_long
+from latent_gemma.evaluation.results import k_order
 from latent_gemma.model.loading import latent_of, read_config, resolve_model
 from latent_gemma.model.prompt import own_mode
 from latent_gemma.recipes.stage import model_hash
@@ -38,7 +39,7 @@ class Contestant:
     name: str
     label: str
     mode: Mode
-    k: int
+    k: NumThoughts
     own_p: float
     points: list[Point]
 
@@ -98,8 +99,9 @@ def line_up(
         label = _LABELS[asked] if len(models) == 1 else label if asked == own else f"{label}:{asked}"
         if any(one.label == label for one in contestants):
             raise ConfigError(f"{name} is named twice", "say how each is asked, as in runs/a:words runs/a:none")
-        k = latent.num_thoughts or max(settings.ks, default=0)
-        contestants.append(Contestant(name, label, asked, k, latent.p, plan(k, latent.p, asked, settings)))
+        k = latent.own_thoughts or max(settings.ks, default=0, key=k_order)
+        points = plan(k, latent.p, asked, settings, ordered_thoughts(latent, k))
+        contestants.append(Contestant(name, label, asked, k, latent.p, points))
     return contestants
 
 
@@ -146,7 +148,8 @@ def fitting(
     Raises:
         DataError: for a longer one without `skip_bad`, or if all are longer.
     """
-    k = max(point.k for point in one.points)
+    most = model.config.latent.most_thoughts
+    k = max(most if point.k == "auto" else point.k for point in one.points)
     errors = too_long(model, tokenizer, target.examples, one.mode, k, settings.answer_language)
     for number, error in errors.items():
         problem = f"{target.name}, question {number + 1}: {error}"
