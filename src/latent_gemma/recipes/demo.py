@@ -94,8 +94,9 @@ def run_demo(config: Demo) -> EvalReport | None:
         resume_study(out, config.resume, Origin("demo", replace(config, items=items), config.seed))
         say_options("demo", config)
         console.print(f"Chains of 1 to {LENGTH} operations, left to right, modulo 10: {_worked(study.tests[0])}")
-        report = run_study(study, {config.seed: out}, config.scale, unfinished, console, started_s).get(config.seed)
-        if report is not None:
+        found = run_study(study, {config.seed: out}, config.scale, unfinished, console, started_s)
+        if found:
+            report = found[config.seed].report
             publish(report, out, console)
         if not unfinished.left:
             copy_folder(out / "annealed" / "model", out / "model")

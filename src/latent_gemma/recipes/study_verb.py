@@ -14,7 +14,7 @@ from latent_gemma.data.kinds import answer_kind
 from latent_gemma.data.load import DataSpec, load_examples
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.results import EvalReport
-from latent_gemma.inspection.write import publish
+from latent_gemma.inspection.write import publish, write_report
 from latent_gemma.launch import process_count
 from latent_gemma.model.loading import TINY
 from latent_gemma.model.tiny import build_tokenizer
@@ -24,25 +24,26 @@ from latent_gemma.ranges import MOST, SHARES, THOUGHTS, parse_numbers
 from latent_gemma.recipes.methods import Budget, methods_of
 from latent_gemma.recipes.resume import Origin, Unfinished, resume_study
 from latent_gemma.recipes.stage import RECORD, Parent, bad_rows, run_folder, run_record, say_options
-from latent_gemma.recipes.study import Study, run_study
+from latent_gemma.recipes.study import Study, report_over_seeds, run_study
 from latent_gemma.recipes.targets import match_of
 from latent_gemma.text.answers import Match
 from latent_gemma.text.verify import MathVerifier
 
 
-def run_study_verb(config: StudyOptions) -> dict[int, EvalReport]:
+def run_study_verb(config: StudyOptions) -> EvalReport | None:
     """Train, measure, print and write the reports.
 
     Args:
         config: see `StudyOptions`.
 
     Returns:
-        Seed -> its report, of the methods that are finished; empty if the study was stopped.
+        The report, of several seeds the one over all, of the methods that are finished; None if the study was stopped.
 
     Raises:
         LatentGemmaError: for anything in the configuration, the data or the base that cannot be used.
     """
-    started_s, console, reports = time.monotonic(), Console(), dict[int, EvalReport]()
+    started_s, console = time.monotonic(), Console()
+    report: EvalReport | None = None
     if process_count() > 1:
         raise ConfigError("a study in several processes", "launch it in one")
     seeds = config.all_seeds
@@ -57,16 +58,21 @@ def run_study_verb(config: StudyOptions) -> dict[int, EvalReport]:
             resume_study(out, config.resume, origin)
             say_options("study", config)
             try:
-                reports = run_study(study, folders, 1.0, unfinished, console, started_s)
+                found = run_study(study, folders, 1.0, unfinished, console, started_s)
             finally:
                 for folder in folders.values():  # that of a seed whose first run could not begin
                     with contextlib.suppress(OSError):
                         folder.rmdir()
-            for seed, report in reports.items():
-                publish(report, out if len(seeds) == 1 else folders[seed], console)
+            if found:
+                report = next(iter(found.values())).report
+                if len(seeds) > 1:
+                    report = report_over_seeds(found)
+                    for seed, result in found.items():
+                        write_report(result.report, folders[seed])
+                publish(report, out, console)
             if not unfinished.left:
                 write_origin(out / RECORD, run_record("study", config, seeds[0]))
-    return reports
+    return report
 
 
 def study_of(config: StudyOptions, equal: Match) -> Study:
