@@ -71,7 +71,7 @@ def run_results(study: Study, config: Any, console: Console, started_s: float | 
     ):
         resume_study(models, resume, Origin(study.name, config, config.seed))
         found = run_study(study, {config.seed: models}, config.scale, unfinished, console, started_s)
-        report = found.get(config.seed)
-        if report is not None:
+        if found:
+            report = found[config.seed].report
             publish(report, out, console)
     return report

@@ -24,7 +24,7 @@ TYPED = {
     "train internalize": "--model m --data chains --limit 9 --out o --final-stages 1 --uniform-prob 0.1",
     "train grpo": "--model m --data d.jsonl --out o --beta 0,0.1 --rewards a:b c:d --vllm off --temperature 1",
     "study": "--model tiny --data chains --out o --seeds 0,1 --tiny hidden_size=8 --tiny-words a --rank 2",
-    "eval": "a b:words --data d.jsonl --k 0,1 --no-controls --format tags --out o --metrics fuzzy",
+    "eval": "a b:words --data d.jsonl --k 0,1 --controls none --format tags --out o --metrics fuzzy",
     "compare": "a b --out o",
     "vote": 'm "1 + 1 = ?" --k 3 --show-traces',
     "ask": "m 1+1= --p 0.5 --translate ja",

@@ -31,7 +31,7 @@ COMMANDS = {
     "train internalize": TRAIN,
     "train grpo": [*TRAIN, "--num-generations", "4", "--max-new-tokens", "2"],
     "study": [*TRAIN, "--holdout", "2", "--methods", "none", "--max-new-tokens", "2"],
-    "eval": [*ASKED, "--no-controls", "--traces", "0"],
+    "eval": [*ASKED, "--controls", "none", "--traces", "0"],
     "compare": ["evaluated", "--out", "out"],
     "vote": ["m", "1+2=", "--max-new-tokens", "2"],
     "ask": ["m", "1+2=", "--max-new-tokens", "2"],

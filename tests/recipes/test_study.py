@@ -49,15 +49,19 @@ def content(folder):
             lines = [without_times(json.loads(line)) for line in path.read_text().splitlines()]
             found[relative] = [{key: line[key] for key in line if key not in timed} for line in lines]
         elif name == "report.json":
-            rows = json.loads(path.read_text())["rows"]
+            rows = report(path.parent)["rows"]
             found[relative] = [{key: row[key] for key in row if key not in timed} for row in rows]
         elif name == "run.json" and "metrics" in (record := json.loads(path.read_text())):
             found[relative] = {key: record[key] for key in ("steps", "seed", "mode", "parent_sha256", "data_sha256")}
     return found
 
 
+def report(folder):
+    return json.loads((folder / "report.json").read_text())
+
+
 def labels(folder):
-    return list(dict.fromkeys(row["label"] for row in json.loads((folder / "report.json").read_text())["rows"]))
+    return list(dict.fromkeys(row["label"] for row in report(folder)["rows"]))
 
 
 def strike_in(monkeypatch, number):
@@ -78,7 +82,9 @@ def test_a_study_that_was_stopped_twice_ends_as_if_it_never_was(here, monkeypatc
     command = [*STUDY, "--seeds", "0,1", "--resume", "auto", "--out"]
     assert main([*command, "whole"]) == 0
     whole = content(here / "whole")
-    assert labels(here / "whole" / "seed-1") == ["words", "annealed"]
+    assert labels(here / "whole" / "seed-1") == labels(here / "whole") == ["words", "annealed"]
+    assert [grid["title"] for grid in report(here / "whole")["tables"]][:1] == ["Over seeds"]
+    assert {row["total"] for row in report(here / "whole")["rows"]} == {10}, "5 questions under each of 2 seeds"
     assert whole["seed-0/words/model/model.safetensors"] != whole["seed-1/words/model/model.safetensors"]
     capsys.readouterr()
 
@@ -179,7 +185,9 @@ def test_every_method_after_the_text_stage_has_the_same_steps():
 
 
 def test_coconut_replaces_every_step_and_drops_those_that_may_not_be_latent():
-    whole, part = Budget(1, 1, 6).coconut, Budget(1, 1, 6, max_latent_steps=2).coconut
+    whole, part = (
+        METHODS["coconut"](budget).curriculum for budget in (Budget(1, 1, 6), Budget(1, 1, 6, max_latent_steps=2))
+    )
     assert whole.stage_at(1.0, 0.0).latent_steps == 6
     assert (part.stage_at(1.0, 0.0).max_thought_steps, part.stage_at(1.0, 0.0).keeps_rest) == (2, True)
     assert part.stage_at(1.0, 0.0).latent_steps > 6, "the steps behind the last thought are dropped in the end"
@@ -244,8 +252,9 @@ def test_a_study_of_a_saved_model_with_an_adapter_on_held_out_rows(here):
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     command = ["study", "--model", "base", "--holdout", "4", *SHORT, "--epochs", "0.5", "--rank", "2"]
     assert main([*command, "--data", "rows.jsonl", "--methods", "coconut", "--out", "out"]) == 0
-    report = json.loads((here / "out" / "report.json").read_text())
-    assert {(row["label"], row["total"], row["mode"]) for row in report["rows"]} == {("COCONUT", 4, "latent")}
+    assert {(row["label"], row["total"], row["mode"]) for row in report(here / "out")["rows"]} == {
+        ("COCONUT", 4, "latent")
+    }
     for method, parent in (("words", "base"), ("coconut", "out/seed-0/words")):
         folder = here / "out" / "seed-0" / method
         record = json.loads((folder / "run.json").read_text())

@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,10 @@ class Item:
         traces: of a vote.
         mode: see `Setting`.
         parallel_passes: see `Cost`.
+        answer_logprob: log-probability of the right answer and its end, nats; None where it was not scored.
+        donor_correct: of swapped thoughts, whether the answer is right for the question they came from; None where
+            both questions have the same answer.
+        expected_steps: K that the written steps of the question ask for; None where the data has none.
     """
 
     label: str
@@ -118,6 +122,9 @@ class Item:
     peak_mem_gib: float | None
     traces: tuple[TraceItem, ...] = ()
     mode: Mode = "latent"
+    answer_logprob: float | None = None
+    donor_correct: bool | None = None
+    expected_steps: int | None = None
     parallel_passes: int | None = None
 
     @property
@@ -152,9 +159,19 @@ def is_marked(written: Written) -> bool:
     return extract_answer(written.graded, strict=True) is not None or (written.complete and written.finished)
 
 
+@dataclass(frozen=True)
+class Extra:
+    """What is known of an answer besides what was written; see `Item`."""
+
+    latent_steps: int
+    answer_logprob: float | None
+    donor_correct: bool | None
+    expected_steps: int | None
+
+
 def single_item(
-    setting: Setting, index: int, example: Example, wanted: str, written: Written, latent_steps: int, grade: Grade,
-    cost: Cost,
+    setting: Setting, index: int, example: Example, wanted: str, written: Written, grade: Grade, cost: Cost,
+    extra: Extra,
 ) -> Item:  # fmt: skip
     """The record of one greedy answer.
 
@@ -164,9 +181,9 @@ def single_item(
         example: the question.
         wanted: the language the answer should be in.
         written: what the model wrote.
-        latent_steps: it took before that.
         grade: how it was graded.
         cost: its share of the batch's.
+        extra: what else is known of it.
 
     Returns:
         The item.
@@ -176,8 +193,7 @@ def single_item(
         expected=example.answers, answer=written.answer, reasoning=written.reasoning, extracted=grade.extracted or None,
         marked=is_marked(written), correct=grade.lenient, strict=grade.strict,
         complete=written.complete if setting.mode == "words" else None, tokens=written.tokens,
-        latent_steps=latent_steps, finished=written.finished, seconds=cost.seconds, peak_mem_gib=cost.peak_mem_gib,
-        parallel_passes=cost.parallel_passes,
+        finished=written.finished, seconds=cost.seconds, peak_mem_gib=cost.peak_mem_gib, parallel_passes=cost.parallel_passes, **asdict(extra),
     )  # fmt: skip
 
 
@@ -187,11 +203,13 @@ def to_line(item: Item) -> bytes:
 
 
 _NAMES = {field.name for field in fields(Item)}
+#: Of fields that older versions did not write.
+_DEFAULTS = {field.name: field.default for field in fields(Item) if field.default is not MISSING}
 
 
 def _from_data(data: dict[str, Any]) -> Item:
-    data.setdefault("mode", mode_of_older(data))  # logs of older versions are read, for comparisons
-    data.setdefault("parallel_passes", None)
+    # logs of older versions are read, for comparisons
+    data = {**_DEFAULTS, "mode": mode_of_older(data), **data}
     if set(data) != _NAMES:
         raise ValueError("other fields")
     traces = tuple(TraceItem(**trace) for trace in data["traces"])

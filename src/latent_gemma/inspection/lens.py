@@ -9,7 +9,6 @@ from torch import Tensor
 from latent_gemma.data.example import Example
 from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.evaluation.results import ThoughtStep, ThoughtTrace
-from latent_gemma.model.alignment import aligned_tokens
 from latent_gemma.model.prompt import Frame
 from latent_gemma.model.thinking import ThoughtRecord
 from latent_gemma.text.answers import Match, answers_match, grade
@@ -69,6 +68,17 @@ def _layer_tokens(model: Any, tokenizer: Any, hidden_states: Sequence[Tensor], c
     )
 
 
+def _targets(example: Example, frame: Frame) -> list[str]:
+    """What each thought stands for: its written step, or its token; nothing where several tokens share a thought."""
+    latent = frame.latent
+    if latent.c_thought != "tokens":
+        return [step for step in example.steps for _ in range(latent.c_thought)]
+    if latent.thoughts_per_token < 1.0:
+        return []
+    pieces = [piece for step in example.steps for piece in (step, latent.step_separator)]
+    return [frame.tokenizer.decode([token]) for piece in pieces for token in frame.text_ids(piece)]
+
+
 def trace_examples(
     model: Any, tokenizer: Any, examples: Sequence[Example], label: str, max_new_tokens: int, layers: bool = False,
     match: Match = answers_match,
@@ -98,11 +108,8 @@ def trace_examples(
         max_new_tokens=max_new_tokens,
     )
     traces = []
-    separator = frame.text_ids(latent.step_separator)
     for example, answer, k in zip(examples, batch.answers, batch.num_thoughts, strict=True):
-        steps = []
-        # as often as it has thoughts
-        targets = [step for step in example.steps for _ in aligned_tokens(frame.text_ids(step), separator, latent)]
+        steps, targets = [], _targets(example, frame)
         for step in read_thoughts(model, tokenizer, example.question, k, layers=layers):
             target = targets[step.step - 1] if step.step <= len(targets) else ""
             steps.append(ThoughtStep(**{**step.__dict__, "target": target}))

@@ -21,8 +21,8 @@ class StudyOptions(Common):
     the held-out rows; `out` gets a folder a seed, in it one a method.
 
     Args:
-        methods: by name: none, words, coconut, anneal, pause, soft, parallel. Those that go on from the
-            text stage have it trained once.
+        methods: by name: none, words, coconut, anneal, pause, internalize, codi, parallel, soft. Those that go on from
+            the text stage have it trained once.
         text_steps: optimiser steps of the text stage ("words"); 0 takes as many as every method has after it.
         seeds: several, such as 0,1,2; empty takes `seed`.
         items: test questions, at most.
@@ -40,13 +40,13 @@ class StudyOptions(Common):
         tiny_words: texts that are one token each in a tiny base's tokenizer.
     """
 
-    methods: str = "none,words,coconut,anneal"
+    methods: str = "none,words,coconut,anneal,pause"
     text_steps: Whole = 0
     seeds: str = ""
     items: Count = 500
     max_latent_steps: Whole = 0
     step_separator: Advanced[str] = "\n"
-    latent: LatentModel = field(default_factory=LatentModel)
+    latent: LatentModel = field(default_factory=lambda: LatentModel(c_thought="tokens"))
     lora: LoraSettings = field(default_factory=LoraSettings)
     k: str = ""
     p: str = ""

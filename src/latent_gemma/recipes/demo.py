@@ -25,7 +25,7 @@ from latent_gemma.recipes.stage import RECORD, run_folder, run_record, say_optio
 from latent_gemma.recipes.study import Study, run_study
 from latent_gemma.training.settings import TrainSettings
 
-LENGTH = 4  #: operations in a chain, and latent steps to replace them
+LENGTH = 4  #: most operations in a chain, and latent steps to replace them; each chain draws its own, from 1 on
 MAX_ANSWER_TOKENS = LENGTH + 4
 
 
@@ -49,12 +49,12 @@ def chains_study(items: int, seed: int, methods: Sequence[Method] = METHODS) -> 
     """
 
     def draw(split: Split, count: int) -> list[Example]:
-        return list(itertools.islice(chain_examples(ChainConfig(LENGTH), split, seed), count))
+        return list(itertools.islice(chain_examples(ChainConfig(LENGTH, shortest=1), split, seed), count))
 
     return Study(
         name="demo",
         title="A tiny Gemma 2 learns to reason in latent space",
-        task=f"chains of {LENGTH} operations modulo 10",
+        task=f"chains of 1 to {LENGTH} operations modulo 10",
         methods=tuple(methods),
         train=lambda pool, count: draw("train", count),
         tests=draw("test", items),
@@ -93,9 +93,10 @@ def run_demo(config: Demo) -> EvalReport | None:
     ):
         resume_study(out, config.resume, Origin("demo", replace(config, items=items), config.seed))
         say_options("demo", config)
-        console.print(f"Chains of {LENGTH} operations, left to right, modulo 10: {_worked(study.tests[0])}")
-        report = run_study(study, {config.seed: out}, config.scale, unfinished, console, started_s).get(config.seed)
-        if report is not None:
+        console.print(f"Chains of 1 to {LENGTH} operations, left to right, modulo 10: {_worked(study.tests[0])}")
+        found = run_study(study, {config.seed: out}, config.scale, unfinished, console, started_s)
+        if found:
+            report = found[config.seed].report
             publish(report, out, console)
         if not unfinished.left:
             copy_folder(out / "annealed" / "model", out / "model")

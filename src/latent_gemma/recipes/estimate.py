@@ -19,6 +19,7 @@ from latent_gemma.options.study_options import StudyOptions
 from latent_gemma.options.tools import Estimate
 from latent_gemma.recipes.methods import Budget, methods_of
 from latent_gemma.training.cost import GIB, Memory, Step, memory, step_flop
+from latent_gemma.training.curriculum import CodiCurriculum
 
 NAMES = "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim"
 #: Published dimensions, so that gated models can be estimated without an account.
@@ -89,7 +90,7 @@ def run_estimate(config: Estimate) -> Memory:
     else:
         count = max(1.0, config.rows * config.epochs / config.batch_size / config.gpus)
         parts = [Part(_step(config, dimensions_of(config.model), config.k, config.answer), count)]
-    step = max((part.step for part in parts), key=lambda each: memory(each).peak)
+    step = max((part.step for part in parts), key=lambda each: memory(each).activations)
     needs, console = memory(step), Console()
     table = Table(title=f"{config.model}: memory of a process", title_justify="left", box=None, show_header=False)
     for name, value in (
@@ -138,7 +139,9 @@ def _study(config: Estimate, file: Path) -> tuple[Estimate, list[Part]]:
     parts = []
     for method in methods_of(study.names, Budget(study.text_steps or steps, steps, longest=1)):
         written = method.label == WORDS
+        twice = isinstance(method.curriculum, CodiCurriculum)  # its teacher's rows stand beside its student's
         step = _step(config, dimensions, config.k if method.thinks else 0, config.answer + (config.k if written else 0))
+        step = replace(step, batch_size=train.batch_size * (2 if twice else 1))
         parts.append(Part(step, len(study.all_seeds) * method.steps * train.accumulate))
     return config, parts
 

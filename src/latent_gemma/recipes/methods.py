@@ -4,10 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from latent_gemma.choices import Mode
+from latent_gemma.choices import Mode, ThoughtsPerStep
 from latent_gemma.errors import ConfigError
 from latent_gemma.options.config_file import nearest
-from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Curriculum, WrittenCurriculum
+from latent_gemma.training.curriculum import (
+    AnnealCurriculum,
+    CoconutCurriculum,
+    CodiCurriculum,
+    Curriculum,
+    InternalizeCurriculum,
+    WrittenCurriculum,
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Method:
     @property
     def thinks(self) -> bool:
         """Whether it takes latent steps."""
-        return not isinstance(self.curriculum, WrittenCurriculum)
+        return not isinstance(self.curriculum, WrittenCurriculum | InternalizeCurriculum)
 
     @property
     def folder(self) -> str:
@@ -56,42 +63,63 @@ class Budget:
         steps: of each of them after it.
         longest: written steps of the longest training example.
         max_latent_steps: steps' worth of thoughts at most; 0 takes all of `longest`.
+        c_thought: thoughts for a written step.
     """
 
     text_steps: int
     steps: int
     longest: int
     max_latent_steps: int = 0
+    c_thought: ThoughtsPerStep = 1
 
     @property
-    def coconut(self) -> CoconutCurriculum:
+    def most(self) -> int:
+        """Steps' worth of thoughts of the longest example."""
+        return min(self.max_latent_steps or self.longest, self.longest)
+
+    @property
+    def fixed(self) -> int:
+        """Thoughts for a step where every question has the same number of them; COCONUT's 2 stands for "tokens"."""
+        return self.c_thought if isinstance(self.c_thought, int) else 2
+
+    @property
+    def stages(self) -> dict[str, Any]:
         """COCONUT's stages up to where all that may be latent is; longer examples drop the rest in a stage more."""
-        most = min(self.max_latent_steps or self.longest, self.longest)
-        return CoconutCurriculum(max_latent_stage=most, final_stages=int(most < self.longest), uniform_prob=0.1)
+        return {"max_latent_stage": self.most, "final_stages": int(self.most < self.longest), "uniform_prob": 0.1}
 
-    @property
-    def anneal(self) -> AnnealCurriculum:
+    def anneal(self, learn_k: bool = True) -> AnnealCurriculum:
         """The annealed plan: K has grown, p has fallen and the anchor is gone before the end."""
-        return AnnealCurriculum(max_latent_steps=self.max_latent_steps, grow_until=0.35, p_until=0.7, anchor_until=0.85)
+        return AnnealCurriculum(
+            max_latent_steps=self.max_latent_steps, grow_until=0.35, p_until=0.7, anchor_until=0.85, learn_k=learn_k
+        )
 
 
 #: Name -> the method with a budget. "none" has as many steps as the others have in both their stages.
 METHODS: dict[str, Callable[[Budget], Method]] = {
-    "none": lambda budget: Method(
-        "no reasoning", None, WrittenCurriculum("none"), budget.text_steps + budget.steps
-    ),
+    "none": lambda budget: Method("no reasoning", None, WrittenCurriculum("none"), budget.text_steps + budget.steps),
     "words": lambda budget: Method("words", None, WrittenCurriculum("words"), budget.text_steps),
-    "coconut": lambda budget: Method("COCONUT", "words", budget.coconut, budget.steps),
-    "anneal": lambda budget: Method("annealed", "words", budget.anneal, budget.steps),
-    # The controls of COCONUT's curriculum: its thoughts one learnt constant.
-    "pause": lambda budget: Method("pause", "words", budget.coconut, budget.steps, latent={"fed": "pause"}),
+    "coconut": lambda budget: Method("COCONUT", "words", CoconutCurriculum(**budget.stages), budget.steps),
+    "anneal": lambda budget: Method("annealed", "words", budget.anneal(), budget.steps),
+    # COCONUT's curriculum with one learnt constant for its thoughts, and with nothing in their place.
+    "pause": lambda budget: Method(
+        "pause", "words", CoconutCurriculum(**budget.stages), budget.steps, latent={"fed": "pause"}
+    ),
+    "internalize": lambda budget: Method(
+        "internalised", "words", InternalizeCurriculum(**budget.stages), budget.steps
+    ),
+    "codi": lambda budget: Method(
+        "CODI", "words", CodiCurriculum(num_thoughts=budget.most * budget.fixed), budget.steps,
+        latent={"bridge": "mlp", "c_thought": 1},
+    ),
+    # Its thoughts come all at once, so their number cannot be left to the model.
+    "parallel": lambda budget: Method(
+        "parallel", "words", budget.anneal(learn_k=False), budget.steps,
+        latent={"recurrence": "parallel", "c_thought": budget.fixed},
+    ),
     # No training: at p = 1 and a thought a token, thinking is what the words model writes, mixed over its vocabulary.
     "soft": lambda budget: Method(
         "soft", "words", None, 0, asked="latent",
         latent={"token": "soft", "p": 1.0, "learned_k": True, "c_thought": "tokens"},
-    ),
-    "parallel": lambda budget: Method(
-        "parallel", "words", budget.anneal, budget.steps, latent={"recurrence": "parallel"}
     ),
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from transformers import set_seed
 
+from latent_gemma.choices import ThoughtsPerStep
 from latent_gemma.data.example import Example
 from latent_gemma.errors import DataError
 from latent_gemma.evaluation.engine import Evaluator
@@ -17,9 +18,10 @@ from latent_gemma.evaluation.items import Item
 from latent_gemma.evaluation.log import ItemLog, open_log
 from latent_gemma.evaluation.points import EvalSettings, too_long
 from latent_gemma.evaluation.results import EvalReport, EvalRow, Grid, ThoughtTrace
-from latent_gemma.inspection.comparison import choose, cost_charts, paired_grid
+from latent_gemma.inspection.comparison import best_grid, choose, cost_charts, paired_grid
 from latent_gemma.inspection.lens import trace_examples
 from latent_gemma.inspection.numbers import with_interval
+from latent_gemma.inspection.seeds import over_seeds
 from latent_gemma.inspection.select import main_rows
 from latent_gemma.inspection.verdict import uses_thoughts, verdict
 from latent_gemma.model.config import LatentConfig
@@ -94,7 +96,7 @@ class Study:
     tokenizer: Any = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     step_separator: str = ""
-    c_thought: Any = 1
+    c_thought: ThoughtsPerStep = 1
     latent: Mapping[str, Any] = field(default_factory=dict)
     lora: LoraSettings = field(default_factory=LoraSettings)
     ks: tuple[int, ...] = ()
@@ -112,6 +114,19 @@ class Study:
 def run_name(method: Method, seed: int, seeds: Sequence[int]) -> str:
     """A run as people read it: its method, and its seed where there are several."""
     return f"{method.label}, seed {seed}" if len(seeds) > 1 else method.label
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """What a study found with one seed.
+
+    Args:
+        report: of it, not yet written.
+        items: method -> its answers in the main setting.
+    """
+
+    report: EvalReport
+    items: Mapping[str, Sequence[Item]]
 
 
 @dataclass
@@ -198,7 +213,7 @@ class _Run:
 def run_study(
     study: Study, folders: Mapping[int, Path], scale: float, unfinished: Unfinished, console: Console,
     started_s: float | None = None,
-) -> dict[int, EvalReport]:  # fmt: skip
+) -> dict[int, SeedResult]:  # fmt: skip
     """Train and measure every method with every seed.
 
     Args:
@@ -211,7 +226,7 @@ def run_study(
         started_s: `time.monotonic()` when the session began, from which `max_hours` counts; None takes now.
 
     Returns:
-        Seed -> its report, not yet written; a seed without a measured method has none.
+        Seed -> what was found; a seed without a measured method is left out.
 
     Raises:
         Stopped: if a method was told to stop while it trained.
@@ -233,7 +248,7 @@ def run_study(
         if _carry_out(run, found[run.seed], console, clock):
             unfinished.done(run.name)
         clock.ends(run.name)
-    return {seed: _report(study, seed, found[seed]) for seed in seeds if found[seed].rows}
+    return {seed: SeedResult(_report(study, seed, one), one.items) for seed, one in found.items() if one.rows}
 
 
 def _carry_out(run: _Run, found: _Found, console: Console, clock: StudyClock) -> bool:
@@ -375,6 +390,7 @@ def _report(study: Study, seed: int, found: _Found) -> EvalReport:
         note = "Accuracy in % with its 95 % Wilson interval, at the main setting."
         tables.append(Grid("Questions of another kind", header, tuple(found.further), note))
     mains, paired = main_rows(found.rows), paired_grid(found.items)
+    against = best_grid(found.items) if len(found.items) > 2 else ()  # of two methods the pairs say it
     unused = {label for label, row in mains.items() if uses_thoughts(found.rows, row) is False}
     choice, reason = choose(mains, found.items, unused)
     missing = [method.label for method in study.methods if method.measured and method.label not in mains]
@@ -395,6 +411,30 @@ def _report(study: Study, seed: int, found: _Found) -> EvalReport:
             "time": f"{found.seconds / 60:.1f} minutes", "machine": machine(), "seed": str(seed), **versions(),
         },
         curves=found.curves,
-        tables=(*tables, *([] if paired is None else [paired])),
+        tables=(*tables, *against, *([] if paired is None else [paired])),
         charts=cost_charts(mains),
     )  # fmt: skip
+
+
+def report_over_seeds(results: Mapping[int, SeedResult]) -> EvalReport:
+    """One report of a study with several seeds.
+
+    Args:
+        results: seed -> what was found.
+
+    Returns:
+        As `over_seeds`; which method to pick is found anew, from the questions that each answers rightly with most
+        seeds, for answers to one question under several seeds are not independent.
+    """
+    whole = over_seeds([result.report for result in results.values()], list(results))
+    mains = main_rows(whole.rows)
+    items = {label: [result.items[label] for result in results.values() if label in result.items] for label in mains}
+    unused = {label for label, row in mains.items() if uses_thoughts(whole.rows, row) is False}
+    answers = {label: [_by_most(group) for group in zip(*each, strict=True)] for label, each in items.items()}
+    choice, reason = choose(mains, answers, unused)
+    return replace(whole, choice=choice, reason=reason, charts=cost_charts(mains))
+
+
+def _by_most(items: Sequence[Item]) -> Item:
+    """The answers of all seeds to one question as one: right if more than half of them are."""
+    return replace(items[0], correct=2 * sum(item.correct for item in items) > len(items))

@@ -14,7 +14,7 @@ from latent_gemma.data.kinds import answer_kind
 from latent_gemma.data.load import DataSpec, load_examples
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.results import EvalReport
-from latent_gemma.inspection.write import publish
+from latent_gemma.inspection.write import publish, write_report
 from latent_gemma.launch import process_count
 from latent_gemma.model.loading import TINY
 from latent_gemma.model.tiny import build_tokenizer
@@ -24,25 +24,26 @@ from latent_gemma.ranges import MOST, SHARES, THOUGHTS, parse_numbers
 from latent_gemma.recipes.methods import Budget, methods_of
 from latent_gemma.recipes.resume import Origin, Unfinished, resume_study
 from latent_gemma.recipes.stage import RECORD, Parent, bad_rows, run_folder, run_record, say_options
-from latent_gemma.recipes.study import Study, run_study
+from latent_gemma.recipes.study import Study, report_over_seeds, run_study
 from latent_gemma.recipes.targets import match_of
 from latent_gemma.text.answers import Match
 from latent_gemma.text.verify import MathVerifier
 
 
-def run_study_verb(config: StudyOptions) -> dict[int, EvalReport]:
+def run_study_verb(config: StudyOptions) -> EvalReport | None:
     """Train, measure, print and write the reports.
 
     Args:
         config: see `StudyOptions`.
 
     Returns:
-        Seed -> its report, of the methods that are finished; empty if the study was stopped.
+        The report, of several seeds the one over all, of the methods that are finished; None if the study was stopped.
 
     Raises:
         LatentGemmaError: for anything in the configuration, the data or the base that cannot be used.
     """
-    started_s, console, reports = time.monotonic(), Console(), dict[int, EvalReport]()
+    started_s, console = time.monotonic(), Console()
+    report: EvalReport | None = None
     if process_count() > 1:
         raise ConfigError("a study in several processes", "launch it in one")
     seeds = config.all_seeds
@@ -57,16 +58,21 @@ def run_study_verb(config: StudyOptions) -> dict[int, EvalReport]:
             resume_study(out, config.resume, origin)
             say_options("study", config)
             try:
-                reports = run_study(study, folders, 1.0, unfinished, console, started_s)
+                found = run_study(study, folders, 1.0, unfinished, console, started_s)
             finally:
                 for folder in folders.values():  # that of a seed whose first run could not begin
                     with contextlib.suppress(OSError):
                         folder.rmdir()
-            for seed, report in reports.items():
-                publish(report, out if len(seeds) == 1 else folders[seed], console)
+            if found:
+                report = next(iter(found.values())).report
+                if len(seeds) > 1:
+                    report = report_over_seeds(found)
+                    for seed, result in found.items():
+                        write_report(result.report, folders[seed])
+                publish(report, out, console)
             if not unfinished.left:
                 write_origin(out / RECORD, run_record("study", config, seeds[0]))
-    return reports
+    return report
 
 
 def study_of(config: StudyOptions, equal: Match) -> Study:
@@ -92,11 +98,10 @@ def study_of(config: StudyOptions, equal: Match) -> Study:
     longest = max(len(row.steps) for row in rows)
     if not longest:
         raise ConfigError(f"{spec.source} has no written steps to learn from", "use data with steps")
-    most = min(config.max_latent_steps or longest, longest)
-    budget = Budget(config.text_steps or steps, steps, longest, config.max_latent_steps)
+    c_thought = config.latent.c_thought
+    budget = Budget(config.text_steps or steps, steps, longest, config.max_latent_steps, c_thought)
     tests = load_examples(spec, bad_rows(config))
     kind = answer_kind(spec, tests) if config.answer_kind == "auto" else config.answer_kind
-    c_thought = config.latent.c_thought
     return Study(
         name="study",
         title=f"{Path(config.model).name} on {spec.source} by every method",
@@ -105,7 +110,7 @@ def study_of(config: StudyOptions, equal: Match) -> Study:
         train=lambda pool, count: rows[:count] if spec.is_generated else rows,
         tests=tests,
         settings=config.train,
-        num_thoughts=most * c_thought if isinstance(c_thought, int) else most,
+        num_thoughts=budget.most * budget.fixed,
         max_new_tokens=config.max_new_tokens,
         model=config.model,
         tokenizer=build_tokenizer(config.tiny_words) if config.model == TINY else None,
