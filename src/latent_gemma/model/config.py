@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass, fields
 from math import isfinite
 from typing import Any, ClassVar, get_args, get_type_hints
 
-from transformers import Gemma2Config, Gemma3TextConfig, GemmaConfig, PreTrainedConfig
+from transformers import CONFIG_MAPPING, Gemma2Config, Gemma3TextConfig, GemmaConfig, PreTrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from latent_gemma.choices import (
     Adapter,
@@ -254,15 +255,21 @@ LATENT_CONFIGS: dict[str, type[PreTrainedConfig]] = {
 }
 
 
-def _changed(stored: LatentConfig, latent: LatentConfig | dict[str, Any] | None) -> LatentConfig | dict[str, Any]:
-    return stored.to_dict() | (latent or {}) if latent is None or isinstance(latent, dict) else latent
+def stored_latent(config: PreTrainedConfig) -> LatentConfig | None:
+    """The latent part a configuration was saved with, by a latent class or by `as_plain_config`; None if it has none.
+
+    Raises:
+        ConfigError: on an unknown key or a value outside its range.
+    """
+    stored = getattr(config, "latent", None)
+    return None if stored is None else LatentConfig.from_value(stored)
 
 
 def as_latent_config(config: PreTrainedConfig, latent: LatentConfig | dict[str, Any] | None = None) -> PreTrainedConfig:
     """Give a Gemma configuration its latent part.
 
     Args:
-        config: a plain Gemma, Gemma 2 or Gemma 3 text configuration, or a latent one (taken as it is).
+        config: a plain Gemma, Gemma 2 or Gemma 3 text configuration, or a latent one.
         latent: the latent part, or fields of it that are to differ from the one that is there, or from the defaults.
 
     Returns:
@@ -271,21 +278,37 @@ def as_latent_config(config: PreTrainedConfig, latent: LatentConfig | dict[str, 
     Raises:
         ModelError: for an architecture that is none of the three.
     """
-    if isinstance(config, LatentConfigMixin):
-        target: Any = type(config)
-        latent = LatentConfig.from_value(_changed(config.latent, latent))
-    elif config.model_type in LATENT_CONFIGS:
-        target, latent = LATENT_CONFIGS[config.model_type], LatentConfig.from_value(latent)
-    else:
+    target: Any = type(config) if isinstance(config, LatentConfigMixin) else LATENT_CONFIGS.get(config.model_type)
+    if target is None:
         raise ModelError(
             f"a model of type {config.model_type!r} is not a Gemma text model",
             f"supported are {', '.join(LATENT_CONFIGS)}",
         )
+    if latent is None or isinstance(latent, dict):
+        latent = (stored_latent(config) or LatentConfig()).to_dict() | (latent or {})
     kept = {key: value for key, value in config.to_dict().items() if key not in ("model_type", "architectures")}
-    result = target(**{**kept, "latent": latent})
+    result = target(**{**kept, "latent": LatentConfig.from_value(latent)})
     # to_dict leaves the attention implementation out; without it a config made for eager would run with the default
     result._attn_implementation = config._attn_implementation
     return result
+
+
+def as_plain_config(config: PreTrainedConfig, keeps_latent: bool) -> PreTrainedConfig:
+    """The configuration of the stock class of a latent model's family.
+
+    Args:
+        config: of a latent model.
+        keeps_latent: keep the latent part as a further entry: stock readers pass it over, and `as_latent_config`
+            finds it.
+
+    Returns:
+        The configuration, its architecture named.
+    """
+    name = config.model_type.removeprefix("latent_")
+    left_out = ("model_type", "architectures", *(() if keeps_latent else ("latent",)))
+    kept = {key: value for key, value in config.to_dict().items() if key not in left_out}
+    plain: PreTrainedConfig = CONFIG_MAPPING[name](**kept, architectures=[MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[name]])
+    return plain
 
 
 #: Fields that say which weights there are.

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -34,10 +35,13 @@ from latent_gemma.model.adapters import PREFIX, load_updates, start_update
 from latent_gemma.model.address import address
 from latent_gemma.model.config import (
     LatentConfig,
+    LatentConfigMixin,
     LatentGemma2Config,
     LatentGemma3TextConfig,
     LatentGemmaConfig,
     as_latent_config,
+    as_plain_config,
+    stored_latent,
     update_latent,
 )
 from latent_gemma.model.decoder import LatentDecoder, refuse_export
@@ -137,7 +141,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         return object.__new__(cls)
 
     def __init__(self, config: PreTrainedConfig) -> None:
-        config = as_latent_config(config, None if hasattr(config, "latent") else self._default_latent())
+        config = as_latent_config(config, None if stored_latent(config) else self._default_latent())
         # The stock class would build the stock decoder first; past it, its few lines stand here.
         PreTrainedModel.__init__(self, config)
         self.model = self.decoder_class(config)
@@ -189,8 +193,8 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         config = copy.deepcopy(config)
         for name in fields:
             setattr(config, name, kwargs.pop(name))
-        converts = getattr(config, "latent", None) is None
-        if converts and latent is None:
+        converts = not isinstance(config, LatentConfigMixin)
+        if latent is None and stored_latent(config) is None:
             latent = cls._default_latent()
         config = as_latent_config(config, latent)
         quantizes = kwargs.get("quantization_config") or getattr(config, "quantization_config", None)
@@ -218,7 +222,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
 
         Args:
             base: a `GemmaForCausalLM`, `Gemma2ForCausalLM` or `Gemma3ForCausalLM`.
-            latent: the latent part; None takes the defaults.
+            latent: the latent part; None takes the one it was saved with, or else the defaults.
 
         Returns:
             The latent model, its scale measured.
@@ -226,7 +230,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         Raises:
             ModelError: for any other architecture.
         """
-        config = as_latent_config(base.config, latent or cls._default_latent())
+        config = as_latent_config(base.config, latent or stored_latent(base.config) or cls._default_latent())
         # A GGUF file is dequantised on loading, but its configuration still says otherwise and forbids training.
         if hasattr(config, "quantization_config"):
             del config.quantization_config
@@ -244,6 +248,26 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         """Take a name under which trainers find this model, and not the plain Gemma of that name."""
         self.config.architectures = [type(self).__name__]
         self.config._name_or_path = address(self.config, name, hub)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it was trained to do without thoughts and has no weights that a stock Gemma lacks."""
+        trained_for = self.config.latent.trained_for
+        return trained_for in ("words", "none") and not any(is_latent_parameter(name) for name in self.state_dict())
+
+    def save_plain(self, folder: Path, keeps_latent: bool) -> None:
+        """Write the stock Gemma in this model, which loads without this package.
+
+        Args:
+            folder: the directory; it is made if missing.
+            keeps_latent: see `as_plain_config`. Weights of thoughts alone are left out either way.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        kept = {name: value for name, value in self.state_dict().items() if not is_latent_parameter(name)}
+        self.save_pretrained(folder, state_dict=kept)
+        as_plain_config(self.config, keeps_latent).save_pretrained(folder)
 
     def project(self, hidden_states: Tensor) -> Tensor:
         """Logits [..., V] of final hidden states [..., D], through the model's own head, final softcap included."""
