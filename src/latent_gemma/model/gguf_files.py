@@ -41,7 +41,7 @@ def gguf_package() -> Any:
     try:
         import gguf
     except ImportError as error:
-        raise ModelError("GGUF files need the package gguf", "pip install gguf") from error
+        raise ModelError("GGUF files need the package gguf", 'pip install "latent-gemma[gguf]"') from error
     return gguf
 
 
