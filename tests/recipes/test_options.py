@@ -42,6 +42,8 @@ COMMANDS = {
     "data chains": ["--n", "2", "--out", "out.jsonl"],
     "tasks": [],
     "estimate": ["--model", "google/gemma-2-2b-it"],
+    "export": ["m", "--to", "out"],
+    "push": ["m", "owner/name"],
 }
 #: Their range is checked where they are used.
 CHECKED_LATER = {"c_thought"}

@@ -293,10 +293,10 @@ def as_latent_config(config: PreTrainedConfig, latent: LatentConfig | dict[str, 
             f"a model of type {config.model_type!r} is not a Gemma text model",
             f"supported are {', '.join(LATENT_CONFIGS)}",
         )
-    if not isinstance(latent, LatentConfig):
-        latent = LatentConfig.from_value((stored_latent(config) or LatentConfig()).to_dict() | (latent or {}))
+    if latent is None or isinstance(latent, dict):
+        latent = (stored_latent(config) or LatentConfig()).to_dict() | (latent or {})
     kept = {key: value for key, value in config.to_dict().items() if key not in ("model_type", "architectures")}
-    result = target(**{**kept, "latent": latent})
+    result = target(**{**kept, "latent": LatentConfig.from_value(latent)})
     # to_dict leaves the attention implementation out; without it a config made for eager would run with the default
     result._attn_implementation = config._attn_implementation
     return result

@@ -228,7 +228,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
 
         Args:
             base: a `GemmaForCausalLM`, `Gemma2ForCausalLM` or `Gemma3ForCausalLM`.
-            latent: the latent part; None takes the defaults.
+            latent: the latent part; None takes the one it was saved with, or else the defaults.
 
         Returns:
             The latent model, its scale measured.
@@ -236,7 +236,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         Raises:
             ModelError: for any other architecture.
         """
-        config = as_latent_config(base.config, latent or cls._default_latent())
+        config = as_latent_config(base.config, latent or stored_latent(base.config) or cls._default_latent())
         # A GGUF file is dequantised on loading, but its configuration still says otherwise and forbids training.
         if hasattr(config, "quantization_config"):
             del config.quantization_config

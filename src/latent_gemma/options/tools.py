@@ -1,13 +1,15 @@
-"""What stands beside training and measuring: the options of `tasks`, `harness` and `estimate`."""
+"""What stands beside training and measuring: the options of `tasks`, `harness`, `estimate`, `export` and `push`."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import Positional
 
 from latent_gemma.choices import Precision
 from latent_gemma.ranges import Amount, Count, Positive, Range, Size, check_ranges
+
+GgufKind = Literal["f16", "q8_0"]
 
 
 @dataclass(frozen=True)
@@ -77,3 +79,38 @@ class Estimate:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a model as a plain Gemma, for programs that know no thoughts.
+
+    Args:
+        run: a run folder, model directory, GGUF file or hub name.
+        to: folder to write; a new one, or an empty one.
+        format: "plain" is a directory of safetensors for transformers and vLLM; "gguf" is one file for llama.cpp and
+            Ollama.
+        quantize: of a GGUF file's matrices: half precision, or 8 bits.
+    """
+
+    run: Positional[str]
+    to: Path
+    format: Literal["plain", "gguf"] = "plain"
+    quantize: GgufKind = "f16"
+
+
+@dataclass(frozen=True)
+class Push:
+    """Upload a model and its card to the Hugging Face hub.
+
+    Args:
+        run: a run folder, or a directory that `export` wrote.
+        repo: its name there, owner/name.
+        report: folder of an evaluation whose figures the card is to show.
+        public: for everybody to see; a repository that is made anew is private without it.
+    """
+
+    run: Positional[str]
+    repo: Positional[str]
+    report: Path | None = None
+    public: bool = False
