@@ -9,11 +9,12 @@ import torch
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
 from latent_gemma.errors import DataError
-from latent_gemma.evaluation import answering, engine
+from latent_gemma.evaluation import engine
 from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.evaluation.engine import Evaluator
 from latent_gemma.evaluation.intervals import wilson_interval
 from latent_gemma.evaluation.points import EvalSettings
+from latent_gemma.generation import answers
 from latent_gemma.generation.decode import Decoded
 from latent_gemma.model import ThoughtRecord
 from latent_gemma.model.prompt import Frame
@@ -100,7 +101,7 @@ def test_words_are_split_into_reasoning_and_answer(make_model, tokenizer, monkey
     frame = Frame(tokenizer, model.config.latent)
     ids = tokenizer("12", add_special_tokens=False)["input_ids"]
     rows = [[ids[0], ids[1], EOT, ids[1], frame.end_id], [ids[0]] * 6]
-    monkeypatch.setattr(answering, "decode", lambda *args: Decoded(rows, torch.zeros(2)))
+    monkeypatch.setattr(answers, "decode", lambda *args, **more: Decoded(rows, torch.zeros(2), [0, 0]))
     first, second = answer_batch(model, frame, ["1+1=", "1+1="], "words", max_new_tokens=6).answers
     assert (first.reasoning, first.answer, first.tokens, first.complete, first.finished) == ("12", "2", 5, True, True)
     assert (second.reasoning, second.answer, second.tokens, second.finished) == ("111111", "", 6, False)

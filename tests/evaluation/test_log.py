@@ -36,13 +36,13 @@ def generated(monkeypatch):
         def call(model, frame, questions, *rest, **named):
             if fail_at and len(calls) == fail_at[0]:
                 raise Killed
-            calls.append((list(questions), rest[place]))
+            calls.append((list(questions), named["max_new_tokens"] if place is None else rest[place]))
             return original(model, frame, questions, *rest, **named)
 
         return call
 
     monkeypatch.setattr(engine, "answer_batch", counting(engine.answer_batch, 4))
-    monkeypatch.setattr(voting, "sample_traces", counting(voting.sample_traces, 4))
+    monkeypatch.setattr(voting, "answer", counting(voting.answer, None))
     return calls, fail_at
 
 

@@ -8,6 +8,7 @@ from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation import voting
 from latent_gemma.evaluation.vote_rows import measure_vote
 from latent_gemma.evaluation.voting import TEMPERATURES
+from latent_gemma.generation.answers import Answers
 from latent_gemma.model.prompt import Written
 from latent_gemma.model.traces import Trace
 
@@ -30,7 +31,8 @@ EXAMPLES = [Example("a", (), "4"), Example("b", (), "7"), Example("c", (), "1"),
 @pytest.fixture
 def voter(make_model, tokenizer, monkeypatch):
     groups = {example.question: group for example, group in zip(EXAMPLES, GROUPS, strict=True)}
-    monkeypatch.setattr(voting, "sample_traces", lambda model, frame, questions, *rest: [groups[q] for q in questions])
+    given = lambda questions: Answers([groups[question] for question in questions], [], 0.0)  # noqa: E731
+    monkeypatch.setattr(voting, "answer", lambda model, frame, questions, *rest, **settings: given(questions))
     return Voter(make_model(words_format="tags"), tokenizer)
 
 

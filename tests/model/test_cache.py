@@ -104,7 +104,7 @@ def test_a_cache_that_grew_without_leaving_a_note(make_model, prompts):
     whole = model(ids).logits
     cache = cache_of(model(ids[:, :10]))
     note = RolloutNote.on(cache)
-    known = note.length, note.last_hidden, note.held
+    known = note.length, note.hidden, note.held
     model(ids[:, 10:12], **{CACHE: cache})
-    note.length, note.last_hidden, note.held = known  # as if the plain class had made this call
+    note.length, note.hidden, note.held = known  # as if the plain class had made this call
     torch.testing.assert_close(model(ids[:, 12:], **{CACHE: cache}).logits, whole[:, 12:], rtol=1e-4, atol=1e-4)

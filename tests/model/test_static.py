@@ -6,8 +6,8 @@ import torch
 from latent_gemma.errors import ConfigError
 from latent_gemma.fast.compiled import CompiledForward
 from latent_gemma.fast.steps import FastSteps
+from latent_gemma.generation.answers import answer
 from latent_gemma.generation.decode import decode
-from latent_gemma.generation.traces import sample_traces
 from latent_gemma.model.prompt import Frame, pad_left
 from tests.conftest import FAMILIES
 
@@ -57,7 +57,8 @@ def test_answers_are_the_same(make_model, tokenizer, taken, family, mode, though
 def test_traces_of_a_vote_are_the_same(make_model, tokenizer, taken):
     model = make_model(num_thoughts=3)
     frame = Frame(tokenizer, model.config.latent)
-    vote = lambda: sample_traces(model, frame, QUESTIONS, [0.3, 1.0], "latent", 3, max_new_tokens=9, seed=1)  # noqa: E731
+    settings = {"temperatures": [0.3, 1.0], "max_new_tokens": 9, "seed": 1}
+    vote = lambda: answer(model, frame, QUESTIONS, "latent", 3, **settings).traces  # noqa: E731
     plain = vote()
     with model.thinking(steps=compiled(model)):
         fixed = vote()

@@ -5,12 +5,18 @@ import torch
 
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.answering import answer_batch
-from latent_gemma.generation import traces as traces_module
+from latent_gemma.generation import answers as answers_module
+from latent_gemma.generation.answers import answer
 from latent_gemma.generation.decode import decode
-from latent_gemma.generation.traces import sample_traces
 from latent_gemma.model.prompt import Frame
 
 QUESTIONS = ["1+2=", "what is 31 + 4?", "7"]
+
+
+def sample_traces(model, frame, questions, temperatures, mode="words", num_thoughts=0, **settings):
+    return answer(model, frame, questions, mode, num_thoughts, temperatures=temperatures, **settings).traces
+
+
 SETTINGS = [
     ("words", 0, {}),
     ("words", 0, {"words_format": "tags"}),
@@ -43,7 +49,9 @@ def test_log_probabilities_are_the_models_own(make_model, tokenizer, monkeypatch
     model = make_model()
     frame = Frame(tokenizer, model.config.latent)
     calls = []
-    monkeypatch.setattr(traces_module, "decode", lambda *args: calls.append(decode(*args)) or calls[-1])
+    monkeypatch.setattr(
+        answers_module, "decode", lambda *args, **more: calls.append(decode(*args, **more)) or calls[-1]
+    )
     traces = sample_traces(model, frame, QUESTIONS, [0.3, 1.5], max_new_tokens=7, seed=3)
     (decoded,) = calls  # one call for all traces
     for index, trace in enumerate(trace for group in traces for trace in group):

@@ -54,15 +54,16 @@ def answered(monkeypatch):
     def count(module, name, tokens_at):
         original = getattr(module, name)
 
-        def call(model, frame, questions, *rest):
-            if rest[tokens_at] > 1:  # thinking again for the controls writes one token
+        def call(model, frame, questions, *rest, **named):
+            # thinking again for the controls writes one token
+            if (named["max_new_tokens"] if tokens_at is None else rest[tokens_at]) > 1:
                 counted.extend(questions)
-            return original(model, frame, questions, *rest)
+            return original(model, frame, questions, *rest, **named)
 
         monkeypatch.setattr(module, name, call)
 
     count(engine, "answer_batch", 4)
-    count(voting, "sample_traces", 4)
+    count(voting, "answer", None)
     return counted
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latent_gemma.choices import NumThoughts
 from latent_gemma.data.example import Example
 from latent_gemma.evaluation.answering import Batch, answer_batch
 from latent_gemma.evaluation.items import Cost, Item, Setting, single_item
@@ -60,7 +61,7 @@ class Evaluator:
     ) -> None:  # fmt: skip
         self.model, self.examples, self.settings, self.label = model.eval(), list(examples), settings, label
         self.frame = Frame(tokenizer, model.config.latent, remembers=True)
-        self.k, self.p = model.config.latent.num_thoughts, model.config.latent.p
+        self.k, self.p = model.config.latent.own_thoughts, model.config.latent.p
         self.log, self.progress = log, progress
         self.steps = FastSteps(model, compiled=settings.compiled)
 
@@ -71,7 +72,7 @@ class Evaluator:
     def measure(
         self,
         mode: Mode | None = None,
-        k: int = 0,
+        k: NumThoughts = 0,
         p: float | None = None,
         control: str = "none",
         forced: Sequence[Tensor] | None = None,
@@ -80,7 +81,7 @@ class Evaluator:
 
         Args:
             mode: see `answer_batch`; None takes what the model was trained for.
-            k: latent steps.
+            k: latent steps; "auto" as many as the model chooses, or as there are thoughts to use.
             p: share of the token embedding; None as configured.
             control: name of what stands in the thought positions.
             forced: thoughts to use instead, one tensor an example.
@@ -102,10 +103,12 @@ class Evaluator:
             cost = Cost(answered.seconds / len(batch), peak_gib(self.model.device))
             return [
                 single_item(
-                    setting, index, example, self._wanted(example), written,
+                    setting, index, example, self._wanted(example), written, steps,
                     grade(written.graded, example.answers, self.settings.match), cost,
                 )
-                for index, example, written in zip(indices, batch, answered.answers, strict=True)
+                for index, example, written, steps in zip(
+                    indices, batch, answered.answers, answered.num_thoughts, strict=True
+                )
             ]  # fmt: skip
 
         log = ItemLog() if self.log is None else self.log
@@ -125,7 +128,7 @@ class Evaluator:
         self,
         batch: Sequence[Example],
         mode: Mode,
-        k: int,
+        k: NumThoughts,
         p: float | None,
         forced: Sequence[Tensor] | None,
         tokens: int,
@@ -137,7 +140,7 @@ class Evaluator:
     def _wanted(self, example: Example) -> str:
         return wanted_language(example.question, example.language, self.settings.answer_language)
 
-    def vote(self, mode: Mode, k: int, p: float | None = None) -> Measured:
+    def vote(self, mode: Mode, k: NumThoughts, p: float | None = None) -> Measured:
         """Answer every example by a vote.
 
         Args:
@@ -211,7 +214,8 @@ class Evaluator:
 
         Returns:
             Control name -> thoughts: zeros; Gaussian noise of the same norm, position by position; the thoughts of
-            the next example (the last takes the first's); the plain embedding of the thought token.
+            the next example that has any (the last takes the first's), cut or repeated to as many as its own; the
+            plain embedding of the thought token.
         """
         generator = torch.Generator().manual_seed(self.settings.seed)
         noise = []
@@ -224,9 +228,17 @@ class Evaluator:
         controls = {
             "zero": [torch.zeros_like(own) for own in thoughts],
             "noise": noise,
-            "swap": [*thoughts[1:], *thoughts[:1]],
+            "swap": [self._donated(thoughts, index) for index in range(len(thoughts))],
             "pause": [pause.expand(len(own), -1) for own in thoughts],
         }
         if len(thoughts) < 2:
             del controls["swap"]
         return controls
+
+    def _donated(self, thoughts: Sequence[Tensor], index: int) -> Tensor:
+        """The thoughts of the next example, as many as this one has."""
+        own, others = thoughts[index], [*thoughts[index + 1 :], *thoughts[:index]]
+        if self.frame.latent.recurrence == "sequence":  # states of a prompt, which end where it ends
+            return others[0] if others else own
+        donor = next((other for other in others if len(other)), torch.zeros_like(own))
+        return donor[torch.arange(len(own)) % max(1, len(donor))]

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from latent_gemma.choices import NumThoughts
 from latent_gemma.data.example import Example
 from latent_gemma.errors import RunError
 from latent_gemma.evaluation.results import mode_of_older
@@ -21,14 +22,14 @@ class Setting:
 
     Args:
         label: the method as shown to people.
-        k: latent steps.
+        k: latent steps, or "auto".
         p: share of the token embedding; None where no latent step is taken.
         control: what stands in the thought positions; see `EvalRow`.
         mode: the model was asked in.
     """
 
     label: str
-    k: int
+    k: NumThoughts
     p: float | None
     control: str = "none"
     mode: Mode = "latent"
@@ -85,7 +86,7 @@ class Item:
         strict: under strict matching.
         complete: in the format asked for; None where none was.
         tokens: generated tokens, those of all traces together.
-        latent_steps: latent steps, those of all traces together.
+        latent_steps: latent steps it took, those of all traces together.
         finished: whether it ended by itself; of a vote, whether any trace did.
         seconds: wall-clock time of its batch divided by the batch's questions.
         peak_mem_gib: peak memory of its batch; None where it cannot be had.
@@ -94,7 +95,7 @@ class Item:
     """
 
     label: str
-    k: int
+    k: NumThoughts
     p: float | None
     control: str
     index: int
@@ -137,8 +138,9 @@ def is_marked(written: Written) -> bool:
 
 
 def single_item(
-    setting: Setting, index: int, example: Example, wanted: str, written: Written, grade: Grade, cost: Cost
-) -> Item:
+    setting: Setting, index: int, example: Example, wanted: str, written: Written, latent_steps: int, grade: Grade,
+    cost: Cost,
+) -> Item:  # fmt: skip
     """The record of one greedy answer.
 
     Args:
@@ -147,6 +149,7 @@ def single_item(
         example: the question.
         wanted: the language the answer should be in.
         written: what the model wrote.
+        latent_steps: it took before that.
         grade: how it was graded.
         cost: its share of the batch's.
 
@@ -157,8 +160,8 @@ def single_item(
         **asdict(setting), index=index, question=example.question, language=example.language, wanted=wanted,
         expected=example.answers, answer=written.answer, reasoning=written.reasoning, extracted=grade.extracted or None,
         marked=is_marked(written), correct=grade.lenient, strict=grade.strict,
-        complete=written.complete if setting.mode == "words" else None, tokens=written.tokens, latent_steps=setting.k,
-        finished=written.finished, seconds=cost.seconds, peak_mem_gib=cost.peak_mem_gib,
+        complete=written.complete if setting.mode == "words" else None, tokens=written.tokens,
+        latent_steps=latent_steps, finished=written.finished, seconds=cost.seconds, peak_mem_gib=cost.peak_mem_gib,
     )  # fmt: skip
 
 

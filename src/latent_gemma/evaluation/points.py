@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from latent_gemma.choices import NumThoughts
 from latent_gemma.data.example import Example
 from latent_gemma.evaluation.items import Setting
 from latent_gemma.evaluation.metrics.bertscore import DEFAULT_ENCODER
@@ -11,6 +12,7 @@ from latent_gemma.evaluation.results import CONTROLS
 from latent_gemma.evaluation.vote_rows import VOTED
 from latent_gemma.evaluation.voting import TEMPERATURES
 from latent_gemma.model.prompt import Frame, Mode
+from latent_gemma.ranges import k_order
 from latent_gemma.text.answers import Match, answers_match
 from latent_gemma.text.language import AnswerLanguage, ask_in
 
@@ -36,7 +38,7 @@ class EvalSettings:
         compiled: compile the steps of thinking and decoding.
     """
 
-    ks: tuple[int, ...] = ()
+    ks: tuple[NumThoughts, ...] = ()
     ps: tuple[float, ...] = ()
     controls: bool = True
     batch_size: int = 64
@@ -56,7 +58,7 @@ class EvalSettings:
 class Point:
     """A point of the grid: K latent steps, p (None as configured), what stands in the thoughts, traces of a vote."""
 
-    k: int
+    k: NumThoughts
     p: float | None = None
     control: str = "none"
     votes: int = 0
@@ -67,7 +69,7 @@ class Point:
         return Setting(f"{label}{VOTED}" if self.votes else label, self.k, p, self.control, mode)
 
 
-def plan(k: int, p: float, mode: Mode, settings: EvalSettings) -> list[Point]:
+def plan(k: NumThoughts, p: float, mode: Mode, settings: EvalSettings) -> list[Point]:
     """What is measured of one model.
 
     Args:
@@ -83,7 +85,7 @@ def plan(k: int, p: float, mode: Mode, settings: EvalSettings) -> list[Point]:
         points = [Point(0)]
     else:
         ks = {*settings.ks, *([0] if settings.controls else [])} - {k}
-        over_k = [Point(other) for other in sorted(ks)]
+        over_k = [Point(other) for other in sorted(ks, key=k_order)]
         over_p = [Point(k, other) for other in sorted(set(settings.ps) - {p})]
         names = CONTROLS[1:] if settings.controls else ()
         points = [Point(k), *over_k, *over_p, *(Point(k, control=name) for name in names)]

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from latent_gemma.choices import NumThoughts
+
 #: What stands in the thought positions. "none" leaves the model's own thoughts in place.
 CONTROLS = ("none", "zero", "noise", "swap", "pause")
 
@@ -18,7 +20,7 @@ class EvalRow:
 
     Args:
         label: the method as shown to people ("annealed", "words", "no reasoning").
-        k: latent steps before the answer; 0 is the model without thoughts.
+        k: latent steps before the answer; 0 is the model without thoughts, "auto" as many as the model chose.
         p: share of the token embedding in what is fed back; None where no latent step is taken.
         control: one of `CONTROLS`.
         correct: items answered correctly under lenient matching.
@@ -43,7 +45,7 @@ class EvalRow:
     """
 
     label: str
-    k: int
+    k: NumThoughts
     p: float | None
     control: str
     correct: int

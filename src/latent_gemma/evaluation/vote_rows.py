@@ -112,7 +112,7 @@ def _vote_item(
         extracted=voted.answer, marked=winner is not None and is_marked(voted.traces[winner].written),
         correct=won is not None and won.correct, strict=won is not None and won.strict,
         complete=(won is not None and won.complete) if setting.mode == "words" else None,
-        tokens=sum(trace.tokens for trace in traces), latent_steps=len(traces) * setting.k,
+        tokens=sum(trace.tokens for trace in traces), latent_steps=sum(trace.num_thoughts for trace in voted.traces),
         finished=any(trace.finished for trace in traces), seconds=cost.seconds, peak_mem_gib=cost.peak_mem_gib,
         traces=traces,
     )  # fmt: skip

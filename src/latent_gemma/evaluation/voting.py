@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any
 
+from latent_gemma.choices import NumThoughts
 from latent_gemma.errors import ConfigError
 from latent_gemma.fast.steps import FastSteps
-from latent_gemma.generation.traces import check_temperatures, sample_traces
+from latent_gemma.generation.answers import answer, check_temperatures
 from latent_gemma.model.prompt import Frame, Mode, own_mode
 from latent_gemma.model.thinking import Steps
 from latent_gemma.model.traces import Trace
@@ -54,7 +55,7 @@ class Voter:
         temperatures: one trace each.
         traces: number of traces N; the temperatures are taken in turn. None takes one trace a temperature.
         mode: "latent", "words" or "none"; None takes what the model was trained for.
-        num_thoughts: K in latent mode; None takes the model's own.
+        num_thoughts: K in latent mode; "auto" draws it for each trace, None takes the model's own.
         noise_std: noise on each trace's thoughts, in units of their RMS, in latent mode.
         max_new_tokens: bound on generated tokens of a trace.
         seed: of the sampling.
@@ -72,7 +73,7 @@ class Voter:
         temperatures: Sequence[float] = TEMPERATURES,
         traces: int | None = None,
         mode: Mode | None = None,
-        num_thoughts: int | None = None,
+        num_thoughts: NumThoughts | None = None,
         noise_std: float = 0.0,
         max_new_tokens: int = 256,
         seed: int = 0,
@@ -86,8 +87,8 @@ class Voter:
         self.model, self.frame = model.eval(), Frame(tokenizer, latent)
         self.temperatures = tuple(islice(cycle(temperatures), traces or len(temperatures)))
         self.mode: Mode = mode or own_mode(latent)
-        own = latent.num_thoughts if num_thoughts is None else num_thoughts
-        self.num_thoughts = own if self.mode == "latent" else 0
+        own = latent.own_thoughts if num_thoughts is None else num_thoughts
+        self.num_thoughts: NumThoughts = own if self.mode == "latent" else 0
         self.noise_std, self.max_new_tokens, self.seed, self.p = noise_std, max_new_tokens, seed, p
         self.steps = FastSteps(model) if steps is None else steps
 
@@ -110,10 +111,11 @@ class Voter:
             DataError: if a question is longer than the model allows.
         """
         with self.model.thinking(p=self.p, steps=self.steps):
-            groups = sample_traces(
-                self.model, self.frame, questions, self.temperatures, self.mode, self.num_thoughts, self.noise_std,
-                self.max_new_tokens, self.seed + _BETWEEN_BATCHES * start,
-            )  # fmt: skip
+            groups = answer(
+                self.model, self.frame, questions, self.mode, self.num_thoughts, temperatures=self.temperatures,
+                noise_std=self.noise_std, max_new_tokens=self.max_new_tokens,
+                seed=self.seed + _BETWEEN_BATCHES * start,
+            ).traces  # fmt: skip
         return [VotedAnswer(elect(traces, match), tuple(traces)) for traces in groups]
 
 

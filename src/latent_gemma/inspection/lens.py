@@ -89,20 +89,20 @@ def trace_examples(
     """
     latent = model.config.latent
     frame = Frame(tokenizer, latent)
-    answers = answer_batch(
+    batch = answer_batch(
         model,
         frame,
         [example.question for example in examples],
         "latent",
-        latent.num_thoughts,
+        latent.own_thoughts,
         max_new_tokens=max_new_tokens,
-    ).answers
+    )
     traces = []
-    for example, answer in zip(examples, answers, strict=True):
+    for example, answer, k in zip(examples, batch.answers, batch.num_thoughts, strict=True):
         steps, separator = [], frame.text_ids(latent.step_separator)
-        # as often as it has thoughts
+        # each step as often as it has thoughts
         targets = [step for step in example.steps for _ in aligned_tokens(frame.text_ids(step), separator, latent)]
-        for step in read_thoughts(model, tokenizer, example.question, latent.num_thoughts, layers=layers):
+        for step in read_thoughts(model, tokenizer, example.question, k, layers=layers):
             target = targets[step.step - 1] if step.step <= len(targets) else ""
             steps.append(ThoughtStep(**{**step.__dict__, "target": target}))
         correct = grade(answer.graded, example.answers, match).lenient

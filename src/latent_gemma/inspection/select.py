@@ -90,7 +90,9 @@ def curves(rows: Sequence[EvalRow]) -> tuple[Curve, ...]:
                 continue
             # p does not exist where no latent step is taken, so k = 0 belongs to every p.
             if row.p == main.p or row.k == 0:
-                over_k.setdefault(label, {}).setdefault(row.k, row)
+                # what the model chose for itself stands at its mean
+                k = row.k if row.k != "auto" else row.latent_steps_per_answer or 0.0
+                over_k.setdefault(label, {}).setdefault(k, row)
             if row.k == main.k and row.p is not None:
                 over_p.setdefault(label, {}).setdefault(row.p, row)
 

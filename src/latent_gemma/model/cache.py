@@ -20,13 +20,13 @@ class RolloutNote:
 
     Args:
         length: positions in the cache when this was written.
-        last_hidden: final hidden state of the last position, [B, D]; what a thought that comes next would feed back.
-            None where that position has been taken away.
+        hidden: final hidden states of the last call's positions, [B, T, D]; the last one is what a thought that comes
+            next would feed back. None where all of them have been taken away.
         held: which columns hold a position for those that come later, [B, length] bool; None where all do.
     """
 
     length: int
-    last_hidden: Tensor | None
+    hidden: Tensor | None
     held: Tensor | None
 
     @staticmethod
@@ -36,17 +36,17 @@ class RolloutNote:
         return getattr(layers[0], "rollout_note", None) if layers else None
 
     @classmethod
-    def write(cls, cache: Any, last_hidden: Tensor, held: Tensor | None) -> None:
+    def write(cls, cache: Any, hidden: Tensor, held: Tensor | None) -> None:
         """Put a note on a cache as it is now."""
         layer: Any = cache.layers[0]
         kind: Any = type(layer)
         if not hasattr(layer, "rollout_note"):
             layer.__class__ = _noted(kind)
-        layer.rollout_note = cls(int(cache.get_seq_length()), last_hidden, held)
+        layer.rollout_note = cls(int(cache.get_seq_length()), hidden, held)
 
     def each(self, change: Callable[[Tensor], Tensor]) -> None:
         """Change the rows."""
-        self.last_hidden = None if self.last_hidden is None else change(self.last_hidden)
+        self.hidden = None if self.hidden is None else change(self.hidden)
         self.held = None if self.held is None else change(self.held)
 
     def columns(self, length: int) -> Tensor | None:
@@ -97,8 +97,10 @@ def _noted(kind: Any) -> type:
             super().crop(tokens_to_remove)
             note = self.rollout_note
             if note is not None and tokens_to_remove:
-                length = note.length - abs(tokens_to_remove)
-                self.rollout_note = RolloutNote(length, None, None if note.held is None else note.held[:, :length])
+                removed = abs(tokens_to_remove)
+                length = note.length - removed
+                hidden = None if note.hidden is None or note.hidden.shape[1] <= removed else note.hidden[:, :-removed]
+                self.rollout_note = RolloutNote(length, hidden, None if note.held is None else note.held[:, :length])
 
         def reset(self) -> None:
             super().reset()

@@ -151,8 +151,8 @@ class LatentDecoder(nn.Module):
             **kwargs,
         )
         if isinstance(output, BaseModelOutputWithPast) and (grown := cache_of(output)) is not None:
-            last_hidden: Any = output.last_hidden_state
-            RolloutNote.write(grown, last_hidden[:, -1], held)
+            hidden: Any = output.last_hidden_state
+            RolloutNote.write(grown, hidden, held)
         return output
 
     @torch.no_grad()

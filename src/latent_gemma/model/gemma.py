@@ -25,11 +25,14 @@ from transformers import (
     LogitsProcessorList,
     PreTrainedConfig,
     PreTrainedModel,
+    StoppingCriteria,
+    StoppingCriteriaList,
 )
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from latent_gemma.choices import NumThoughts
 from latent_gemma.errors import ConfigError, ModelError
 from latent_gemma.model.adapters import PREFIX, load_updates, start_update
 from latent_gemma.model.address import address
@@ -46,6 +49,7 @@ from latent_gemma.model.config import (
 )
 from latent_gemma.model.decoder import LatentDecoder, refuse_export
 from latent_gemma.model.feedback import ZeroLinear
+from latent_gemma.model.halting import AnswerBound, ThinkOrStop, check_grows, thinking_columns
 from latent_gemma.model.never import NeverThought
 from latent_gemma.model.prompt import append_thoughts, own_mode
 from latent_gemma.model.stock import CACHE, cache_field, cache_of, takes_either_name
@@ -352,43 +356,54 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         inputs: Tensor | None = None,
         generation_config: GenerationConfig | None = None,
         logits_processor: Sequence[LogitsProcessor] | None = None,
+        stopping_criteria: Sequence[StoppingCriteria] | None = None,
         *args: Any,
-        num_thoughts: int | None = None,
+        num_thoughts: NumThoughts | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As `GenerationMixin.generate`, with an option to let bare prompts think. The thought id is never generated.
+        """As `GenerationMixin.generate`, with an option to let bare prompts think.
+
+        The thought id is never generated, but for a model's own thoughts with K "auto".
 
         Args:
             inputs: prompt ids, [B, T].
             generation_config: as `GenerationMixin.generate`.
             logits_processor: as `GenerationMixin.generate`.
+            stopping_criteria: as `GenerationMixin.generate`.
             *args: as `GenerationMixin.generate`.
             num_thoughts: K: each prompt thinks so many steps first, but for one that ends in a marker already. None
                 leaves prompts alone, unless `model.tokenizer` has been set and the model was trained to think (then
-                the configured K). In what is returned padding stands for the thoughts, so that text is the prompt and
-                the answer.
+                its own K). With "auto" a prompt ends in `bot`, and its thoughts are generated until the model's head
+                prefers `eot`, or the search or the sampling takes it: until then nothing else can follow; and
+                `max_new_tokens` bounds what comes behind. In what is returned padding stands for the thoughts, so that
+                text is the prompt and the answer.
             **kwargs: as `GenerationMixin.generate`.
 
         Returns:
             As `GenerationMixin.generate`; without the cache where prompts were made to think.
 
         Raises:
-            ConfigError: for a K below 0, or one without ids to append it to or with a cache to extend.
-            ModelError: for contrastive search.
+            ConfigError: for a K below 0, or one without ids to append it to or with a cache to extend, or "auto" in a
+                recurrence that cannot add a thought.
+            ModelError: for contrastive search, or with K "auto" an assistant that thinks.
         """
         if kwargs.get("penalty_alpha") or getattr(generation_config, "penalty_alpha", None):
             raise ModelError("contrastive search is no mode of a model that thinks", "sample, or search with beams")
         latent: LatentConfig = self.config.latent
-        processors = LogitsProcessorList([*(logits_processor or ()), NeverThought(latent.thought_id)])
-        rest = (generation_config, processors, *args)
         ids = inputs if inputs is not None else kwargs.get("input_ids")
         thinks = self.tokenizer is not None and ids is not None and own_mode(latent) == "latent"
         if num_thoughts is None and thinks:
-            num_thoughts = latent.num_thoughts
+            num_thoughts = latent.own_thoughts
+        processors = LogitsProcessorList([*(logits_processor or ()), NeverThought(latent.thought_id)])
         if num_thoughts is None:
-            return super().generate(inputs, *rest, **kwargs)
-        if not isinstance(num_thoughts, int) or isinstance(num_thoughts, bool) or num_thoughts < 0:
-            raise ConfigError(f"num_thoughts is {num_thoughts!r}", "give a whole number of at least 0")
+            return super().generate(inputs, generation_config, processors, stopping_criteria, *args, **kwargs)
+        grows = num_thoughts == "auto"
+        if not grows and (not isinstance(num_thoughts, int) or isinstance(num_thoughts, bool) or num_thoughts < 0):
+            raise ConfigError(f"num_thoughts is {num_thoughts!r}", 'give a whole number of at least 0, or "auto"')
+        if grows:
+            check_grows(latent)
+            if isinstance(kwargs.get("assistant_model"), LatentReasoningGemmaForCausalLM):
+                raise ModelError('a latent model cannot draft thoughts for K "auto"', "draft with a plain Gemma")
         if ids is None:
             raise ConfigError(f"num_thoughts={num_thoughts} without a prompt's ids", "pass input_ids")
         kwargs.pop("input_ids", None)
@@ -401,25 +416,47 @@ class LatentReasoningGemmaForCausalLM(_Stock):
             raise ConfigError(
                 f"num_thoughts={num_thoughts} with a cache", "put the markers into the ids, or leave the cache out"
             )
-        output = super().generate(asked.input_ids, *rest, attention_mask=asked.attention_mask, **kwargs)
+        bound = self._answer_bound(generation_config, kwargs) if grows else None
+        length = asked.added.shape[1]
+        if bound is not None:
+            kwargs["max_new_tokens"] = latent.most_thoughts + 1 + bound
+            stopping_criteria = StoppingCriteriaList([*(stopping_criteria or ()), AnswerBound(latent, bound, length)])
+        if grows:
+            processors[-1] = ThinkOrStop(latent, length)
+        output = super().generate(
+            asked.input_ids, generation_config, processors, stopping_criteria, *args,
+            attention_mask=asked.attention_mask, **kwargs,
+        )  # fmt: skip
         sequences = output if isinstance(output, Tensor) else output.sequences
-        prompts = sequences[:, : asked.added.shape[1]]
-        added = asked.added.repeat_interleave(len(sequences) // len(ids), dim=0).to(prompts.device)
-        hidden = next(iter(ends), 0) if pad_id is None else pad_id
-        sequences[:, : asked.added.shape[1]] = torch.where(added, hidden, prompts)
+        unseen = torch.zeros_like(sequences, dtype=torch.bool)
+        unseen[:, :length] = asked.added.repeat_interleave(len(sequences) // len(ids), dim=0)
+        if grows:
+            own = thinking_columns(sequences, length, latent)[:, None]
+            columns = torch.arange(sequences.shape[1] - length, device=own.device)
+            # an assistant's tokens are taken several at a time, and may reach beyond the bound
+            unseen[:, length:] = (columns < own) | (False if bound is None else columns >= own + bound)
+        sequences.masked_fill_(unseen, next(iter(ends), 0) if pad_id is None else pad_id)
         if not isinstance(output, Tensor) and CACHE in output:
             output[CACHE] = None  # it holds the thoughts, which the ids do not
         return output
 
+    def _setting(self, name: str, given: GenerationConfig | None, kwargs: dict[str, Any]) -> Any:
+        """A setting of generation, as `generate` finds it."""
+        sources = (kwargs.get(name), getattr(given, name, None), getattr(self.generation_config, name, None))
+        return next((value for value in sources if value is not None), None)
+
     def _padding(self, given: GenerationConfig | None, kwargs: dict[str, Any]) -> tuple[int | None, set[int]]:
-        """The id of padding, if there is one, and the ids that end a text, as `generate` finds them."""
+        """The id of padding, if there is one, and the ids that end a text."""
+        ends = self._setting("eos_token_id", given, kwargs)
+        pad_id = self._setting("pad_token_id", given, kwargs)
+        return pad_id, {*(ends if isinstance(ends, list | tuple) else () if ends is None else (ends,))}
 
-        def setting(name: str) -> Any:
-            sources = (kwargs.get(name), getattr(given, name, None), getattr(self.generation_config, name, None))
-            return next((value for value in sources if value is not None), None)
-
-        ends = setting("eos_token_id")
-        return setting("pad_token_id"), {*(ends if isinstance(ends, list | tuple) else () if ends is None else (ends,))}
+    def _answer_bound(self, given: GenerationConfig | None, kwargs: dict[str, Any]) -> int | None:
+        """Tokens of an answer at most; None where a length in all is given."""
+        bound = self._setting("max_new_tokens", given, kwargs)
+        if bound is None and self._setting("max_length", given, kwargs) is None:
+            bound = 20  # where nobody says anything, transformers generates so many
+        return None if bound is None else int(bound)
 
     def prepare_inputs_for_generation(self, *args: Any, inputs_embeds: Tensor | None = None, **kwargs: Any) -> Any:
         """As the stock method; the cache by its older name, which PEFT's prompt and prefix tuning look for."""

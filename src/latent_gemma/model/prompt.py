@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from latent_gemma.choices import Mode
+from latent_gemma.choices import Mode, NumThoughts
 from latent_gemma.errors import ConfigError, ModelError
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.text.tags import parse_tagged
@@ -62,6 +62,7 @@ class Frame:
 
         <bos> question newline  bot  step step step  eot  answer end      reasoning in words
         <bos> question newline  bot  t    t    step  eot  answer end      two steps in latent space
+        <bos> question newline  bot                                       thinks until its head prefers eot
         <bos> question newline  bot                  eot  answer end      no reasoning
         <bos> question newline  <reasoning>step step</reasoning><answer>answer</answer> end      words between tags
 
@@ -153,9 +154,16 @@ class Frame:
         pad = self.tokenizer.pad_token_id
         return self.end_id if pad is None else int(pad)
 
-    def tail_ids(self, mode: Mode, num_thoughts: int = 0) -> list[int]:
-        """Ids between the question and what the model goes on with; `num_thoughts` counts in latent mode only."""
+    def tail_ids(self, mode: Mode, num_thoughts: NumThoughts = 0) -> list[int]:
+        """Ids between the question and what the model goes on with; `num_thoughts` counts in latent mode only.
+
+        With K "auto" the thoughts, and the `eot` behind them, are what it goes on with.
+        """
         latent = self.latent
+        if num_thoughts == "auto":
+            if mode == "latent":
+                return [latent.bot_id]
+            num_thoughts = 0
         if num_thoughts < 0:
             raise ConfigError(f"num_thoughts is {num_thoughts}", "give 0 or more")
         if mode != "words":
@@ -167,7 +175,7 @@ class Frame:
         """Prompt that takes K latent steps and then answers; K = 0 answers at once."""
         return self.prompt(question, "latent", num_thoughts)
 
-    def prompt(self, question: str, mode: Mode, num_thoughts: int = 0) -> list[int]:
+    def prompt(self, question: str, mode: Mode, num_thoughts: NumThoughts = 0) -> list[int]:
         """Prompt of a mode; `num_thoughts` counts in latent mode only."""
         return [*self.question_ids(question), *self.tail_ids(mode, num_thoughts)]
 
@@ -208,7 +216,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Appended:
-    """A batch of prompts that end in `bot, thought x K, eot`.
+    """A batch of prompts that end in `bot, thought x K, eot`, or in `bot` for K "auto".
 
     Args:
         input_ids: [B, W].
@@ -222,7 +230,11 @@ class Appended:
 
 
 def append_thoughts(
-    input_ids: Tensor, attention_mask: Tensor | None, latent: LatentConfig, num_thoughts: int, pad_id: int | None
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    latent: LatentConfig,
+    num_thoughts: NumThoughts,
+    pad_id: int | None,
 ) -> Appended:
     """End each prompt of a batch in `bot, thought x K, eot`; one that ends in a marker already is left alone.
 
@@ -234,7 +246,7 @@ def append_thoughts(
         input_ids: [B, T], padded on either side.
         attention_mask: [B, T]; None takes padding for what it is where that cannot be anything else, as `generate`.
         latent: the marker ids.
-        num_thoughts: K.
+        num_thoughts: K; "auto" ends a prompt in `bot`.
         pad_id: id of the padding, None if it is not known or also ends a text.
 
     Returns:
@@ -250,7 +262,9 @@ def append_thoughts(
     ends = torch.isin(ids[:, -1:], markers).any(-1, keepdim=True)  # none where there is no id
     if bool(ends.all()):
         return Appended(ids, mask, torch.zeros_like(ids, dtype=torch.bool))
-    frame = [latent.bot_id, *[latent.thought_id] * num_thoughts, latent.eot_id]
+    frame = [latent.bot_id]
+    if num_thoughts != "auto":
+        frame += [*[latent.thought_id] * num_thoughts, latent.eot_id]
     tail = torch.tensor(frame, device=ids.device).expand(batch, -1)
     none, all_of = torch.zeros_like(tail), torch.ones_like(tail)
     return Appended(

@@ -167,7 +167,7 @@ class Rollout:
         finally:
             self._close()
         if self.returns_cache:
-            RolloutNote.write(cache, hidden[:, -1], self.held)
+            RolloutNote.write(cache, hidden, self.held)
         return BaseModelOutputWithPast(
             last_hidden_state=hidden,
             hidden_states=layers,  # type: ignore[arg-type]
@@ -220,12 +220,13 @@ class Rollout:
 
     def _last_hidden(self) -> Tensor:
         """The hidden state behind the cache, [B, D]."""
-        last = self.note.last_hidden if self.note is not None and self.note.length == self.start else None
-        if last is None:
+        note = self.note
+        if note is None or note.length != self.start or note.hidden is None:
             raise ModelError(
                 "a thought stands first, and the cache does not hold the hidden state before it",
                 "extend a cache that this model returned",
             )
+        last: Tensor = note.hidden[:, -1]
         return last
 
     def _sequence(self, embeds: Tensor) -> Hidden:
@@ -292,7 +293,10 @@ class Rollout:
             fed = self.settings.perturb(fed, self.embed_rms)
         if self.p > 0.0:
             with torch.no_grad():
-                tokens = self.project(hidden).argmax(-1)
+                scores = self.project(hidden)
+                # neither of them says anything, and an end that is fed back would say that thinking is over
+                scores[..., self.latent.thought_id] = scores[..., self.latent.eot_id] = float("-inf")
+                tokens = scores.argmax(-1)
                 embedding = self.decoder.embed_tokens(tokens)
             fed = mix_inputs(embedding, fed, self.p)
         return fed.to(hidden.dtype), tokens

@@ -13,8 +13,10 @@ class Trace:
         written: its reasoning and answer.
         logprob: mean log-probability of its tokens under the model itself (temperature 1), nats.
         temperature: it was sampled at; 0 is greedy.
+        num_thoughts: K, latent steps it took before its answer.
     """
 
     written: Written
     logprob: float
     temperature: float
+    num_thoughts: int = 0

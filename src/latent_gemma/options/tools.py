@@ -28,7 +28,7 @@ class Harness:
 
     Args:
         options: as `lm_eval run` takes them (`lm_eval run --help`); `--model latent-gemma` may be left out. Of
-            `--model_args` it knows pretrained, num_thoughts, p, mode, system and max_gen_toks.
+            `--model_args` it knows pretrained, num_thoughts (a number or auto), p, mode, system and max_gen_toks.
     """
 
     options: Positional[tuple[str, ...]] = ()

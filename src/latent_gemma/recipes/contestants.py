@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from latent_gemma.choices import AskedMode, Mode, WordsFormat
+from latent_gemma.choices import AskedMode, Mode, NumThoughts, WordsFormat
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.evaluation.points import EvalSettings, Point, plan, too_long
@@ -30,7 +30,8 @@ class Contestant:
         name: as the user typed it, without a mode behind it.
         label: as tables show it.
         mode: it is asked in.
-        k: its number of latent steps; of a model that was trained without any, the largest asked for.
+        k: its number of latent steps, "auto" where it learnt it; of a model that was trained without any, the largest
+            asked for.
         own_p: its share of the token embedding.
         points: of the grid.
     """
@@ -38,7 +39,7 @@ class Contestant:
     name: str
     label: str
     mode: Mode
-    k: int
+    k: NumThoughts
     own_p: float
     points: list[Point]
 
@@ -98,7 +99,7 @@ def line_up(
         label = _LABELS[asked] if len(models) == 1 else label if asked == own else f"{label}:{asked}"
         if any(one.label == label for one in contestants):
             raise ConfigError(f"{name} is named twice", "say how each is asked, as in runs/a:words runs/a:none")
-        k = latent.num_thoughts or max(settings.ks, default=0)
+        k = latent.own_thoughts or max((k for k in settings.ks if k != "auto"), default=0)
         contestants.append(Contestant(name, label, asked, k, latent.p, plan(k, latent.p, asked, settings)))
     return contestants
 
@@ -146,7 +147,8 @@ def fitting(
     Raises:
         DataError: for a longer one without `skip_bad`, or if all are longer.
     """
-    k = max(point.k for point in one.points)
+    most = model.config.latent.most_thoughts
+    k = max(most if point.k == "auto" else point.k for point in one.points)
     errors = too_long(model, tokenizer, target.examples, one.mode, k, settings.answer_language)
     for number, error in errors.items():
         problem = f"{target.name}, question {number + 1}: {error}"

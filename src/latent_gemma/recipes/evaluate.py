@@ -17,7 +17,7 @@ from latent_gemma.evaluation.points import EvalSettings
 from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.evaluation.row_counts import language_rows
 from latent_gemma.evaluation.vote_rows import VOTED
-from latent_gemma.generation.traces import check_temperatures
+from latent_gemma.generation.answers import check_temperatures
 from latent_gemma.inspection.costs import cost_grid, language_grid
 from latent_gemma.inspection.lens import trace_examples
 from latent_gemma.inspection.tables import metrics_grid
@@ -31,8 +31,8 @@ from latent_gemma.origin import write_origin
 from latent_gemma.ranges import (
     SHARES,
     TEMPERATURES,
-    THOUGHTS,
     parse_numbers,
+    parse_thoughts,
 )
 from latent_gemma.recipes.answers_bar import AnswersBar
 from latent_gemma.recipes.contestants import Contestant, fitting, identity, line_up
@@ -96,7 +96,7 @@ def run_eval(config: Eval) -> Path:
 
 
 def _settings(config: Eval) -> EvalSettings:
-    ks = parse_numbers(config.k, int, "--k", THOUGHTS)
+    ks = parse_thoughts(config.k, "--k")
     ps = parse_numbers(config.p, float, "--p", SHARES)
     temperatures = parse_numbers(config.temperatures, float, "--temperatures", TEMPERATURES)
     check_temperatures(temperatures)
@@ -137,7 +137,8 @@ def _measure(
 ) -> None:  # fmt: skip
     model, tokenizer = load_model(one.name)
     ask_for(model, config.format, config.system)
-    model.set_latent(num_thoughts=one.k)
+    if one.k != "auto":
+        model.set_latent(num_thoughts=one.k)
     for target in targets:
         examples = fitting(one, target, model, tokenizer, config.skip_bad, settings, say)
         evaluator = Evaluator(
