@@ -57,7 +57,7 @@ def run_results(study: Study, config: Any, console: Console, started_s: float | 
         started_s: as `run_study`.
 
     Returns:
-        The report; None if the study was stopped.
+        The report, of the methods that are finished; None if the study was stopped, or none is.
 
     Raises:
         RunError: if a folder is not empty, or holds a study with other settings.
@@ -67,9 +67,11 @@ def run_results(study: Study, config: Any, console: Console, started_s: float | 
     with (
         run_folder(config.out, resume != "no") as out,
         run_folder(models, resume != "no"),
-        Unfinished([method.label for method in study.methods]) as unfinished,
+        Unfinished(study.labels([config.seed])) as unfinished,
     ):
         resume_study(models, resume, Origin(study.name, config, config.seed))
-        report = run_study(study, models, config.seed, config.scale, unfinished, console, started_s)
-        publish(report, out, console)
+        found = run_study(study, {config.seed: models}, config.scale, unfinished, console, started_s)
+        if found:
+            report = found[config.seed].report
+            publish(report, out, console)
     return report

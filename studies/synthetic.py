@@ -21,7 +21,8 @@ from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.model.tiny import build_tokenizer
 from latent_gemma.ranges import Count, Positive, Seed, check_ranges
 from latent_gemma.recipes.demo import SETTINGS, SIZES, chains_study
-from latent_gemma.recipes.study import Method, Study
+from latent_gemma.recipes.methods import Method
+from latent_gemma.recipes.study import Study
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, WrittenCurriculum
 from latent_gemma.training.settings import Resume
 

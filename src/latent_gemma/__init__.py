@@ -27,7 +27,13 @@ if TYPE_CHECKING:
     from latent_gemma.model.loading import load_model
     from latent_gemma.model.prompt import Frame
     from latent_gemma.text.answers import Grade, grade
-    from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Stage, WrittenCurriculum
+    from latent_gemma.training.curriculum import (
+        AnnealCurriculum,
+        CoconutCurriculum,
+        CodiCurriculum,
+        Stage,
+        WrittenCurriculum,
+    )
     from latent_gemma.training.fit import fit
     from latent_gemma.training.run import FitResult
     from latent_gemma.training.settings import LoraSettings, TrainSettings
@@ -51,7 +57,7 @@ _HOMES = {
     "model.loading": ("load_model",),
     "model.prompt": ("Frame",),
     "text.answers": ("Grade", "grade"),
-    "training.curriculum": ("AnnealCurriculum", "CoconutCurriculum", "Stage", "WrittenCurriculum"),
+    "training.curriculum": ("AnnealCurriculum", "CoconutCurriculum", "CodiCurriculum", "Stage", "WrittenCurriculum"),
     "training.fit": ("fit",),
     "training.run": ("FitResult",),
     "training.settings": ("LoraSettings", "TrainSettings"),
@@ -59,6 +65,7 @@ _HOMES = {
 __all__ = [
     "AnnealCurriculum",
     "CoconutCurriculum",
+    "CodiCurriculum",
     "ConfigError",
     "DataError",
     "DataSpec",

@@ -11,6 +11,8 @@ TokenPart = Literal["argmax", "soft"]
 NumThoughts = int | Literal["auto"]
 #: Thoughts that stand for one written step: so many, or one for each of its tokens.
 ThoughtsPerStep = int | Literal["tokens"]
+#: What an evaluation puts into the thought positions besides the thoughts; "full" adds curves.
+Controls = Literal["none", "basic", "full"]
 BridgeKind = Literal["identity", "linear", "mlp"]
 Trains = Literal["all", "thoughts"]
 Adapter = Literal["none", "lora", "full"]

@@ -38,7 +38,9 @@ VERBS = {
     "train anneal": Verb("options.stages", "Anneal", "recipes.train", "run_train"),
     "train pause": Verb("options.stages", "Pause", "recipes.train", "run_train"),
     "train internalize": Verb("options.stages", "Internalize", "recipes.train", "run_train"),
+    "train codi": Verb("options.stages", "Codi", "recipes.train", "run_train"),
     "train grpo": Verb("options.stages", "Grpo", "recipes.grpo", "run_grpo"),
+    "study": Verb("options.study_options", "StudyOptions", "recipes.study_verb", "run_study_verb"),
     "eval": Verb("options.measurements", "Eval", "recipes.evaluate", "run_eval"),
     "compare": Verb("options.measurements", "Compare", "recipes.compare", "run_compare"),
     "vote": Verb("options.questions", "Vote", "recipes.vote", "run_vote"),
@@ -51,6 +53,8 @@ VERBS = {
     "tasks": Verb("options.tools", "Tasks", "recipes.tasks", "run_tasks"),
     "harness": Verb("options.tools", "Harness", "recipes.harness", "run_harness"),
     "estimate": Verb("options.tools", "Estimate", "recipes.estimate", "run_estimate"),
+    "export": Verb("options.tools", "Export", "recipes.export", "run_export"),
+    "push": Verb("options.tools", "Push", "recipes.export", "run_push"),
 }
 SUMMARIES = {
     "demo": "train a tiny Gemma 2 to reason in latent space, and prove it (under 5 minutes on 2 cores)",
@@ -59,7 +63,9 @@ SUMMARIES = {
     "train anneal": "latent stage: p falls from 0.9 to 0 while K grows",
     "train pause": "control: COCONUT's stages with a learnt constant for each thought",
     "train internalize": "control: COCONUT's stages without thoughts",
+    "train codi": "latent stage: thoughts learn from the written steps of the same model",
     "train grpo": "GRPO: a model improved by the rewards of its own answers",
+    "study": "every method from one base on one data set with one budget: the report that settles it",
     "eval": "models on tasks or data: accuracy over K and p, controls, report",
     "compare": "evaluations of the same questions in one report",
     "vote": "answer a question by a vote of several traces",
@@ -72,6 +78,8 @@ SUMMARIES = {
     "tasks": "list the evaluation tasks: licence, size, fields, what leaks into what",
     "harness": "models on the tasks of lm-evaluation-harness",
     "estimate": "memory and time of a training run",
+    "export": "a model as a plain Gemma, for programs that know no thoughts",
+    "push": "a model and its card to the Hugging Face hub",
 }
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from latent_gemma.errors import ConfigError
 from latent_gemma.generation.paths import AnswerPath, explore_paths
+from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Mode
 
@@ -57,4 +58,25 @@ def generate_answer(
     return paths if return_paths else paths[0].answer
 
 
-LatentReasoningGemmaForCausalLM.generate_answer = generate_answer  # type: ignore[attr-defined]
+def _default_latent() -> LatentConfig:
+    """What is found on the class when a plain Gemma is loaded: users replace it there."""
+    return LatentConfig(num_thoughts=_Earlier.DEFAULT_CONFIG["continuous_thoughts"])
+
+
+_Earlier: Any = LatentReasoningGemmaForCausalLM
+#: Update before loading, as the README of that package shows; `continuous_thoughts` becomes the latent configuration's
+#: `num_thoughts` of a plain Gemma that is loaded.
+_Earlier.DEFAULT_CONFIG = {
+    "continuous_thoughts": 4,
+    "stages": 4,
+    "training_thoughts_sequence_length": 50,
+    "fuzzy_matcher_threshold": 80,
+    "cot_decoding_k": 5,
+    "max_length": 256,
+    "bot_id": "<bot>",
+    "eot_id": "<eot>",
+    "answer_id": "<answer>",
+    "debug": False,
+}
+_Earlier._default_latent = staticmethod(_default_latent)
+_Earlier.generate_answer = generate_answer

@@ -119,8 +119,8 @@ def check_ranges(config: Any) -> None:
     """
     for name, allowed in ranges_of(type(config)).items():
         value = getattr(config, name)
-        for number in value if isinstance(value, tuple) else () if value is None else (value,):
-            if not isinstance(number, str):
+        for number in value if isinstance(value, tuple) else (value,):
+            if not isinstance(number, str | None):  # a word in place of a number, or none
                 check_number(option(name), number, allowed)
 
 

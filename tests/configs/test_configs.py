@@ -43,6 +43,7 @@ def test_a_config_is_one_that_its_verb_takes(path):
         for option, value in options.items():
             field = option.replace("-", "_")
             assert field in known, f"{option} is none of {group or verb}"
+            value = tuple(value) if isinstance(value, list) else value
             assert getattr(holder, field) == (Path(value) if kinds[field] is Path else value)
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from latent_gemma.cli import main
-from tests.docs.pages import PAGES
+from tests.docs.pages import PAGES, ROOT
 
 QUOTED = re.findall(
     r"```bash\nlatent-gemma (estimate [^\n]*)\n```\n\n```\n(.*?)\n```", "\n".join(PAGES.values()), re.DOTALL
@@ -13,12 +13,13 @@ QUOTED = re.findall(
 
 
 def test_there_are_tables():
-    assert len(QUOTED) == 5
+    assert len(QUOTED) == 6
 
 
 @pytest.mark.parametrize(("command", "table"), QUOTED, ids=[command for command, _ in QUOTED])
 def test_a_page_quotes_what_the_command_prints(command, table, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(ROOT)
     assert main(command.split()) == 0
     printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert printed == table.splitlines()

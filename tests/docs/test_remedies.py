@@ -77,5 +77,5 @@ def test_every_verb_that_is_named_is_there():
 
 
 def test_options_are_found():
-    assert {"--lr", "--skip-bad", "--max-hours", "--targets", "--no-controls"} <= verbs_options()
+    assert {"--lr", "--skip-bad", "--max-hours", "--targets", "--no-compile"} <= verbs_options()
     assert "--max-length" not in verbs_options()

@@ -10,15 +10,15 @@ from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
 from latent_gemma.errors import DataError
 from latent_gemma.evaluation import engine
-from latent_gemma.evaluation.answering import answer_batch
+from latent_gemma.evaluation.answering import Batch, answer_batch
 from latent_gemma.evaluation.engine import Evaluator
 from latent_gemma.evaluation.intervals import wilson_interval
 from latent_gemma.evaluation.points import EvalSettings
 from latent_gemma.generation import answers
 from latent_gemma.generation.decode import Decoded
 from latent_gemma.model import ThoughtRecord
-from latent_gemma.model.prompt import Frame
-from tests.conftest import EOT
+from latent_gemma.model.prompt import Frame, Written
+from tests.conftest import EOT, RECURRENCES
 
 TESTS = list(itertools.islice(chain_examples(ChainConfig(2), "test", 0), 7))
 
@@ -38,7 +38,7 @@ def test_every_setting_is_measured_once_with_its_controls(evaluator):
     settings = [(row.k, row.p, row.control) for row in rows]
     assert settings == [
         (2, 0.0, "none"), (0, None, "none"), (1, 0.0, "none"), (3, 0.0, "none"), (2, 1.0, "none"),
-        (2, 0.0, "zero"), (2, 0.0, "noise"), (2, 0.0, "swap"), (2, 0.0, "pause"),
+        (2, 0.0, "zero"), (2, 0.0, "noise"), (2, 0.0, "swap"), (2, 0.0, "permute"), (2, 0.0, "pause"),
     ]  # fmt: skip
     for row in rows:
         assert row.total == len(TESTS)
@@ -46,16 +46,20 @@ def test_every_setting_is_measured_once_with_its_controls(evaluator):
         assert row.strict <= row.correct
         assert row.passes_per_answer == pytest.approx(row.tokens_per_answer + row.k)
         assert row.seconds_per_answer > 0
+        assert row.answer_logprob < 0
+        assert (row.donor_rate is None) == (row.control != "swap")
+        assert row.k_table == ()
 
 
 def test_a_question_is_tokenised_once_for_all_settings(evaluator, monkeypatch):
     tokenised, original = [], Frame.template_ids
     monkeypatch.setattr(Frame, "template_ids", lambda frame, text: (tokenised.append(text), original(frame, text))[1])
     evaluator(batch_size=7).run()
-    assert sorted(tokenised) == sorted(f"{example.question}\n" for example in TESTS)
+    texts = [text for example in TESTS for text in (f"{example.question}\n", example.answer)]
+    assert sorted(tokenised) == sorted(texts)
 
 
-@pytest.mark.parametrize("recurrence", ["append", "sequence"])
+@pytest.mark.parametrize("recurrence", RECURRENCES)
 def test_a_models_own_thoughts_put_back_give_its_own_answers(recurrence, evaluator):
     measured = evaluator(recurrence=recurrence)
     own = measured.measure(k=2)
@@ -63,7 +67,13 @@ def test_a_models_own_thoughts_put_back_give_its_own_answers(recurrence, evaluat
     assert [item.answer for item in again.items] == [item.answer for item in own.items]
 
 
-@pytest.mark.parametrize("recurrence", ["append", "sequence"])
+def test_a_row_counts_the_passes_of_thoughts_taken_at_once(evaluator):
+    row = evaluator(recurrence="parallel", parallel_passes=2).measure(k=3).row
+    assert row.latent_steps_per_answer == 3
+    assert row.passes_per_answer == pytest.approx(row.tokens_per_answer + 2)
+
+
+@pytest.mark.parametrize("recurrence", RECURRENCES)
 def test_answers_and_thoughts_do_not_depend_on_the_batch(recurrence, evaluator):
     small, large = evaluator(batch_size=1, recurrence=recurrence), evaluator(batch_size=7, recurrence=recurrence)
     one, all_at_once = small.measure(k=2), large.measure(k=2)
@@ -76,14 +86,98 @@ def test_controls_are_what_they_are_called(evaluator):
     measured = evaluator()
     own = measured.measure(k=2).thoughts
     controls = measured.control_thoughts(own)
-    assert all(not thoughts.any() for thoughts in controls["zero"])
-    for noise, thoughts in zip(controls["noise"], own, strict=True):
+    assert all(not thoughts.any() for thoughts in controls.of("zero"))
+    for noise, thoughts in zip(controls.of("noise"), own, strict=True):
         torch.testing.assert_close(noise.norm(dim=-1), thoughts.norm(dim=-1))
         assert not torch.allclose(noise, thoughts)
-    assert all(torch.equal(a, b) for a, b in zip(controls["swap"], [*own[1:], own[0]], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(controls.of("swap"), [*own[1:], own[0]], strict=True))
     token = measured.model.model.embed_tokens(torch.tensor([8]))[0]
-    assert all(torch.equal(thought, token) for thoughts in controls["pause"] for thought in thoughts)
-    assert "swap" not in measured.control_thoughts(own[:1])
+    assert all(torch.equal(thought, token) for thoughts in controls.of("pause") for thought in thoughts)
+
+
+def test_one_question_has_no_other_to_swap_with(make_model, tokenizer):
+    settings = EvalSettings(controls="full", max_new_tokens=2)
+    rows = [found.row for found in Evaluator(make_model(num_thoughts=2), tokenizer, TESTS[:1], settings, "a").run()]
+    assert {row.control for row in rows} == {
+        "none", "zero", "noise", "permute", "pause", "noise_0.25", "noise_0.5", "noise_1", "noise_2",
+    }  # fmt: skip
+
+
+TALKS = [Example(str(digit) * (1 + index % 3), ("s",) * (1 + index % 3), str(digit)) for index, digit in enumerate(
+    [3, 7, 1, 3, 9, 7, 5, 5]
+)]  # fmt: skip
+
+
+def thinking_model(answers_from):
+    """An `answer_batch` that thinks one step a digit of its question, each holding the digit, and ends there."""
+
+    def answer(model, frame, questions, mode, k, p, forced, tokens):
+        count = [len(question) if k == "auto" else k for question in questions]
+        own = [torch.full((n, 32), float(question[0])) for n, question in zip(count, questions, strict=True)]
+        thoughts = own if forced is None else list(forced)
+        said = [answers_from(question, thought) for question, thought in zip(questions, thoughts, strict=True)]
+        return Batch([Written(text, "", text, text, True, 2, True) for text in said], 0.1, thoughts, count)
+
+    return answer
+
+
+def last(question, thought):
+    return f"{thought[-1, 0]:.0f}" if len(thought) else "none"
+
+
+@pytest.fixture
+def talks(make_model, tokenizer, monkeypatch):
+    """Rows of a model that is given by how it answers: control -> row."""
+
+    def run(answers_from, **latent):
+        monkeypatch.setattr(engine, "answer_batch", thinking_model(answers_from))
+        monkeypatch.setattr(engine, "score_answers", lambda model, prompts, *rest: [-1.0] * len(prompts))
+        settings = EvalSettings(controls="full", batch_size=3)
+        found = Evaluator(make_model(num_thoughts=3, **latent), tokenizer, TALKS, settings, "fake").run()
+        return {one.row.control: one for one in reversed(found)}  # of control "none" the main one
+
+    return run
+
+
+def test_what_thoughts_carry_is_told_by_whose_answer_comes(talks):
+    found = talks(last)
+    rows = {name: one.row for name, one in found.items()}
+    assert rows["none"].accuracy == rows["permute"].accuracy == 1.0
+    assert rows["noise_0.25"].accuracy > rows["noise_2"].accuracy
+    # one neighbour of the eight has the same answer (5, 5), so that a swap is right once and tells nothing there
+    assert (rows["swap"].correct, rows["swap"].donor_rate, rows["swap"].donor_total) == (1, 1.0, 7)
+    assert [item.donor_correct for item in found["swap"].items] == [True] * 6 + [None, True]
+    assert rows["keep_1"].correct == rows["keep_2"].correct == 1
+    assert rows["zero"].correct == 0
+    ignored = {name: one.row for name, one in talks(lambda question, thought: question[0]).items()}
+    assert {row.accuracy for row in ignored.values()} == {1.0}
+    assert (ignored["swap"].donor_rate, ignored["swap"].donor_total) == (0.0, 7)
+
+
+def test_of_a_learnt_k_the_choice_is_counted_and_controls_think_as_long(talks):
+    found = talks(last, learned_k=True)
+    rows = {name: one.row for name, one in found.items()}
+    assert rows["none"].k == "auto"
+    assert [item.latent_steps for item in found["none"].items] == [len(example.question) for example in TALKS]
+    assert rows["none"].k_table == ((1, 1, 3), (2, 2, 3), (3, 3, 2))
+    assert rows["none"].k_right == 1.0
+    assert rows["none"].latent_steps_per_answer == pytest.approx(15 / 8)
+    assert [item.latent_steps for item in found["swap"].items] == [len(example.question) for example in TALKS]
+    # donors with as many thoughts: of K = 1 the digits 3, 3, 5; of 2 the digits 7, 9, 5; of 3 the digits 1 and 7
+    assert (rows["swap"].correct, rows["swap"].donor_total) == (1, 7)
+    assert [item.latent_steps for item in found["stop_2"].items] == [min(2, len(one.question)) for one in TALKS]
+    assert rows["stop_1"].accuracy == 1.0
+    # those with no more than two thoughts keep theirs
+    assert rows["keep_2"].correct == 6
+    assert set(rows) >= {"keep_1", "keep_2", "stop_1", "stop_2"}
+
+
+def test_wrong_choices_of_k_are_seen(talks, monkeypatch):
+    longer = [replace(example, steps=("s", *example.steps)) if index < 2 else example for index, example in enumerate(TALKS)]
+    monkeypatch.setattr("tests.evaluation.test_engine.TALKS", longer)
+    row = talks(last, learned_k=True)["none"].row
+    assert row.k_table == ((1, 1, 2), (2, 1, 1), (2, 2, 2), (3, 2, 1), (3, 3, 2))
+    assert row.k_right == 6 / 8
 
 
 def test_a_control_reaches_the_thought_positions(evaluator, tokenizer):

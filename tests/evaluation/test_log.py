@@ -1,6 +1,7 @@
 """A log that was cut off anywhere gives the evaluation that nothing interrupted."""
 
 import itertools
+import json
 from dataclasses import replace
 
 import pytest
@@ -63,7 +64,7 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_result(model, tokenizer, 
     calls, fail_at = generated
     whole, answers = evaluate(model, tokenizer, tmp_path / "whole")
     needed = len(calls)
-    assert answers == 7 * (8 + 3 * 2), "8 settings in one pass, 3 by a vote of 2"
+    assert answers == 7 * (9 + 3 * 2), "9 settings in one pass, 3 by a vote of 2"
     calls.clear()
     fail_at.append(stop)
     with pytest.raises(Killed):
@@ -82,6 +83,37 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_result(model, tokenizer, 
     assert (again, answers, calls) == (whole, 0, [])
 
 
+@pytest.mark.parametrize("stop", [9, 38])
+def test_curves_of_controls_go_on_to_the_same_result(model, tokenizer, generated, tmp_path, stop):
+    calls, fail_at = generated
+    changes = {"votes": 0, "controls": "full", "ks": (), "ps": ()}
+    whole, answers = evaluate(model, tokenizer, tmp_path / "whole", **changes)
+    assert answers == 7 * (3 + 5 + 4 + 1), "K of 2, 0 and 1, five controls, four doses of noise, one thought kept"
+    calls.clear()
+    fail_at.append(stop)
+    with pytest.raises(Killed):
+        evaluate(model, tokenizer, tmp_path / "part", **changes)
+    fail_at.clear()
+    resumed, _ = evaluate(model, tokenizer, tmp_path / "part", **changes)
+    assert resumed == whole
+
+
+def test_a_log_of_an_older_version_is_read(model, tokenizer, tmp_path):
+    whole, _ = evaluate(model, tokenizer, tmp_path, votes=0, controls="none", ks=(), ps=())
+    path, older = tmp_path / FILE, []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        data = json.loads(line)
+        for name in ("answer_logprob", "donor_correct", "expected_steps", "mode"):
+            del data[name]
+        older.append(json.dumps(data))
+    path.write_text("".join(f"{line}\n" for line in older), encoding="utf-8")
+    unscored = [replace(item, answer_logprob=None, seconds=0, peak_mem_gib=0) for item in whole[0][1]]
+    assert [replace(item, seconds=0, peak_mem_gib=0) for item in read_items(path)] == unscored
+    path.write_text(older[0].replace('"k"', '"z"') + "\n" + older[1] + "\n", encoding="utf-8")
+    with pytest.raises(RunError, match="line 1 is no item"):
+        read_items(path)
+
+
 @pytest.mark.parametrize("keep", [0.4, 0.97])
 def test_half_a_line_and_half_a_batch_are_taken_up(model, tokenizer, tmp_path, keep):
     whole, _ = evaluate(model, tokenizer, tmp_path)
@@ -90,7 +122,7 @@ def test_half_a_line_and_half_a_batch_are_taken_up(model, tokenizer, tmp_path, k
     path.write_bytes(full[: int(len(full) * keep)])
     resumed, _ = evaluate(model, tokenizer, tmp_path)
     assert resumed == whole
-    assert len(read_items(path)) == 7 * 11
+    assert len(read_items(path)) == 7 * 12
 
 
 def test_more_settings_can_be_asked_for_later(model, tokenizer, generated, tmp_path):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from latent_gemma.errors import DataError
-from latent_gemma.evaluation.paired import mcnemar
+from latent_gemma.evaluation.paired import holm, mcnemar
 
 
 def by_counts(b, c, both=0, neither=0):
@@ -62,3 +62,11 @@ def test_the_sentence_names_the_better_model_only_where_it_is_shown():
 def test_items_that_do_not_pair_are_refused(first, second):
     with pytest.raises(DataError, match="item"):
         mcnemar(first, second)
+
+
+def test_several_tests_are_corrected_step_by_step():
+    # Holm's own procedure: 0.01 * 4, 0.02 * 3, 0.022 * 2 (not below 0.06), 0.5
+    assert holm([0.02, 0.5, 0.01, 0.022]) == pytest.approx([0.06, 0.5, 0.04, 0.06])
+    assert holm([0.6, 0.4]) == pytest.approx([0.8, 0.8])
+    assert holm([0.3]) == [0.3]
+    assert holm([]) == []

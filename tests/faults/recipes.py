@@ -27,6 +27,11 @@ RECIPES = {
         "--adapter", "lora", "--bridge", "mlp", "--accumulate", "2", "--steps", "8", "--limit", "20",
         "--compress", "1,0.5",
     ],
+    # the teacher of a step of several batches is measured first, and the bridge trains beside an adapter
+    "codi": [
+        "codi", "--num-thoughts", "3", "--rank", "2", "--dropout", "0.3", "--accumulate", "2", "--steps", "8",
+        "--limit", "20",
+    ],
     # dropout draws random numbers in every step, and each epoch which examples of like length meet
     "sft": [
         "sft", "--format", "tags", "--group-by-length", "--rank", "2", "--dropout", "0.3", "--steps", "8",

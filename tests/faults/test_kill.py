@@ -49,6 +49,7 @@ ENDS = {"end": (0,), "SIGKILL": (-KILL,), "SIGINT": (0, 130), "SIGTERM": (0, -TE
 SCENARIOS = {
     "coconut": ([(None, KILL)] * 10, 1),
     "anneal": ([("save", KILL), ("step", INTERRUPT)], 2),
+    "codi": ([("step", KILL), ("save", TERMINATE)], 6),
     "sft": ([("step", TERMINATE)], 3),
     "grpo": ([("rollout", KILL), ("save", TERMINATE), ("step", KILL)], 4),
     "study": ([("evaluation", KILL), ("step", INTERRUPT), ("rollout", TERMINATE)], 5),

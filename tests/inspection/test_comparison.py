@@ -6,7 +6,7 @@ import pytest
 
 from latent_gemma.evaluation.items import Item
 from latent_gemma.evaluation.results import Differences, ThoughtStep, ThoughtTrace
-from latent_gemma.inspection.comparison import choose, differing, spread, trace_item
+from latent_gemma.inspection.comparison import best_grid, choose, differing, spread, trace_item
 from latent_gemma.inspection.html_report import render_html
 from latent_gemma.inspection.tables import differences_grid, to_markdown
 
@@ -47,6 +47,21 @@ def test_few_questions_do_not_make_a_much_worse_method_the_choice(row):
     pick, reason = compared(row, total=5, words=(5, 9.0), latent=(0, 1.0))
     assert pick == "Pick words"
     assert "could be chance" in reason, "five questions against none are p = 0.06"
+
+
+def test_methods_are_held_against_the_best_and_corrected_for_their_number():
+    answers = {
+        name: [item(name, i, i < right) for i in range(100)] for name, right in (("a", 90), ("b", 100), ("c", 93))
+    }
+    (grid,) = best_grid(answers)
+    # 10 and 7 items on which only b is right: 2 / 2**10 and 2 / 2**7, the smaller one doubled
+    assert grid.rows == (
+        ("a", "10", "0", "0.002", "0.0039", "worse"),
+        ("c", "7", "0", "0.016", "0.016", "worse"),
+    )
+    assert grid.header[-1] == "against b"
+    assert best_grid({"a": answers["a"]}) == ()
+    assert best_grid({"a": answers["a"], "b": answers["b"][:50]}) == (), "other questions"
 
 
 def test_a_single_method_is_not_recommended(row):

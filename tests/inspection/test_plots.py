@@ -11,6 +11,7 @@ from latent_gemma.inspection.plots import (
     plot_accuracy,
     plot_controls,
     plot_curves,
+    plot_k_per_answer,
     render,
     write_plots,
 )
@@ -46,6 +47,28 @@ def test_lines_and_bars_show_the_rows(report):
     bars = plot_controls(report).axes[0].patches
     assert sorted(round(bar.get_height(), 1) for bar in bars)[-1] == 96.2
     assert len(bars) == 12
+
+
+def test_chosen_k_is_drawn_over_what_is_asked_for(report, row):
+    table = ((1, 1, 30), (1, 2, 10), (2, 2, 60))
+    own = replace(row("own", 2, 80, p=0.0, total=100), k="auto", k_table=table)
+    bare = replace(own, label="bare", k_table=tuple((None, taken, count) for _, taken, count in table))
+    drawn = plot_k_per_answer(replace(report, rows=(own, bare)))
+    asked, bars = drawn.axes
+    assert [text.get_text() for text in asked.texts] == ["75", "25", "100"]
+    assert asked.get_title(loc="left") == "own: right in 90.0 %"
+    assert [bar.get_height() for bar in bars.patches] == [30, 70]
+    assert "k_per_answer" in figures(replace(report, rows=(own,)))
+    with pytest.raises(ValueError, match="chose K"):
+        plot_k_per_answer(report)
+
+
+def test_over_k_a_model_that_chooses_it_is_a_line_of_its_own(report, row):
+    own = replace(row("own", 2, 400, p=0.0), k="auto")
+    rows = (own, row("own", 1, 100, p=0.0), row("own", 2, 200, p=0.0))
+    axes = plot_accuracy(replace(report, rows=rows), curves(rows)[0]).axes[0]
+    assert {text.get_text() for text in axes.texts} == {"own", "own, own K"}
+    assert any(list(line.get_ydata()) == [80, 80] for line in axes.lines)
 
 
 def test_names_on_the_right_never_overlap(report, row):

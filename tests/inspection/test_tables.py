@@ -3,7 +3,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from latent_gemma.inspection.tables import further_tables, results_table, to_markdown
+from latent_gemma.evaluation.results import EvalReport
+from latent_gemma.inspection.tables import further_grid, further_tables, results_table, to_markdown
+from latent_gemma.inspection.verdict import verdict
 
 RESULTS = {
     "no reasoning": "12.2 [9.6–15.4] 11.6 4.2 4.2 6.1 – – – – – 500",
@@ -46,6 +48,49 @@ def test_a_terminal_of_80_columns_breaks_no_cell(report, draw):
     assert "annealed 11.6 9.8 10.4 12.2 11.0" in lines
     assert "words words 98.8 [97.4–99.4] 98.2 99.8 0.0 41.7 41.7 313 500" in lines
     assert not any(line.startswith("words –") for line in lines)
+
+
+@pytest.fixture
+def chosen(controlled):
+    """A report of one method that chooses K, with all that is counted of it."""
+    main, *others = (
+        replace(row, k="auto", answer_logprob=-2.3456)
+        for row in controlled("annealed", 4, 0.0, 481, zero=58, noise=49, swap=52, permute=120, pause=61)
+    )
+    main = replace(main, k_table=((1, 1, 90), (1, 2, 10), (2, 2, 400)), latent_steps_per_answer=1.82)
+    others = [replace(row, donor_rate=0.853, donor_total=450) if row.control == "swap" else row for row in others]
+    rows = (main, *others)
+    return EvalReport("K", verdict(rows), rows)
+
+
+def test_what_is_counted_of_controls_and_of_k_is_shown_at_80_columns(chosen, draw):
+    lines = draw(results_table(chosen), *further_tables(chosen), width=80)
+    for line in (
+        "method zero noise swap permute pause donor", "annealed 11.6 9.8 10.4 24.0 12.2 85.3",
+        "method intact zero noise swap permute pause", "annealed -2.35 -2.35 -2.35 -2.35 -2.35 -2.35",
+        "mean 1.82", "right, % 98.0", "K = 1, % 18.0", "K = 2, % 82.0",
+    ):  # fmt: skip
+        assert line in lines
+    for title in ("## Log-probability of the right answer", "## K per answer"):
+        assert title in to_markdown(chosen)
+
+
+def test_questions_of_another_kind_stand_below_the_others(chosen, row, draw):
+    harder = replace(chosen.rows[0], correct=100, k_table=((3, 2, 300), (3, 3, 200)), latent_steps_per_answer=2.4)
+    words = row("words", 0, 450)
+    (grid,) = further_grid((*chosen.rows, words), {"chains:length=6": [harder, row("words", 0, 50)]})
+    assert grid.header == ("method", "questions", "accuracy", "K", "K right", "n")
+    assert [line[1] + " " + line[2].split()[0] + " " + " ".join(line[3:]) for line in grid.rows] == [
+        "the questions above 96.2 1.82 98.0 500", "chains:length=6 20.0 2.40 40.0 500",
+        "the questions above 90.0 – – 500", "chains:length=6 10.0 – – 500",
+    ]  # fmt: skip
+    assert further_grid(chosen.rows, {}) == ()
+
+
+def test_several_seeds_show_their_mean_and_spread(report, draw):
+    rows = tuple(replace(row, by_seed=((0, 0.95), (1, 0.974))) if row.label == "annealed" else row for row in report.rows)
+    lines = draw(results_table(replace(report, rows=rows)), width=80)
+    assert "annealed 96.2 ± 1.7 (2 seeds) 95.6 4.2 8.2 12.3 500" in lines
 
 
 def test_curves_hold_every_point(report, draw):

@@ -58,7 +58,7 @@ def test_every_option_stands_where_it_belongs(verb, capsys):
     assert ("--config" in names(first)) == (verb != "harness")
 
 
-@pytest.mark.parametrize("verb", ["train sft", "train coconut", "train anneal", "train grpo", "eval"])
+@pytest.mark.parametrize("verb", ["train sft", "train coconut", "train anneal", "train codi", "train grpo", "eval"])
 def test_what_a_person_types_is_half_at_most(verb):
     options = list(flat(config_class(verb)))
     assert sum(not option.is_advanced for option in options) <= max(20, len(options) // 2)

@@ -73,7 +73,7 @@ def test_a_killed_evaluation_goes_on(model, answered, tmp_path, capsys):
     whole, part = tmp_path / "whole", tmp_path / "part"
     assert run("eval", model, *options, "--out", whole) == 0
     total = len(answered)
-    assert total == 10 * (6 + 1)
+    assert total == 10 * (7 + 1)
     command = [sys.executable, "-m", "latent_gemma.cli", "eval", model, *options, "--out", str(part)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -130,7 +130,7 @@ def test_models_by_tasks_by_k_by_p_by_votes(model, words, tmp_path, capsys):
     out = tmp_path / "out"
     tasks = f"svamp={tmp_path / 'svamp.json'},chains"
     options = ["--limit", 3, "--k", "1", "--p", "1", "--votes", 3, "--batch-size", 4, "--max-new-tokens", 4]
-    assert run("eval", model, words, "--tasks", tasks, *options, "--no-controls", "--out", out) == 0
+    assert run("eval", model, words, "--tasks", tasks, *options, "--controls", "none", "--out", out) == 0
     assert "answer" in capsys.readouterr().err, "progress over everything"
     data = report(out / "chains")
     latent, tagged = (os.path.basename(path) for path in (model, words))
@@ -382,3 +382,41 @@ def test_processes_launched_together_share_the_answers(model, tmp_path):
         for folder in (alone, together)
     ]
     assert stable[0] == stable[1]
+
+
+def test_harder_questions_are_asked_under_the_main_setting(model, words, answered, tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ["--data", "chains:length=2", "--ood", "chains:length=3", "--limit", 4, "--k", 1, "--p", 1]
+    options += ["--max-new-tokens", 2, "--traces", 0, "--out", out]
+    assert run("eval", model, words, *options) == 0
+    asked = 4 * ((4 + 5) + 1 + 2)  # K 2, 0 and 1, p = 1, five controls; words; and both on harder ones
+    assert len(answered) == asked
+    data = report(out)
+    (grid,) = (table for table in data["tables"] if table["title"] == "Questions of another kind")
+    latent, tagged = (os.path.basename(path) for path in (model, words))
+    assert [row[:2] for row in grid["rows"]] == [
+        [name, questions] for name in (latent, tagged) for questions in ("the questions above", "chains:length=3")
+    ]
+    assert all(row["answer_logprob"] < 0 for row in data["rows"] if row["mode"] != "words")
+    assert [row["answer_logprob"] for row in data["rows"] if row["mode"] == "words"] == [None]
+    assert any(table["title"] == "Against the best" for table in data["tables"])
+    assert "chains:length=3" in data["context"]["further data"]
+    harder = read_items(out / "ood" / FILE)
+    assert [len(item.question) for item in harder] == [8] * 8
+    answered.clear()
+    assert run("eval", model, words, *options, "--resume", "auto") == 0
+    assert answered == []
+    assert report(out)["tables"] == data["tables"]
+    capsys.readouterr()
+    harder_still = [option.replace("length=3", "length=4") if isinstance(option, str) else option for option in options]
+    assert run("eval", model, words, *harder_still, "--resume", "auto") == 2
+    assert "another data" in capsys.readouterr().err
+
+
+def test_curves_of_controls_are_drawn(model, tmp_path):
+    out = tmp_path / "out"
+    options = ["--data", "chains:length=2", "--limit", 3, "--controls", "full", "--max-new-tokens", 2, "--traces", 0]
+    assert run("eval", model, *options, "--out", out) == 0
+    names = {path.name for path in out.iterdir()}
+    assert {"accuracy_over_k.png", "accuracy_over_noise.png", "accuracy_over_kept.png", "controls.png"} <= names
+    assert {row["control"] for row in report(out)["rows"]} >= {"keep_1", "noise_0.25", "noise_2", "permute"}

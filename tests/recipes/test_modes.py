@@ -85,7 +85,7 @@ def test_every_verb_asks_a_model_as_it_was_trained(tmp_path, monkeypatch, capsys
     for name in ("words", "none", "tagged", "annealed"):
         mode = STAGES[name][1]
         asked.clear()
-        assert run("eval", name, *short, "--traces", 0, "--no-controls", "--out", tmp_path / name) == 0
+        assert run("eval", name, *short, "--traces", 0, "--controls", "none", "--out", tmp_path / name) == 0
         rows = json.loads((tmp_path / name / "report.json").read_text())["rows"]
         assert {row["mode"] for row in rows} == {item.mode for item in read_items(tmp_path / name / FILE)} == {mode}
         assert rows[0]["label"] == {"none": "no reasoning"}.get(mode, mode)
@@ -111,7 +111,7 @@ def test_a_plain_gemma_is_asked_plainly(tmp_path):
 def test_one_model_can_be_asked_in_another_mode(tmp_path, capsys):
     out = tmp_path / "out"
     models = ["words", "words:none", "annealed", "annealed:words"]
-    assert run("eval", *models, *CHAINS, "--no-controls", "--max-new-tokens", 3, "--traces", 0, "--out", out) == 0
+    assert run("eval", *models, *CHAINS, "--controls", "none", "--max-new-tokens", 3, "--traces", 0, "--out", out) == 0
     rows = json.loads((out / "report.json").read_text())["rows"]
     modes = {
         "words": "words",
@@ -125,7 +125,7 @@ def test_one_model_can_be_asked_in_another_mode(tmp_path, capsys):
     assert run("compare", out, "--out", tmp_path / "compared") == 0
     compared = json.loads((tmp_path / "compared" / "report.json").read_text())
     assert {row["label"]: row["mode"] for row in compared["rows"]} == modes
-    again = ["eval", *models, *CHAINS, "--no-controls", "--max-new-tokens", 3, "--traces", 0, "--out", out]
+    again = ["eval", *models, *CHAINS, "--controls", "none", "--max-new-tokens", 3, "--traces", 0, "--out", out]
     assert run(*again, "--resume", "auto") == 0
     capsys.readouterr()
     again[1] = "words:latent"
@@ -157,7 +157,7 @@ def test_a_model_that_is_named_twice_is_told_apart_by_its_mode(here):
 
 def test_rows_and_items_of_older_versions_are_read(tmp_path):
     out = tmp_path / "out"
-    options = ["--no-controls", "--max-new-tokens", 3, "--traces", 0]
+    options = ["--controls", "none", "--max-new-tokens", 3, "--traces", 0]
     assert run("eval", "words", "annealed", *CHAINS, *options, "--out", out) == 0
     report = json.loads((out / "report.json").read_text())
     for row in report["rows"]:

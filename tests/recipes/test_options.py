@@ -26,10 +26,12 @@ COMMANDS = {
     "train sft": TRAIN,
     "train coconut": TRAIN,
     "train anneal": TRAIN,
+    "train codi": TRAIN,
     "train pause": TRAIN,
     "train internalize": TRAIN,
     "train grpo": [*TRAIN, "--num-generations", "4", "--max-new-tokens", "2"],
-    "eval": [*ASKED, "--no-controls", "--traces", "0"],
+    "study": [*TRAIN, "--holdout", "2", "--methods", "none", "--max-new-tokens", "2"],
+    "eval": [*ASKED, "--controls", "none", "--traces", "0"],
     "compare": ["evaluated", "--out", "out"],
     "vote": ["m", "1+2=", "--max-new-tokens", "2"],
     "ask": ["m", "1+2=", "--max-new-tokens", "2"],
@@ -40,6 +42,8 @@ COMMANDS = {
     "data chains": ["--n", "2", "--out", "out.jsonl"],
     "tasks": [],
     "estimate": ["--model", "google/gemma-2-2b-it"],
+    "export": ["m", "--to", "out"],
+    "push": ["m", "owner/name"],
 }
 #: Their range is checked where they are used.
 CHECKED_LATER = {"c_thought"}
@@ -145,7 +149,7 @@ def test_a_number_out_of_range_is_told_in_one_line(verb, here, capsys):
     assert sorted(here.iterdir()) == before
 
 
-@pytest.mark.parametrize("verb", ["train sft", "train coconut", "train anneal", "train grpo", "ask"])
+@pytest.mark.parametrize("verb", ["train sft", "train coconut", "train anneal", "train codi", "train grpo", "ask"])
 def test_the_ends_of_every_range_run_or_are_told(verb, here, capsys):
     for number, (name, kinds, owner) in enumerate(options(config_class(verb))):
         if not kinds & {int, float}:

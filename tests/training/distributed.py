@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
-from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, Curriculum
+from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, CodiCurriculum, Curriculum
 from latent_gemma.training.fit import fit
 from latent_gemma.training.settings import TrainSettings
 
@@ -29,6 +29,7 @@ CASES: dict[str, tuple[LatentConfig, Curriculum]] = {
         LatentConfig(bridge="linear", adapter="lora", trains="thoughts"),
         AnnealCurriculum(p_shape="gated", gate_loss=100.0, grow_until=0.5),
     ),
+    "codi": (LatentConfig(bridge="mlp"), CodiCurriculum(num_thoughts=3)),
     "grouped": (LatentConfig(), CoconutCurriculum(first_stage=0, max_latent_stage=2)),
     "sequence": (LatentConfig(recurrence="sequence", backprop_steps=2), CoconutCurriculum(max_latent_stage=3)),
 }

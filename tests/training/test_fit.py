@@ -18,6 +18,7 @@ from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.curriculum import (
     AnnealCurriculum,
     CoconutCurriculum,
+    CodiCurriculum,
     InternalizeCurriculum,
     WrittenCurriculum,
 )
@@ -37,8 +38,8 @@ def weights(model):
 @pytest.mark.parametrize(
     "curriculum",
     [WrittenCurriculum("words"), WrittenCurriculum("none"), CoconutCurriculum(max_latent_stage=2, uniform_prob=0.5),
-     InternalizeCurriculum(max_latent_stage=2), AnnealCurriculum(grow_until=0.5)],
-    ids=["words", "none", "coconut", "internalize", "anneal"],
+     InternalizeCurriculum(max_latent_stage=2), AnnealCurriculum(grow_until=0.5), CodiCurriculum(2)],
+    ids=["words", "none", "coconut", "internalize", "anneal", "codi"],
 )  # fmt: skip
 def test_every_curriculum_trains_and_logs(curriculum, make_model, tokenizer, tmp_path):
     model = make_model(bridge="linear", **LATENT)
@@ -72,7 +73,7 @@ def test_loss_falls(make_model, tokenizer, tmp_path):
     assert losses[-1] < 0.6 * losses[0]
 
 
-@pytest.mark.parametrize("recurrence", ["append", "sequence"])
+@pytest.mark.parametrize("recurrence", ["append", "sequence", "parallel"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_frozen_phases_stay_bit_for_bit(recurrence, checkpointing, precision, make_model, tokenizer, tmp_path):

@@ -10,12 +10,15 @@ from torch import Tensor
 
 from latent_gemma.choices import NumThoughts
 from latent_gemma.data.example import Example
+from latent_gemma.evaluation.answer_scores import score_answers
 from latent_gemma.evaluation.answering import Batch, answer_batch
-from latent_gemma.evaluation.items import Cost, Item, Setting, single_item
+from latent_gemma.evaluation.control_thoughts import ControlThoughts
+from latent_gemma.evaluation.expected_steps import expected_thoughts
+from latent_gemma.evaluation.items import Cost, Extra, Item, Setting, single_item
 from latent_gemma.evaluation.log import ItemLog, Progress, answer_missing
 from latent_gemma.evaluation.peak_memory import peak_gib, reset_peak
-from latent_gemma.evaluation.points import EvalSettings, Point, plan
-from latent_gemma.evaluation.results import EvalRow
+from latent_gemma.evaluation.points import EvalSettings, Point, ordered_thoughts, plan
+from latent_gemma.evaluation.results import KEEP, EvalRow
 from latent_gemma.evaluation.row_counts import count_row, further_figures
 from latent_gemma.evaluation.vote_rows import VoteMeasured, measure_vote
 from latent_gemma.evaluation.voting import Voter
@@ -61,7 +64,8 @@ class Evaluator:
     ) -> None:  # fmt: skip
         self.model, self.examples, self.settings, self.label = model.eval(), list(examples), settings, label
         self.frame = Frame(tokenizer, model.config.latent, remembers=True)
-        self.k, self.p = model.config.latent.own_thoughts, model.config.latent.p
+        self.k: NumThoughts = model.config.latent.own_thoughts
+        self.p = model.config.latent.p
         self.log, self.progress = log, progress
         self.steps = FastSteps(model, compiled=settings.compiled)
 
@@ -76,6 +80,7 @@ class Evaluator:
         p: float | None = None,
         control: str = "none",
         forced: Sequence[Tensor] | None = None,
+        donors: Sequence[int] | None = None,
     ) -> Measured:
         """Answer every example under one setting.
 
@@ -85,6 +90,7 @@ class Evaluator:
             p: share of the token embedding; None as configured.
             control: name of what stands in the thought positions.
             forced: thoughts to use instead, one tensor an example.
+            donors: of each example, the one whose thoughts those are.
 
         Returns:
             The row, the items and the thoughts.
@@ -100,14 +106,17 @@ class Evaluator:
             answered = self._ask(batch, mode, k, p, given, self.settings.max_new_tokens)
             for index, thought in zip(indices, answered.thoughts, strict=False):  # without latent steps there are none
                 thoughts[index] = thought
-            cost = Cost(answered.seconds / len(batch), peak_gib(self.model.device))
+            taken = answered.num_thoughts
+            cost = Cost(answered.seconds / len(batch), peak_gib(self.model.device), self.frame.latent.passes_bound)
+            scores = self._scores(indices, mode, taken, p, answered.thoughts)
             return [
                 single_item(
-                    setting, index, example, self._wanted(example), written, steps,
+                    setting, index, example, self._wanted(example), written,
                     grade(written.graded, example.answers, self.settings.match), cost,
+                    Extra(steps, score, self._is_donors(written.graded, index, donors), self._expected(index, k)),
                 )
-                for index, example, written, steps in zip(
-                    indices, batch, answered.answers, answered.num_thoughts, strict=True
+                for index, example, written, steps, score in zip(
+                    indices, batch, answered.answers, taken, scores, strict=True
                 )
             ]  # fmt: skip
 
@@ -136,6 +145,41 @@ class Evaluator:
         questions = [ask_in(example.question, self.settings.answer_language) for example in batch]
         with self.model.thinking(steps=self.steps):
             return answer_batch(self.model, self.frame, questions, mode, k, p, forced, tokens)
+
+    @cached_property
+    def _answers(self) -> list[list[int]]:
+        """The right answers with their ends, in ids."""
+        return [[*self.frame.text_ids(example.answer), self.frame.end_id] for example in self.examples]
+
+    def _scores(
+        self, indices: Sequence[int], mode: Mode, taken: Sequence[int], p: float | None, thoughts: Sequence[Tensor]
+    ) -> Sequence[float | None]:
+        """Log-probability of the right answer to each question of a batch; None behind written reasoning."""
+        if mode == "words":
+            return [None] * len(indices)
+        prompts = [
+            self.frame.prompt(ask_in(self.examples[index].question, self.settings.answer_language), mode, steps)
+            for index, steps in zip(indices, taken, strict=True)
+        ]
+        answers = [self._answers[index] for index in indices]
+        limit = self.model.config.max_position_embeddings
+        fits = [len(prompt) + len(answer) <= limit for prompt, answer in zip(prompts, answers, strict=True)]
+        if not all(fits):
+            return [None] * len(indices)
+        with self.model.thinking(p=p):
+            return score_answers(self.model, prompts, answers, thoughts, self.frame.pad_id)
+
+    def _is_donors(self, graded: str, index: int, donors: Sequence[int] | None) -> bool | None:
+        """Whether an answer is right for the question that the thoughts came from, where that has another answer."""
+        if donors is None:
+            return None
+        own, donor = self.examples[index], self.examples[donors[index]]
+        if any(self.settings.match(answer, own.answers) for answer in donor.answers):
+            return None
+        return grade(graded, donor.answers, self.settings.match).lenient
+
+    def _expected(self, index: int, k: NumThoughts) -> int | None:
+        return expected_thoughts(self.examples[index], self.frame) if k == "auto" else None
 
     def _wanted(self, example: Example) -> str:
         return wanted_language(example.question, example.language, self.settings.answer_language)
@@ -176,9 +220,9 @@ class Evaluator:
         """
         mode = mode or own_mode(self.frame.latent)
         found: list[Measured] = []
-        controls: dict[str, list[Tensor]] = {}
-        for point in plan(self.k, self.p, mode, self.settings):
-            if point.control == "swap" and len(self.examples) < 2:
+        controls: ControlThoughts | None = None
+        for point in plan(self.k, self.p, mode, self.settings, ordered_thoughts(self.frame.latent, self.k)):
+            if len(self.examples) < 2 and (point.control == "swap" or point.control.startswith(KEEP)):
                 continue
             setting = self.setting(point, mode)
             if say is not None:
@@ -186,9 +230,13 @@ class Evaluator:
             if point.votes:
                 found.append(self.vote(mode, point.k, point.p))
                 continue
-            if point.control != "none" and not controls and not self._is_finished(setting):
-                controls = self.control_thoughts(self._all_thoughts(found[0]))
-            measured = self.measure(mode, point.k, point.p, point.control, controls.get(point.control))
+            forced, donors = None, None
+            if point.control != "none" and not self._is_finished(setting):
+                if controls is None:
+                    controls = self.control_thoughts(self._all_thoughts(found[0]))
+                forced = controls.of(point.control)
+                donors = controls.donors if point.control == "swap" else None
+            measured = self.measure(mode, point.k, point.p, point.control, forced, donors)
             # Only the main setting's thoughts are read again, and those of every setting would fill the memory.
             found.append(replace(measured, thoughts=[]) if found else measured)
         return found
@@ -206,39 +254,10 @@ class Evaluator:
                     main.thoughts[index] = thought
         return [thought for thought in main.thoughts if thought is not None]
 
-    def control_thoughts(self, thoughts: Sequence[Tensor]) -> dict[str, list[Tensor]]:
-        """What each control puts into the thought positions.
-
-        Args:
-            thoughts: the model's own, one tensor [K, D] an example.
-
-        Returns:
-            Control name -> thoughts: zeros; Gaussian noise of the same norm, position by position; the thoughts of
-            the next example that has any (the last takes the first's), cut or repeated to as many as its own; the
-            plain embedding of the thought token.
-        """
-        generator = torch.Generator().manual_seed(self.settings.seed)
-        noise = []
-        for own in thoughts:
-            drawn = torch.randn(own.shape, generator=generator)
-            noise.append(drawn / drawn.norm(dim=-1, keepdim=True) * own.norm(dim=-1, keepdim=True))
+    def control_thoughts(self, thoughts: Sequence[Tensor]) -> ControlThoughts:
+        """What each control puts into the thought positions, of the model's own thoughts, [K, D] an example."""
         ids = torch.tensor([self.frame.latent.thought_id], device=self.model.device)
         with torch.no_grad():
             pause = self.model.model.embed_tokens(ids).float().cpu()
-        controls = {
-            "zero": [torch.zeros_like(own) for own in thoughts],
-            "noise": noise,
-            "swap": [self._donated(thoughts, index) for index in range(len(thoughts))],
-            "pause": [pause.expand(len(own), -1) for own in thoughts],
-        }
-        if len(thoughts) < 2:
-            del controls["swap"]
-        return controls
-
-    def _donated(self, thoughts: Sequence[Tensor], index: int) -> Tensor:
-        """The thoughts of the next example, as many as this one has."""
-        own, others = thoughts[index], [*thoughts[index + 1 :], *thoughts[:index]]
-        if self.frame.latent.recurrence == "sequence":  # states of a prompt, which end where it ends
-            return others[0] if others else own
-        donor = next((other for other in others if len(other)), torch.zeros_like(own))
-        return donor[torch.arange(len(own)) % max(1, len(donor))]
+        aligned = self.frame.latent.recurrence != "sequence"
+        return ControlThoughts(thoughts, pause, self.settings.seed, aligned)

@@ -5,7 +5,7 @@ from math import sqrt
 from latent_gemma.evaluation.results import EvalRow
 
 
-def wilson_interval(correct: int, total: int, z: float = 1.959963984540054) -> tuple[float, float]:
+def wilson_interval(correct: float, total: float, z: float = 1.959963984540054) -> tuple[float, float]:
     """Wilson score interval of a share; unlike the normal approximation it holds for few items and for 0 or 100 %.
 
     Args:

@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,11 @@ class Item:
         peak_mem_gib: peak memory of its batch; None where it cannot be had.
         traces: of a vote.
         mode: see `Setting`.
+        parallel_passes: see `Cost`.
+        answer_logprob: log-probability of the right answer and its end, nats; None where it was not scored.
+        donor_correct: of swapped thoughts, whether the answer is right for the question they came from; None where
+            both questions have the same answer.
+        expected_steps: K that the written steps of the question ask for; None where the data has none.
     """
 
     label: str
@@ -117,6 +122,16 @@ class Item:
     peak_mem_gib: float | None
     traces: tuple[TraceItem, ...] = ()
     mode: Mode = "latent"
+    answer_logprob: float | None = None
+    donor_correct: bool | None = None
+    expected_steps: int | None = None
+    parallel_passes: int | None = None
+
+    @property
+    def passes(self) -> int:
+        """Decoder passes behind the prompt: one a generated token and latent step, or those over all steps at once."""
+        steps, most = self.latent_steps, self.parallel_passes
+        return self.tokens + (steps if most is None else min(steps, most * max(1, len(self.traces))))
 
     @property
     def setting(self) -> Setting:
@@ -126,10 +141,17 @@ class Item:
 
 @dataclass(frozen=True)
 class Cost:
-    """What each answer of a batch cost; see `Item`."""
+    """What each answer of a batch cost; see `Item`.
+
+    Args:
+        seconds: see `Item`.
+        peak_mem_gib: see `Item`.
+        parallel_passes: T, the most decoder passes that its latent steps take; None where each is one.
+    """
 
     seconds: float
     peak_mem_gib: float | None
+    parallel_passes: int | None = None
 
 
 def is_marked(written: Written) -> bool:
@@ -137,9 +159,19 @@ def is_marked(written: Written) -> bool:
     return extract_answer(written.graded, strict=True) is not None or (written.complete and written.finished)
 
 
+@dataclass(frozen=True)
+class Extra:
+    """What is known of an answer besides what was written; see `Item`."""
+
+    latent_steps: int
+    answer_logprob: float | None
+    donor_correct: bool | None
+    expected_steps: int | None
+
+
 def single_item(
-    setting: Setting, index: int, example: Example, wanted: str, written: Written, latent_steps: int, grade: Grade,
-    cost: Cost,
+    setting: Setting, index: int, example: Example, wanted: str, written: Written, grade: Grade, cost: Cost,
+    extra: Extra,
 ) -> Item:  # fmt: skip
     """The record of one greedy answer.
 
@@ -149,9 +181,9 @@ def single_item(
         example: the question.
         wanted: the language the answer should be in.
         written: what the model wrote.
-        latent_steps: it took before that.
         grade: how it was graded.
         cost: its share of the batch's.
+        extra: what else is known of it.
 
     Returns:
         The item.
@@ -161,7 +193,7 @@ def single_item(
         expected=example.answers, answer=written.answer, reasoning=written.reasoning, extracted=grade.extracted or None,
         marked=is_marked(written), correct=grade.lenient, strict=grade.strict,
         complete=written.complete if setting.mode == "words" else None, tokens=written.tokens,
-        latent_steps=latent_steps, finished=written.finished, seconds=cost.seconds, peak_mem_gib=cost.peak_mem_gib,
+        finished=written.finished, seconds=cost.seconds, peak_mem_gib=cost.peak_mem_gib, parallel_passes=cost.parallel_passes, **asdict(extra),
     )  # fmt: skip
 
 
@@ -171,10 +203,13 @@ def to_line(item: Item) -> bytes:
 
 
 _NAMES = {field.name for field in fields(Item)}
+#: Of fields that older versions did not write.
+_DEFAULTS = {field.name: field.default for field in fields(Item) if field.default is not MISSING}
 
 
 def _from_data(data: dict[str, Any]) -> Item:
-    data.setdefault("mode", mode_of_older(data))  # logs of older versions are read, for comparisons
+    # logs of older versions are read, for comparisons
+    data = {**_DEFAULTS, "mode": mode_of_older(data), **data}
     if set(data) != _NAMES:
         raise ValueError("other fields")
     traces = tuple(TraceItem(**trace) for trace in data["traces"])

@@ -49,6 +49,24 @@ class PairedTest:
         return f"{better} is better than {worse}: {figures}."
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values of several tests so that all together are wrong no more often than one would be.
+
+    Args:
+        p_values: of the tests.
+
+    Returns:
+        The corrected ones in the same order: the smallest of m times m, the next times m - 1, ..., each at least as
+        large as the one before it and at most 1.
+
+    Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
+    """
+    corrected, least, count = [0.0] * len(p_values), 0.0, len(p_values)
+    for rank, index in enumerate(sorted(range(count), key=p_values.__getitem__)):
+        least = corrected[index] = min(1.0, max(least, (count - rank) * p_values[index]))
+    return corrected
+
+
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> PairedTest:
     """Compare two models on the same items by the items where exactly one of them is right.
 

@@ -1,12 +1,22 @@
 """What an evaluation returns: plain rows that the terminal table, the JSON file, the plots and the report all read."""
 
 from dataclasses import asdict, dataclass, field
+from statistics import stdev
 from typing import Any
 
 from latent_gemma.choices import NumThoughts
 
 #: What stands in the thought positions. "none" leaves the model's own thoughts in place.
-CONTROLS = ("none", "zero", "noise", "swap", "pause")
+CONTROLS = ("none", "zero", "noise", "swap", "permute", "pause")
+#: Controls that come in strengths, each as its name, "_" and a number: noise added in units of the thoughts' RMS; the
+#: first m thoughts kept and the rest swapped; no more than the first m thoughts taken.
+DOSE, KEEP, STOP = "noise", "keep", "stop"
+
+
+def strength(control: str, name: str) -> float | None:
+    """The number of a control that comes in strengths: 2.0 of "keep_2" under the name "keep"; None of any other."""
+    own, _, number = control.partition("_")
+    return float(number) if own == name and number else None
 
 
 def mode_of_older(data: dict[str, Any]) -> str:
@@ -22,14 +32,15 @@ class EvalRow:
         label: the method as shown to people ("annealed", "words", "no reasoning").
         k: latent steps before the answer; 0 is the model without thoughts, "auto" as many as the model chose.
         p: share of the token embedding in what is fed back; None where no latent step is taken.
-        control: one of `CONTROLS`.
+        control: one of `CONTROLS`, or one that comes in strengths, such as "keep_2".
         correct: items answered correctly under lenient matching.
         strict: items answered correctly under strict matching.
         total: items evaluated.
         low: lower end of the 95 % Wilson interval of `correct / total`.
         high: upper end of it.
         tokens_per_answer: mean number of generated tokens (reasoning in words and answer, without the prompt).
-        passes_per_answer: mean number of decoder passes after the prompt: generated tokens plus latent steps.
+        passes_per_answer: mean number of decoder passes after the prompt: generated tokens plus latent steps, or
+            plus the T passes in which recurrence "parallel" takes these.
         seconds_per_answer: wall-clock seconds over the batch divided by its items.
         complete: answers in the format that was asked for: reasoning and answer each once, in order and closed; None
             where no format was asked for.
@@ -42,6 +53,13 @@ class EvalRow:
         language: of the questions, in a row of one language alone; empty in a row of all.
         answer_language: of the answers wanted, in such a row.
         mode: the model was asked in: "latent", "words" or "none".
+        answer_logprob: mean log-probability of the right answer and its end, nats; see `score_answers`.
+        donor_rate: of swapped thoughts, share of answers that are right for the question the thoughts came from.
+        donor_total: answers in that share: those to questions whose right answer is another than the donor's.
+        k_table: where the model chooses K: (K that the written steps ask for, K taken, answers), sorted; None for the
+            first where the data has no steps.
+        by_seed: (seed, accuracy) of each of several seeds, whose items the row sums up; `low` and `high` are then for
+            the questions of one seed.
     """
 
     label: str
@@ -66,16 +84,34 @@ class EvalRow:
     language: str = ""
     answer_language: str = ""
     mode: str = ""
+    answer_logprob: float | None = None
+    donor_rate: float | None = None
+    donor_total: int | None = None
+    k_table: tuple[tuple[int | None, int, int], ...] = ()
+    by_seed: tuple[tuple[int, float], ...] = ()
 
     @property
     def accuracy(self) -> float:
         """Share of items answered correctly under lenient matching, 0 to 1."""
         return self.correct / self.total
 
+    @property
+    def k_right(self) -> float | None:
+        """Share of answers whose K is what the written steps ask for; None where nothing was chosen or asked for."""
+        asked = [(taken == wanted, count) for wanted, taken, count in self.k_table if wanted is not None]
+        return sum(right * count for right, count in asked) / sum(count for _, count in asked) if asked else None
+
+    @property
+    def seed_sd(self) -> float | None:
+        """Standard deviation of the accuracy over seeds; None of fewer than two."""
+        return stdev(accuracy for _, accuracy in self.by_seed) if len(self.by_seed) > 1 else None
+
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "EvalRow":
         """A row of `EvalReport.to_dict`, which also has its accuracy, as it was."""
         kept = {key: value for key, value in data.items() if key != "accuracy"}
+        for name in ("k_table", "by_seed"):  # JSON has no tuples
+            kept[name] = tuple(map(tuple, kept.get(name, ())))
         return cls(**{"mode": mode_of_older(data), **kept})
 
 

@@ -1,5 +1,6 @@
 """From items to rows: accuracy, cost and further metrics, over all items and for each language among them."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from latent_gemma.evaluation.intervals import wilson_interval
@@ -28,6 +29,8 @@ def count_row(
     low, high = wilson_interval(correct, total)
     tokens = sum(item.tokens for item in items) / total
     latent_steps = sum(item.latent_steps for item in items) / total
+    scored = [item.answer_logprob for item in items if item.answer_logprob is not None]
+    donors = [item.donor_correct for item in items if item.donor_correct is not None]
     peaks = [item.peak_mem_gib for item in items if item.peak_mem_gib is not None]
     return EvalRow(
         label=first.label,
@@ -40,7 +43,7 @@ def count_row(
         low=low,
         high=high,
         tokens_per_answer=tokens,
-        passes_per_answer=tokens + latent_steps,
+        passes_per_answer=sum(item.passes for item in items) / total,
         seconds_per_answer=sum(item.seconds for item in items) / total,
         complete=None if first.complete is None else sum(bool(item.complete) for item in items),
         truncated=sum(not item.finished for item in items),
@@ -52,7 +55,17 @@ def count_row(
         language=language,
         answer_language=wanted or "",
         mode=first.mode,
+        answer_logprob=sum(scored) / len(scored) if scored else None,
+        donor_rate=sum(donors) / len(donors) if donors else None,
+        donor_total=len(donors) if donors else None,
+        k_table=_k_table(items) if first.k == "auto" and first.control == "none" and not first.traces else (),
     )
+
+
+def _k_table(items: Sequence[Item]) -> tuple[tuple[int | None, int, int], ...]:
+    counts = Counter((item.expected_steps, item.latent_steps) for item in items)
+    found = ((wanted, taken, count) for (wanted, taken), count in counts.items())
+    return tuple(sorted(found, key=lambda entry: (-1 if entry[0] is None else entry[0], entry[1])))
 
 
 def _groups(items: Sequence[Item]) -> dict[tuple[str, str], list[Item]]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from latent_gemma.evaluation.items import Item
-from latent_gemma.evaluation.paired import mcnemar
+from latent_gemma.evaluation.paired import holm, mcnemar
 from latent_gemma.evaluation.results import Chart, EvalRow, Grid, Point, ThoughtTrace
 from latent_gemma.inspection.numbers import percent
 
@@ -61,6 +61,37 @@ def paired_grid(answers: Mapping[str, Sequence[Item]]) -> Grid | None:
         f"p < {LEVEL}; not corrected for the number of pairs."
     )
     return Grid("Paired tests", ("first / second", "only first", "only second", "p", "better"), tuple(rows), note)
+
+
+def best_grid(answers: Mapping[str, Sequence[Item]]) -> tuple[Grid, ...]:
+    """Exact McNemar tests of every method against the most accurate one, corrected for their number.
+
+    Args:
+        answers: method -> its items.
+
+    Returns:
+        One grid; none for fewer than two methods, or where they were not asked the same questions.
+    """
+    asked = {tuple(item.question for item in items) for items in answers.values()}
+    if len(answers) < 2 or len(asked) > 1:
+        return ()
+    right = {label: [item.correct for item in items] for label, items in answers.items()}
+    best = max(right, key=lambda label: sum(right[label]))
+    tests = {label: mcnemar(right[best], own) for label, own in right.items() if label != best}
+    corrected = holm([test.p_value for test in tests.values()])
+    rows = tuple(
+        (
+            label, str(test.first_only), str(test.second_only), f"{test.p_value:.2g}", f"{p_value:.2g}",
+            "worse" if p_value < LEVEL else "no difference shown",
+        )
+        for (label, test), p_value in zip(tests.items(), corrected, strict=True)
+    )  # fmt: skip
+    note = (
+        f"Items on which only {best} or only the other is right, the exact two-sided McNemar p-value, and the same "
+        f"after Holm for {len(tests)} tests; worse: below {LEVEL} after it."
+    )
+    header = ("method", "only best", "only it", "p", "p, Holm", f"against {best}")
+    return (Grid("Against the best", header, rows, note),)
 
 
 def differing(answers: Mapping[str, Sequence[Item]]) -> list[tuple[Item, ...]]:

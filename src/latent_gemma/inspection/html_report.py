@@ -11,7 +11,7 @@ from latent_gemma.inspection.html_lens import differences, lens
 from latent_gemma.inspection.plots import figures as draw_figures
 from latent_gemma.inspection.plots import render
 from latent_gemma.inspection.select import control_rows, main_rows
-from latent_gemma.inspection.tables import CONTROL_HEADINGS, curve_grids, results_grid
+from latent_gemma.inspection.tables import CONTROL_HEADINGS, curve_grids, measured_grids, results_grid
 from latent_gemma.text.display import escape
 
 #: Should anything slip through the escaping, the browser still loads and runs nothing.
@@ -21,6 +21,7 @@ CONTROLS = {
     "zero": "Every thought is replaced by zeros. A model that reasons in its thoughts must get worse.",
     "noise": "Every thought is replaced by random numbers of the same norm: right size, no content.",
     "swap": "Every question gets the thoughts of another question: real thoughts, wrong content.",
+    "permute": "The thoughts of a question in another order.",
     "pause": "Every thought is replaced by the plain embedding of the thought token: time, but nothing to carry on.",
     "k0": "The same model answers at once, without any latent step.",
 }
@@ -28,6 +29,10 @@ FIGURE_TEXTS = {
     "controls": "Bars: accuracy of each latent method with intact thoughts and under each control.",
     "accuracy_over_k": "Lines: accuracy over the number of latent steps.",
     "accuracy_over_p": "Lines: accuracy over the share of the token embedding in what is fed back.",
+    "accuracy_over_noise": "Lines: accuracy over noise added to the thoughts.",
+    "accuracy_over_kept": "Lines: accuracy over the number of first thoughts kept, the rest another question's.",
+    "accuracy_over_stop": "Lines: accuracy over the number of thoughts after which thinking stops.",
+    "k_per_answer": "Tables of dots: the latent steps a model took over those the written steps ask for.",
     "training_curves": "Small panels: training curves over steps.",
 }
 
@@ -59,7 +64,7 @@ def render_html(report: EvalReport, figures: bool = True) -> str:
         _choice(report),
         _verdict(report.verdict),
         _section("Results", _table(results, "results") if results.rows else ""),
-        *(_section(escape(grid.title), _table(grid, "results")) for grid in report.tables),
+        *(_section(escape(grid.title), _table(grid, "results")) for grid in (*measured_grids(report), *report.tables)),
         _section("Charts", _charts(report) if figures else ""),
         _section("What the controls replace", _controls(report)),
         _section("Where they differ", differences(report.differences)),
@@ -133,8 +138,9 @@ def _controls(report: EvalReport) -> str:
         f"<dt>{CONTROL_HEADINGS[name]}</dt><dd>{text}</dd>" for name, text in CONTROLS.items() if name in measured
     )
     note = (
-        '<p class="note">A method is said to use its thoughts only if zeroed and swapped thoughts both bring its '
-        "accuracy down so far that the 95 % intervals do not overlap.</p>"
+        '<p class="note">A method is said to use its thoughts only if swapped and zeroed thoughts both bring its '
+        "accuracy down so far that the 95 % intervals do not overlap. A trained pause, where there is one, tells "
+        "whether as many positions without content would do.</p>"
     )
     return f"<dl>{items}</dl>{note}" if items else ""
 

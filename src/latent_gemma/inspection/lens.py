@@ -47,7 +47,7 @@ def read_thoughts(
     for k, (source, fed) in enumerate(zip(record.source, record.inputs, strict=True)):
         log_probs = model.project(source[0]).float().log_softmax(-1)
         best = log_probs.exp().topk(top)
-        column = first + k - 1 if model.config.latent.recurrence == "append" else first - 1
+        column = first - 1 if model.config.latent.recurrence == "sequence" else first + k - 1
         steps.append(
             ThoughtStep(
                 step=k + 1,
@@ -67,6 +67,16 @@ def _layer_tokens(model: Any, tokenizer: Any, hidden_states: Sequence[Tensor], c
         tokenizer.decode([int(model.project(state if i == last else model.model.norm(state)).argmax())])
         for i, state in enumerate(layer[0, column] for layer in hidden_states)
     )
+
+
+def _targets(example: Example, frame: Frame) -> list[str]:
+    """What each thought stands for: its written step, or its token, the last of several that share a thought."""
+    latent = frame.latent
+    if latent.c_thought != "tokens":
+        return [step for step in example.steps for _ in range(latent.c_thought)]
+    separator = frame.text_ids(latent.step_separator)
+    tokens = [aligned_tokens(frame.text_ids(step), separator, latent) for step in example.steps]
+    return [frame.tokenizer.decode([token]) for of_step in tokens for token in of_step]
 
 
 def trace_examples(
@@ -99,9 +109,7 @@ def trace_examples(
     )
     traces = []
     for example, answer, k in zip(examples, batch.answers, batch.num_thoughts, strict=True):
-        steps, separator = [], frame.text_ids(latent.step_separator)
-        # each step as often as it has thoughts
-        targets = [step for step in example.steps for _ in aligned_tokens(frame.text_ids(step), separator, latent)]
+        steps, targets = [], _targets(example, frame)
         for step in read_thoughts(model, tokenizer, example.question, k, layers=layers):
             target = targets[step.step - 1] if step.step <= len(targets) else ""
             steps.append(ThoughtStep(**{**step.__dict__, "target": target}))

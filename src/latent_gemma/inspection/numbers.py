@@ -18,14 +18,23 @@ def percent(share: float) -> str:
 def with_interval(row: EvalRow) -> str:
     """Accuracy of a row in percent with its 95 % interval: "98.1 [96.5–99.0]", "100.0 [99.2–100]".
 
+    Of several seeds it is the mean with its standard deviation over them: "98.7 ± 0.4 (3 seeds)".
+
     Args:
         row: the row.
 
     Returns:
         The text, without a percent sign.
     """
+    if row.seed_sd is not None:
+        return f"{percent(row.accuracy)} ± {percent(row.seed_sd)} ({len(row.by_seed)} seeds)"
+    return f"{percent(row.accuracy)} {interval(row)}"
+
+
+def interval(row: EvalRow) -> str:
+    """The 95 % interval of a row's accuracy over questions, in percent: "[96.5–99.0]"."""
     high = "100" if row.correct == row.total else percent(row.high)
-    return f"{percent(row.accuracy)} [{percent(row.low)}–{high}]"
+    return f"[{percent(row.low)}–{high}]"
 
 
 def milliseconds(seconds: float) -> str:

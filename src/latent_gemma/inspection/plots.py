@@ -1,4 +1,4 @@
-"""Charts of a report: accuracy over K and p, the controls, the training curves, and its own line charts.
+"""Charts of a report: accuracy over K, p and controls, K per answer, the training curves, and its own line charts.
 
 Figures are built without pyplot, so none stays open behind the caller's back.
 """
@@ -16,6 +16,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, PercentFormatter
 
 from latent_gemma.evaluation.results import Chart, EvalReport, EvalRow
@@ -42,6 +43,7 @@ BAR_COLOURS = {
     "zero": "#d9843b",
     "noise": "#e3c16f",
     "swap": "#a4627f",
+    "permute": "#7d8fb8",
     "pause": "#79b3a4",
     "k0": "#aab4be",
 }
@@ -79,14 +81,15 @@ def _style() -> Iterator[None]:
 
 
 def plot_accuracy(report: EvalReport, curve: Curve) -> Figure:
-    """Accuracy over the number of latent steps, or over the share of the token, one line per label.
+    """Accuracy over one setting, such as the number of latent steps, one line per label.
 
     Args:
         report: the report.
         curve: one of its `curves`.
 
     Returns:
-        Lines with 95 % Wilson intervals as bands; labels without latent steps as dashed lines.
+        Lines with 95 % Wilson intervals as bands; as dashed lines labels without latent steps, and over K what models
+        reach that choose it.
     """
     # A label keeps its colour across charts.
     order = [label for label, main in main_rows(report.rows).items() if main.k]
@@ -104,6 +107,10 @@ def plot_accuracy(report: EvalReport, curve: Curve) -> Figure:
                 linewidth=2, clip_on=False, zorder=3,
             )  # fmt: skip
             ends.append((y[-1], label, COLOURS[index]))
+            if label in curve.chosen:
+                own = 100 * curve.chosen[label].accuracy
+                axes.axhline(own, color=COLOURS[index], linewidth=1.4, linestyle=(0, (4, 3)), zorder=2)
+                ends.append((own, f"{label}, own K", COLOURS[index]))
         _draw_references(axes, report, ends)
         margin = 0.03 * (values[-1] - values[0])
         axes.set_xlim(values[0] - margin, values[-1] + margin)
@@ -120,7 +127,7 @@ def plot_controls(report: EvalReport) -> Figure:
         report: the report.
 
     Returns:
-        Bars with 95 % Wilson intervals, in the order intact, zeroed, noise, swapped, pause, K=0.
+        Bars with 95 % Wilson intervals, in the order intact, zeroed, noise, swapped, permuted, pause, K=0.
 
     Raises:
         ValueError: if no label was measured under a control.
@@ -158,6 +165,77 @@ def plot_controls(report: EvalReport) -> Figure:
             handlelength=1, handleheight=1, columnspacing=1.6, fontsize=9,
         )  # fmt: skip
     return figure
+
+
+def plot_k_per_answer(report: EvalReport) -> Figure:
+    """Latent steps that models chose, over those the written steps ask for, one panel per label.
+
+    Args:
+        report: the report.
+
+    Returns:
+        A table each: the share of the answers of a column that took so many steps, and a frame around what is asked
+        for; bars over K where the data has no written steps.
+
+    Raises:
+        ValueError: if no label chose K itself.
+    """
+    mains = {label: row for label, row in main_rows(report.rows).items() if row.k_table}
+    if not mains:
+        raise ValueError("no label of this report chose K itself")
+    columns = min(len(mains), 2)
+    lines = ceil(len(mains) / columns)
+    height = 1.1 + 3.4 * lines
+    with _style():
+        figure = _figure("Latent steps taken, in % of answers", 8.0, height)
+        figure.text(
+            0.02, 1 - 0.42 / height, "Framed: as many as the written steps ask for", ha="left", va="top", fontsize=9.5,
+            color=FAINT,
+        )  # fmt: skip
+        grid = figure.add_gridspec(
+            lines, columns, left=0.085, right=0.97, top=1 - 1.05 / height, bottom=0.6 / height, wspace=0.25, hspace=0.5
+        )
+        for index, (label, row) in enumerate(mains.items()):
+            axes = figure.add_subplot(grid[divmod(index, columns)])
+            right = "" if row.k_right is None else f": right in {percent(row.k_right)} %"
+            axes.set_title(f"{_short(label, 30 if columns == 2 else 60)}{right}", loc="left", fontsize=10, color=INK)
+            (_draw_bars if any(wanted is None for wanted, _, _ in row.k_table) else _draw_table)(axes, row)
+    return figure
+
+
+def _draw_bars(axes: Axes, row: EvalRow) -> None:
+    counts: dict[int, int] = {}
+    for _, taken, count in row.k_table:
+        counts[taken] = counts.get(taken, 0) + count
+    axes.bar(list(counts), [100 * count / row.total for count in counts.values()], 0.8, color=COLOURS[0])
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    axes.set_xlabel("latent steps taken")
+    axes.set_ylabel("answers, %")
+
+
+def _draw_table(axes: Axes, row: EvalRow) -> None:
+    """Shares as shades, each column by itself; with numbers where there is room for them."""
+    asked = sorted({wanted for wanted, _, _ in row.k_table if wanted is not None})
+    sums = {wanted: sum(count for each, _, count in row.k_table if each == wanted) for wanted in asked}
+    lowest, highest = (end([*asked, *(taken for _, taken, _ in row.k_table)]) for end in (min, max))
+    roomy = len(asked) <= 8 and highest - lowest < 10
+    for wanted, taken, count in row.k_table:
+        share = count / sums[wanted or 0]
+        at = asked.index(wanted or 0)
+        axes.add_patch(Rectangle((at - 0.5, taken - 0.5), 1, 1, facecolor=COLOURS[0], alpha=0.08 + 0.92 * share))
+        if roomy:
+            ink = "white" if share > 0.45 else INK
+            axes.text(at, taken, f"{100 * share:.0f}", ha="center", va="center", fontsize=9, color=ink)
+    for at, wanted in enumerate(asked):
+        axes.add_patch(Rectangle((at - 0.5, wanted - 0.5), 1, 1, fill=False, edgecolor=COLOURS[1], linewidth=1.4))
+    axes.set_xlim(-0.5, len(asked) - 0.5)
+    axes.set_ylim(lowest - 0.5, highest + 0.5)
+    few = range(0, len(asked), max(1, len(asked) // 10))
+    axes.set_xticks(few, [str(asked[at]) for at in few])
+    axes.yaxis.set_major_locator(MaxNLocator(10, integer=True))
+    axes.grid(False)
+    axes.set_xlabel("latent steps that the written steps ask for")
+    axes.set_ylabel("taken")
 
 
 def plot_curves(report: EvalReport) -> Figure:
@@ -267,6 +345,8 @@ def figures(report: EvalReport) -> dict[str, Figure]:
     if _controlled(report):
         found["controls"] = plot_controls(report)
     found |= {curve.name: plot_accuracy(report, curve) for curve in curves(report.rows)}
+    if any(row.k_table for row in main_rows(report.rows).values()):
+        found["k_per_answer"] = plot_k_per_answer(report)
     if any(report.curves.values()):
         found["training_curves"] = plot_curves(report)
     return found

@@ -1,6 +1,7 @@
 """The numbers as tables: in the terminal, in Markdown and, through the same grids, in the HTML report."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, JustifyMethod, RenderResult
@@ -17,7 +18,10 @@ ABSENT = "–"
 #: More than any table takes.
 MOST_COLUMNS = 1000
 #: Headings short enough for a terminal of 80 columns.
-CONTROL_HEADINGS = {"zero": "zero", "noise": "noise", "swap": "swap", "pause": "pause", "k0": "K=0"}
+CONTROL_HEADINGS = {
+    "zero": "zero", "noise": "noise", "swap": "swap", "permute": "permute", "pause": "pause", "k0": "K=0",
+}  # fmt: skip
+DONOR = "donor"
 
 
 def results_grid(report: EvalReport) -> Grid:
@@ -32,6 +36,7 @@ def results_grid(report: EvalReport) -> Grid:
     mains = main_rows(report.rows)
     controls = {label: control_rows(report.rows, main) for label, main in mains.items()}
     shown = [name for name in CONTROL_HEADINGS if any(name in found for found in controls.values())]
+    donors = any("swap" in found and found["swap"].donor_rate is not None for found in controls.values())
     moded = any(main.mode for main in mains.values())
     formatted = any(main.complete is not None for main in mains.values())
     header = (
@@ -44,6 +49,7 @@ def results_grid(report: EvalReport) -> Grid:
         "passes",
         "ms",
         *(CONTROL_HEADINGS[name] for name in shown),
+        *((DONOR,) if donors else ()),
         "n",
     )
     rows = tuple(
@@ -57,6 +63,7 @@ def results_grid(report: EvalReport) -> Grid:
             f"{main.passes_per_answer:.1f}",
             milliseconds(main.seconds_per_answer),
             *(percent(controls[label][name].accuracy) if name in controls[label] else ABSENT for name in shown),
+            *([_donor_cell(controls[label].get("swap"))] if donors else []),
             str(main.total),
         )
         for label, main in mains.items()
@@ -65,7 +72,12 @@ def results_grid(report: EvalReport) -> Grid:
     what = "Accuracy in % with its 95 % Wilson interval; tokens, passes and ms are means per answer"
     names = ", ".join(CONTROL_HEADINGS[name] for name in shown)
     also = f"; {names}: accuracy in % with the thoughts replaced or left out" if shown else ""
-    return Grid("Results", header, rows, f"{what}{shape}{also}.")
+    gave = f"; {DONOR}: % of swapped answers that are right for the question the thoughts came from" if donors else ""
+    return Grid("Results", header, rows, f"{what}{shape}{also}{gave}.")
+
+
+def _donor_cell(swapped: EvalRow | None) -> str:
+    return ABSENT if swapped is None or swapped.donor_rate is None else percent(swapped.donor_rate)
 
 
 def _format_cells(row: EvalRow) -> tuple[str, str]:
@@ -94,6 +106,102 @@ def metrics_grid(rows: Sequence[EvalRow]) -> tuple[Grid, ...]:
     return (Grid("Further metrics", ("method", *numbers), lines, note.strip()),) if lines else ()
 
 
+def logprob_grid(rows: Sequence[EvalRow]) -> tuple[Grid, ...]:
+    """Log-probability of the right answer behind a model's own thoughts and under each control, one line per label.
+
+    Args:
+        rows: the rows of a report.
+
+    Returns:
+        One grid, or none if it was not measured.
+    """
+    found = {
+        label: {"intact": main, **control_rows(rows, main)}
+        for label, main in main_rows(rows).items()
+        if main.answer_logprob is not None
+    }
+    headings = {"intact": "intact", **CONTROL_HEADINGS}
+    shown = [name for name in headings if any(name in row for row in found.values())]
+
+    def cell(row: EvalRow | None) -> str:
+        return ABSENT if row is None or row.answer_logprob is None else f"{row.answer_logprob:.2f}"
+
+    lines = tuple((label, *(cell(each.get(name)) for name in shown)) for label, each in found.items())
+    note = "Mean over questions, in nats, of the right answer with its end; 0 is certainty."
+    header = ("method", *(headings[name] for name in shown))
+    return (Grid("Log-probability of the right answer", header, lines, note),) if lines else ()
+
+
+def k_grid(rows: Sequence[EvalRow]) -> tuple[Grid, ...]:
+    """Latent steps that models chose, one column per label.
+
+    Args:
+        rows: the rows of a report.
+
+    Returns:
+        One grid: the mean, how often K is what the written steps ask for, and the share of answers at each K; none if
+        no model chose.
+    """
+    mains = {label: row for label, row in main_rows(rows).items() if row.k_table}
+    if not mains:
+        return ()
+    counts: dict[str, Counter[int]] = {label: Counter() for label in mains}
+    for label, row in mains.items():
+        for _, taken, count in row.k_table:
+            counts[label][taken] += count
+    right = [ABSENT if row.k_right is None else percent(row.k_right) for row in mains.values()]
+    lines = [
+        ("mean", *(f"{row.latent_steps_per_answer or 0:.2f}" for row in mains.values())),
+        ("right, %", *right),
+        *(
+            (f"K = {k}, %", *(percent(count[k] / count.total()) if k in count else ABSENT for count in counts.values()))
+            for k in sorted(set().union(*counts.values()))
+        ),
+    ]
+    note = "Latent steps the model took of itself; right: as many as the written steps of the question ask for."
+    return (Grid("K per answer", ("", *mains), tuple(lines), note),)
+
+
+def further_grid(rows: Sequence[EvalRow], further: Mapping[str, Sequence[EvalRow]]) -> tuple[Grid, ...]:
+    """Accuracy on questions of another kind, one line per label.
+
+    Args:
+        rows: the rows of a report.
+        further: name of other questions -> main rows measured on them.
+
+    Returns:
+        One grid, or none without other questions.
+    """
+    if not further:
+        return ()
+    kinds = {"the questions above": rows, **further}
+    mains = {name: main_rows(each) for name, each in kinds.items()}
+    chosen = any(row.k_table for each in mains.values() for row in each.values())
+    lines = tuple(
+        (
+            label, name, with_interval(mains[name][label]),
+            *(_chosen_cells(mains[name][label]) if chosen else ()), str(mains[name][label].total),
+        )
+        for label in mains["the questions above"]
+        for name in kinds
+        if label in mains[name]
+    )  # fmt: skip
+    note = "Accuracy in % with its 95 % Wilson interval, at the main setting." + (
+        " K: latent steps the model took of itself, mean, and how often as many as the steps ask for, in %."
+        if chosen
+        else ""
+    )
+    header = ("method", "questions", "accuracy", *(("K", "K right") if chosen else ()), "n")
+    return (Grid("Questions of another kind", header, lines, note),)
+
+
+def _chosen_cells(row: EvalRow) -> tuple[str, str]:
+    if not row.k_table:
+        return ABSENT, ABSENT
+    right = ABSENT if row.k_right is None else percent(row.k_right)
+    return f"{row.latent_steps_per_answer or 0:.2f}", right
+
+
 def curve_grids(report: EvalReport) -> list[Grid]:
     """Accuracy over K and over p, one column per label.
 
@@ -109,6 +217,9 @@ def curve_grids(report: EvalReport) -> list[Grid]:
         columns = [{at: with_interval(row) for at, row in points} for points in curve.lines.values()]
         values = sorted({value for column in columns for value in column})
         rows = tuple((f"{value:g}", *(column.get(value, ABSENT) for column in columns)) for value in values)
+        if curve.chosen:
+            own = (with_interval(curve.chosen[label]) if label in curve.chosen else ABSENT for label in curve.lines)
+            rows += (("chosen", *own),)
         grids.append(Grid(curve.title, (curve.setting, *curve.lines), rows, note))
     return grids
 
@@ -144,7 +255,7 @@ class _Results:
     """The main table; where it is wider than the terminal, the controls stand in a second one below."""
 
     def __init__(self, grid: Grid) -> None:
-        controls = [index for index, heading in enumerate(grid.header) if heading in CONTROL_HEADINGS.values()]
+        controls = [index for index, heading in enumerate(grid.header) if heading in (*CONTROL_HEADINGS.values(), DONOR)]
         others = [index for index in range(len(grid.header)) if index not in controls]
         self.whole = _draw(grid)
         self.parts: list[ConsoleRenderable] = [_draw(_columns(grid, grid.title, others))]
@@ -176,7 +287,7 @@ def results_table(report: EvalReport) -> ConsoleRenderable:
 
 
 def further_tables(report: EvalReport) -> list[Table]:
-    """Accuracy over K and over p, and the report's own tables, for the terminal.
+    """Log-probabilities, K per answer, accuracy over K, p and controls, and the report's own tables, for the terminal.
 
     Args:
         report: the report.
@@ -184,7 +295,13 @@ def further_tables(report: EvalReport) -> list[Table]:
     Returns:
         The tables; a curve without data has none.
     """
-    return [_draw(grid) for grid in (*curve_grids(report), *report.tables, *differences_grid(report))]
+    grids = (*measured_grids(report), *curve_grids(report), *report.tables, *differences_grid(report))
+    return [_draw(grid) for grid in grids]
+
+
+def measured_grids(report: EvalReport) -> tuple[Grid, ...]:
+    """What rows tell besides the results: log-probabilities and K per answer."""
+    return (*logprob_grid(report.rows), *k_grid(report.rows))
 
 
 def _draw(grid: Grid) -> Table:
@@ -221,11 +338,25 @@ def to_markdown(report: EvalReport) -> str:
         f"**{_cell(report.choice)}.** {_cell(report.reason)}" if report.choice else "",
         _cell(report.verdict),
     ]
-    for grid in (results_grid(report), *report.tables, *curve_grids(report), *differences_grid(report)):
+    for grid in (results_grid(report), *measured_grids(report), *report.tables, *curve_grids(report), *differences_grid(report)):
         if grid.rows:
             parts += [f"## {_cell(grid.title)}", _markdown(grid.header, grid.rows), _cell(grid.note)]
     if report.context:
         parts += ["## Context", _markdown(("what", "value"), tuple(report.context.items()), numeric=False)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def results_markdown(report: EvalReport) -> str:
+    """The verdict and the main table as Markdown: what a model card repeats of a report.
+
+    Args:
+        report: the report.
+
+    Returns:
+        The text, ending in a newline.
+    """
+    grid = results_grid(report)
+    parts = (_cell(report.title), _cell(report.verdict), _markdown(grid.header, grid.rows), _cell(grid.note))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

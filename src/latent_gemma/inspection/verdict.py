@@ -1,16 +1,25 @@
 """Rows turned into honest sentences: does a model use its thoughts, and do they pay?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from latent_gemma.evaluation.intervals import intervals_apart
 from latent_gemma.evaluation.results import EvalRow
 from latent_gemma.evaluation.vote_rows import VOTED
 from latent_gemma.inspection.numbers import percent, with_interval
-from latent_gemma.inspection.select import CONTROL_NAMES, NO_REASONING, WORDS, control_rows, main_rows
+from latent_gemma.inspection.select import (
+    CONTROL_NAMES,
+    NO_REASONING,
+    WORDS,
+    control_rows,
+    is_trained_pause,
+    main_rows,
+)
 
-#: The controls that decide. Noise can hurt a model that ignores the content of its thoughts; zeros and the thoughts of
-#: another question take that content away.
-DECIDING = ("zero", "swap")
+#: The controls that decide, the first first. The thoughts of another question are thoughts as the model knows them, with
+#: other content; zeros it has never seen. Noise can hurt a model that ignores the content of its thoughts.
+DECIDING = ("swap", "zero")
+#: From this donor rate on what the thoughts carry is said to be the answer itself.
+CARRIED = 0.5
 
 
 def uses_thoughts(rows: Sequence[EvalRow], main: EvalRow) -> bool | None:
@@ -21,9 +30,11 @@ def uses_thoughts(rows: Sequence[EvalRow], main: EvalRow) -> bool | None:
         main: the main row of a label.
 
     Returns:
-        True if zeroed and swapped thoughts both bring accuracy down past overlapping 95 % intervals, False if either
-        does not, None if neither was measured.
+        True if swapped and zeroed thoughts both bring accuracy down past overlapping 95 % intervals, False if either
+        does not, None if neither was measured, or of a trained pause, which has no thoughts.
     """
+    if is_trained_pause(main.label):
+        return None
     found = control_rows(rows, main)
     decided = [found[name].high < main.low for name in DECIDING if name in found]
     return all(decided) if decided else None
@@ -37,8 +48,11 @@ def thoughts_clause(rows: Sequence[EvalRow], main: EvalRow) -> str:
         main: the main row of a latent label.
 
     Returns:
-        A clause without its full stop: "annealed uses its thoughts: intact 98.1 %, zeroed 12.0 %, swapped 10.4 %".
+        A sentence without its full stop: "annealed uses its thoughts: swapping them takes 87.7 points (intact 98.1 %,
+        swapped 10.4 %, zeroed 12.0 %)".
     """
+    if is_trained_pause(main.label):
+        return f"{main.label} takes as many positions without a thought in them: {percent(main.accuracy)} %"
     used = uses_thoughts(rows, main)
     if used is None:
         return f"{main.label} was measured without zeroed or swapped thoughts, so nothing shows whether it uses them"
@@ -46,10 +60,43 @@ def thoughts_clause(rows: Sequence[EvalRow], main: EvalRow) -> str:
     measured = [f"intact {percent(main.accuracy)} %"]
     measured += [f"{CONTROL_NAMES[name]} {percent(found[name].accuracy)} %" for name in DECIDING if name in found]
     if used:
-        return f"{main.label} uses its thoughts: {', '.join(measured)}"
+        name, how = ("swap", "swapping") if "swap" in found else ("zero", "zeroing")
+        lost = percent(main.accuracy - found[name].accuracy)
+        return f"{main.label} uses its thoughts: {how} them takes {lost} points ({', '.join(measured)}){_carried(found)}"
     survivors = [CONTROL_NAMES[name] for name in DECIDING if name in found and found[name].high >= main.low]
     reason = f"95 % intervals of {' and '.join(survivors)} reach that of intact, n = {main.total}"
     return f"{main.label} is not using its thoughts: {', '.join(measured)} ({reason})"
+
+
+def _carried(controls: Mapping[str, EvalRow]) -> str:
+    """What the donor rate says of thoughts that are used."""
+    swapped = controls.get("swap")
+    if swapped is None or swapped.donor_rate is None:
+        return ""
+    came = f"the donor's answer came in {percent(swapped.donor_rate)} % of {swapped.donor_total}"
+    if swapped.donor_rate >= CARRIED:
+        return f"; what they carry is the answer itself: {came}"
+    return f"; they do not carry the whole answer: {came}"
+
+
+def _chosen(main: EvalRow) -> str:
+    """How well a model chooses K."""
+    if main.k_right is None:
+        return ""
+    return f"; it takes as many thoughts as the steps ask for in {percent(main.k_right)} % of answers"
+
+
+def _against_pause(rows: Sequence[EvalRow], main: EvalRow) -> str:
+    """What a trained pause says of a latent method: whether as many positions without thoughts do as well."""
+    pauses = [row for label, row in main_rows(rows).items() if is_trained_pause(label) and row.k]
+    if not pauses or is_trained_pause(main.label):
+        return ""
+    best = max(pauses, key=lambda row: row.accuracy)
+    if main.low > best.high:
+        above = percent(main.accuracy - best.accuracy)
+        return f"; a trained pause reaches {percent(best.accuracy)} %: {above} points are due to what the thoughts hold"
+    how = "does better" if best.low > main.high else "does as well"
+    return f"; a trained pause {how} ({percent(best.accuracy)} %): extra positions explain it"
 
 
 def _comparison(reference: EvalRow, latent: Sequence[EvalRow], with_cost: bool) -> str:
@@ -66,10 +113,10 @@ def _comparison(reference: EvalRow, latent: Sequence[EvalRow], with_cost: bool) 
 
 
 def verdict(rows: Sequence[EvalRow]) -> str:
-    """What was found, in one to three sentences.
+    """What was found, in a few sentences.
 
-    The first says which latent methods use their thoughts, the others compare them with each method that was asked
-    without reasoning or in words. Differences count only where 95 % intervals do not overlap.
+    The first, one for each latent method, say whether it uses its thoughts, what they carry, and whether a trained pause
+    does as well; the others compare them with each method that was asked without reasoning or in words. Differences count only where 95 % intervals do not overlap.
 
     Args:
         rows: the rows of a report.
@@ -84,7 +131,9 @@ def verdict(rows: Sequence[EvalRow]) -> str:
     if not latent:
         measured = [f"{label} {with_interval(main)} % (n = {main.total})" for label, main in mains.items()]
         return f"Accuracy with 95 % interval: {', '.join(measured)}."
-    sentences = ["; ".join(thoughts_clause(rows, main) for main in latent) + "."]
+    sentences = [
+        f"{thoughts_clause(rows, main)}{_chosen(main)}{_against_pause(rows, main)}." for main in latent
+    ]
     for label, mode in ((NO_REASONING, "none"), (WORDS, "words")):
         for main in mains.values():
             if not main.k and (main.label == label or (main.mode == mode and not main.label.endswith(VOTED))):

@@ -1,5 +1,6 @@
 """What a rollout keeps between its calls: a cache that checkpointing can replay, and a note on a cache."""
 
+import copy
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -124,6 +125,23 @@ def _joined(pieces: list[KeyValue]) -> KeyValue:
     """Pieces of keys and values as one; a single piece is not copied."""
     keys, values = zip(*pieces, strict=True)
     return (keys[0], values[0]) if len(pieces) == 1 else (torch.cat(keys, dim=-2), torch.cat(values, dim=-2))
+
+
+def forked(cache: Any) -> Any:
+    """A cache that begins as another is now, for a call whose keys nobody reads: the other stays as it is.
+
+    Args:
+        cache: ours or a stock one.
+    """
+    if isinstance(cache, SegmentCache):
+        fork: Any = SegmentCache(cache.past)
+        fork.close()
+        return fork
+    fork = copy.copy(cache)
+    fork.layers = [copy.copy(layer) for layer in cache.layers]
+    for layer in fork.layers:  # some are written in place
+        vars(layer).update({name: part.clone() for name, part in vars(layer).items() if isinstance(part, Tensor)})
+    return fork
 
 
 class SegmentCache(Cache):

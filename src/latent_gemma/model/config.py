@@ -53,7 +53,7 @@ class LatentConfig:
             left out.
         recurrence: "append" adds one position per latent step; "sequence" sends all hidden states of the prompt
             through the decoder again at each step; "parallel" adds all positions at once and takes passes over them.
-        parallel_passes: T, passes of "parallel"; None takes as many as there are thoughts.
+        parallel_passes: T, passes of "parallel"; None takes as many as there are thoughts, which more would not change.
         fed: what a thought takes: the "hidden" state before it, or "pause", one learnt constant.
         token: the token part of what is fed back: of the most probable token ("argmax"), or "soft": the mean of the
             `soft_top_k` most probable ones' embeddings, weighted by their probabilities.
@@ -68,7 +68,7 @@ class LatentConfig:
             for every projection ("full": as much memory again as the decoder's projections).
         thought_rank: rank of the "lora" adapter.
         thought_alpha: its scale; the update is multiplied by alpha / rank.
-        backprop_steps: backpropagate through the last n latent steps only; None through all.
+        backprop_steps: backpropagate through the last n latent steps ("parallel": passes) only; None through all.
         step_separator: text after each written step; words and thoughts must share it.
         words_format: how the model writes its reasoning: between the thought markers, the frame that latent stages
             share ("markers"), or as `<reasoning>..</reasoning><answer>..</answer>` ("tags").
@@ -150,6 +150,11 @@ class LatentConfig:
     def most_thoughts(self) -> int:
         """Bound on a learnt K."""
         return 2 * self.num_thoughts if self.max_thoughts is None else self.max_thoughts
+
+    @property
+    def passes_bound(self) -> int | None:
+        """The most decoder passes that thoughts take; None where each is one."""
+        return self.parallel_passes if self.recurrence == "parallel" else None
 
     @classmethod
     def from_value(cls, value: "LatentConfig | dict[str, Any] | None") -> "LatentConfig":
@@ -288,10 +293,10 @@ def as_latent_config(config: PreTrainedConfig, latent: LatentConfig | dict[str, 
             f"a model of type {config.model_type!r} is not a Gemma text model",
             f"supported are {', '.join(LATENT_CONFIGS)}",
         )
-    if not isinstance(latent, LatentConfig):
-        latent = LatentConfig.from_value((stored_latent(config) or LatentConfig()).to_dict() | (latent or {}))
+    if latent is None or isinstance(latent, dict):
+        latent = (stored_latent(config) or LatentConfig()).to_dict() | (latent or {})
     kept = {key: value for key, value in config.to_dict().items() if key not in ("model_type", "architectures")}
-    result = target(**{**kept, "latent": latent})
+    result = target(**{**kept, "latent": LatentConfig.from_value(latent)})
     # to_dict leaves the attention implementation out; without it a config made for eager would run with the default
     result._attn_implementation = config._attn_implementation
     return result

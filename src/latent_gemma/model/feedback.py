@@ -1,9 +1,12 @@
 """What is fed back: from the hidden state of one position to the input of the next."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from latent_gemma.choices import BridgeKind
+from latent_gemma.model.config import LatentConfig
 
 
 class BridgeLinear(nn.Linear):
@@ -67,11 +70,43 @@ def latent_from_hidden(hidden_states: Tensor, bridge: nn.Module | None, embed_rm
         return (u if bridge is None else bridge(u)) * embed_rms
 
 
+def token_part(logits: Tensor, embed: Callable[[Tensor], Tensor], latent: LatentConfig) -> tuple[Tensor, Tensor]:
+    """The token part of what is fed back: the most probable token, or "soft", the mean of the most probable ones.
+
+    The mean is sum_v w_v e(v) with w = softmax((z + soft_gumbel g) / soft_temperature) over the `soft_top_k` largest
+    z + soft_gumbel g, where z are the logits and g is Gumbel noise. The thought's id, which says nothing, and `eot`,
+    which would say that thinking is over, are never part of either.
+
+    Args:
+        logits: [..., V].
+        embed: from ids [...] to what layer 0 sees, [..., D].
+        latent: which of the two, and the ids.
+
+    Returns:
+        The most probable token [...], and the embedding [..., D].
+
+    Source: Zhang et al. 2025 (Soft Thinking, arXiv 2505.15778), section 3; the noise is the Gumbel-Softmax of Wu et al.
+    2025 (arXiv 2508.03440). It differs in the noise coming before the choice of k tokens, and in the stop: the model's
+    own preference for `eot`, not the entropy.
+    """
+    logits = logits.clone()
+    logits[..., latent.thought_id] = logits[..., latent.eot_id] = float("-inf")
+    tokens = logits.argmax(-1)
+    if latent.token == "argmax":
+        return tokens, embed(tokens)
+    scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if latent.soft_gumbel > 0.0:
+        scores = scores - latent.soft_gumbel * torch.empty_like(scores).exponential_().log()
+    best = scores.topk(min(latent.soft_top_k, scores.shape[-1]), dim=-1)
+    weights = (best.values / latent.soft_temperature).softmax(-1)
+    return tokens, (weights[..., None] * embed(best.indices)).sum(-2)
+
+
 def mix_inputs(token_embedding: Tensor, latent: Tensor, p: float) -> Tensor:
     """Combine the embedding of the greedy token with the latent, p * e + (1 - p) * l.
 
     Args:
-        token_embedding: scaled embedding of the argmax token, [..., D]; detached here.
+        token_embedding: the token part, [..., D]; detached here.
         latent: [..., D], float32 or float64.
         p: share of the token embedding, 0 to 1.
 

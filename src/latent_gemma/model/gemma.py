@@ -135,21 +135,6 @@ class LatentReasoningGemmaForCausalLM(_Stock):
     hidden state is brought to the root mean square of the token embeddings, and may be mixed with one (`p`).
     """
 
-    #: Settings of the earlier package of this name. Update before loading, as its README shows; `continuous_thoughts`
-    #: becomes the latent configuration's `num_thoughts` of a plain Gemma that is loaded.
-    DEFAULT_CONFIG: ClassVar[dict[str, Any]] = {
-        "continuous_thoughts": 4,
-        "stages": 4,
-        "training_thoughts_sequence_length": 50,
-        "fuzzy_matcher_threshold": 80,
-        "cot_decoding_k": 5,
-        "max_length": 256,
-        "bot_id": "<bot>",
-        "eot_id": "<eot>",
-        "answer_id": "<answer>",
-        "debug": False,
-    }
-
     decoder_class: ClassVar[type[LatentDecoder]]
     #: Set it, and `generate` lets prompts without markers think `num_thoughts` steps (the earlier package's usage).
     tokenizer: Any = None
@@ -172,7 +157,8 @@ class LatentReasoningGemmaForCausalLM(_Stock):
 
     @staticmethod
     def _default_latent() -> LatentConfig:
-        return LatentConfig(num_thoughts=LatentReasoningGemmaForCausalLM.DEFAULT_CONFIG["continuous_thoughts"])
+        """The latent part that a plain Gemma is given where nothing else is said."""
+        return LatentConfig()
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -242,7 +228,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
 
         Args:
             base: a `GemmaForCausalLM`, `Gemma2ForCausalLM` or `Gemma3ForCausalLM`.
-            latent: the latent part; None takes the defaults.
+            latent: the latent part; None takes the one it was saved with, or else the defaults.
 
         Returns:
             The latent model, its scale measured.
@@ -250,7 +236,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         Raises:
             ModelError: for any other architecture.
         """
-        config = as_latent_config(base.config, latent or cls._default_latent())
+        config = as_latent_config(base.config, latent or stored_latent(base.config) or cls._default_latent())
         # A GGUF file is dequantised on loading, but its configuration still says otherwise and forbids training.
         if hasattr(config, "quantization_config"):
             del config.quantization_config

@@ -23,9 +23,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from latent_gemma.errors import ModelError
 from latent_gemma.model.adapters import current_thought_mask, thought_phase
-from latent_gemma.model.cache import RolloutNote, SegmentCache, seen_columns
+from latent_gemma.model.cache import RolloutNote, SegmentCache, forked, seen_columns
 from latent_gemma.model.config import LatentConfig
-from latent_gemma.model.feedback import latent_from_hidden, mix_inputs
+from latent_gemma.model.feedback import latent_from_hidden, mix_inputs, token_part
 from latent_gemma.model.stock import cache_field
 from latent_gemma.model.thinking import Step, Steps, Thinking
 
@@ -159,10 +159,9 @@ class Rollout:
         """Roll out from what layer 0 would see without thoughts, [B, T, D]; see the module's docstring."""
         try:
             with self._layers_replay():
-                if self.latent.fed == "pause":
-                    hidden, layers = self._paused(embeds)
-                else:
-                    hidden, layers = (self._append if self.latent.recurrence == "append" else self._sequence)(embeds)
+                ways = {"append": self._append, "sequence": self._sequence, "parallel": self._parallel}
+                paused = self.latent.fed == "pause"
+                hidden, layers = (self._paused if paused else ways[self.latent.recurrence])(embeds)
             cache = self.cache
         finally:
             self._close()
@@ -187,9 +186,8 @@ class Rollout:
             with self._backpropagates(step, len(columns)):
                 fed, tokens = self.feed_back(source)
                 if self.settings.forced is not None:
-                    index = counts[:, a].clamp(min=0, max=self.settings.forced.shape[1] - 1)
-                    fed = self.settings.forced[torch.arange(len(index), device=index.device), index].to(fed.dtype)
-                self.watch(step, fed)
+                    fed = self._forced(counts[:, a : a + 1], fed)[:, 0]
+                self.watch({step: ...}, fed)
                 first = torch.where(rows[:, None], fed, piece[:, 0])
                 inputs = torch.cat([first[:, None], piece[:, 1:]], dim=1)
                 thinks = thought[:, a:b, None] if adapted else None
@@ -207,9 +205,7 @@ class Rollout:
         thought = self.thought
         fed, _ = self.feed_back(embeds)
         if self.settings.forced is not None:
-            index = (thought.cumsum(-1) - 1).clamp(min=0, max=self.settings.forced.shape[1] - 1)
-            forced = self.settings.forced.to(fed.dtype)
-            fed = forced.gather(1, index[:, :, None].expand(-1, -1, forced.shape[2]))
+            fed = self._forced(thought.cumsum(-1) - 1, fed)
         inputs = torch.where(thought[:, :, None], fed, embeds)
         hidden = self._call(inputs, 0, self.cache, thought[:, :, None] if self.latent.adapter != "none" else None)
         if self.record is not None:
@@ -220,14 +216,68 @@ class Rollout:
 
     def _last_hidden(self) -> Tensor:
         """The hidden state behind the cache, [B, D]."""
-        note = self.note
-        if note is None or note.length != self.start or note.hidden is None:
+        note = self.note if self.note is not None and self.note.length == self.start else None
+        last = None if note is None or note.hidden is None else note.hidden[:, -1]
+        if last is None:
             raise ModelError(
                 "a thought stands first, and the cache does not hold the hidden state before it",
                 "extend a cache that this model returned",
             )
-        last: Tensor = note.hidden[:, -1]
         return last
+
+    def _forced(self, index: Tensor, fed: Tensor) -> Tensor:
+        """The given inputs of thoughts `index` [B, T] of their rows, [B, T, D] as `fed`."""
+        forced: Any = self.settings.forced
+        rows = torch.arange(len(index), device=index.device)[:, None]
+        given: Tensor = forced[rows, index.clamp(min=0, max=forced.shape[1] - 1)].to(fed.dtype)
+        return given
+
+    def _parallel(self, embeds: Tensor) -> Hidden:
+        """All thoughts of a row at once, in T passes over them alone; embeddings [B, T, D].
+
+        In pass t a thought takes the hidden state that the position before it had in pass t - 1; before the first, the
+        embedding of the thought token stands there. A row's first thought takes the state that the prompt ends with,
+        so after pass t its first t thoughts are those of "append".
+
+        Source: Wu et al. 2025 (arXiv 2506.18582), section 3. It differs in the first pass: there it takes embeddings
+        alone, reads the prompt as well, and is not counted.
+        """
+        a, b = self.columns[0], self.columns[-1] + 1
+        thought, piece, rest = self.thought[:, a:b], embeds[:, a:b], embeds[:, b:]
+        index = thought.cumsum(-1) - 1
+        first = thought & (index == 0)
+        last = self._call(embeds[:, :a], 0, self.cache, None)[:, -1] if a > 0 else self._last_hidden()
+        source = last[:, None].expand_as(piece)
+        past = self._next_cache()
+        most, apart = torch.stack([index.max() + 1, first[:, 1:].any().to(index.dtype)]).tolist()
+        passes = max(most, self.settings.passes)
+        passes = min(passes, self.latent.parallel_passes or passes)
+        if apart:  # some rows' thoughts begin behind others', with a state that is not read yet
+            hidden = self._pass(piece, None, a, forked(past))
+            source = torch.cat([source[:, :1], hidden[:, :-1]], dim=1)
+        thinks = self.thought[:, a:, None] if self.latent.adapter != "none" else None
+        # a summand of every pass's inputs, whose gradient is what reaches a thought in all of them
+        probe = torch.zeros_like(piece, requires_grad=torch.is_grad_enabled() and self.record is not None)
+        self.watch({step: (slice(None), column - a) for step, column in enumerate(self.columns)}, probe)
+        for step in range(passes):
+            with self._backpropagates(step, passes):
+                fed, tokens = self.feed_back(source)
+                if self.settings.forced is not None:
+                    fed = self._forced(index, fed)
+                moves = first if step == 0 and self.settings.forced is None else thought
+                inputs = torch.where(moves[:, :, None], fed + probe, piece)
+                if step < passes - 1:
+                    hidden = self._pass(inputs, None if thinks is None else thinks[:, : b - a], a, forked(past))
+                else:
+                    hidden = self._call(torch.cat([inputs, rest], dim=1), a, past, thinks)
+            source = torch.cat([source[:, :1], hidden[:, : b - a - 1]], dim=1)
+        if tokens is not None:
+            tokens = torch.where(moves, tokens, self.latent.thought_id)
+        for j in (column - a for column in self.columns):
+            self._note_thought(
+                source[:, j], inputs[:, j], hidden[:, j], thought[:, j], None if tokens is None else tokens[:, j]
+            )
+        return self._join(self.outputs)
 
     def _sequence(self, embeds: Tensor) -> Hidden:
         """All hidden states of the prompt go through the decoder again in each latent step; embeddings [B, T, D]."""
@@ -265,7 +315,7 @@ class Rollout:
                 fed, tokens = self.feed_back(source)
                 if last and settings.forced is not None:
                     fed = _align_end(settings.forced, fed, ends)
-                self.watch(step, fed)
+                self.watch({step: ...}, fed)
                 # A row that has taken all its steps sees the same inputs again, so its states stay what they are.
                 moves = step < counts if settings.forced is None or not last else counts > 0
                 inputs = torch.where((region & moves[:, None])[:, :, None], fed, inputs)
@@ -282,7 +332,7 @@ class Rollout:
         return hidden.masked_fill(thought[:, :, None], 0.0), layers
 
     def feed_back(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Next input for final hidden states [..., D], and the greedy tokens [...] (None while p = 0, of a pause)."""
+        """Next input for final hidden states [..., D], and the most probable tokens [...]; None of a pause, and while p = 0."""
         tokens, dtype = None, torch.promote_types(hidden.dtype, torch.float32)
         if self.decoder.pause is not None:
             fed = self.settings.perturb(self.decoder.pause.to(dtype).expand(hidden.shape), self.embed_rms)
@@ -293,19 +343,17 @@ class Rollout:
             fed = self.settings.perturb(fed, self.embed_rms)
         if self.p > 0.0:
             with torch.no_grad():
-                scores = self.project(hidden)
-                # neither of them says anything, and an end that is fed back would say that thinking is over
-                scores[..., self.latent.thought_id] = scores[..., self.latent.eot_id] = float("-inf")
-                tokens = scores.argmax(-1)
-                embedding = self.decoder.embed_tokens(tokens)
+                tokens, embedding = token_part(self.project(hidden), self.decoder.embed_tokens, self.latent)
             fed = mix_inputs(embedding, fed, self.p)
         return fed.to(hidden.dtype), tokens
 
-    def watch(self, step: int, fed: Tensor) -> None:
-        """Note the norm of the gradient that reaches a latent step."""
+    def watch(self, parts: dict[int, Any], fed: Tensor) -> None:
+        """Note the norm of the gradient that reaches latent steps: step -> its part of what is fed back, an index."""
         record = self.record
         if record is not None and fed.requires_grad:
-            fed.register_hook(lambda grad: record.grad_norms.__setitem__(step, grad.detach().float().norm()))
+            fed.register_hook(
+                lambda grad: record.grad_norms.update({s: grad[i].detach().float().norm() for s, i in parts.items()})
+            )
 
     def _note_thought(self, source: Tensor, fed: Tensor, hidden: Tensor, rows: Tensor, tokens: Tensor | None) -> None:
         record = self.record
@@ -341,15 +389,16 @@ class Rollout:
         hidden: Any = output.last_hidden_state
         return hidden
 
-    def _pass(self, inputs: Tensor, thinks: Tensor | None) -> Tensor:
-        """A call whose keys nobody reads; under checkpointing all it keeps is its input, so that K passes are cheap."""
+    def _pass(self, inputs: Tensor, thinks: Tensor | None, a: int = 0, past: Cache | None = None) -> Tensor:
+        """A call whose keys nobody reads; one without a past keeps nothing but its input under checkpointing."""
 
         def call(inputs: Tensor) -> Tensor:
-            hidden = self._call(inputs, 0, None, thinks)
+            hidden = self._call(inputs, a, past, thinks)
             del self.outputs[-1]  # only the last pass is an output
             return hidden
 
-        replayed: Tensor = checkpoint(call, inputs, use_reentrant=False) if self.replays else call(inputs)
+        replays = self.replays and past is None
+        replayed: Tensor = checkpoint(call, inputs, use_reentrant=False) if replays else call(inputs)
         return replayed
 
     def _alone(self) -> Step | None:

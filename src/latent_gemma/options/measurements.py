@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from latent_gemma.choices import AskedKind, AskedMode, WordsFormat
+from latent_gemma.choices import AskedKind, AskedMode, Controls, WordsFormat
 from latent_gemma.evaluation.metrics.bertscore import DEFAULT_ENCODER
 from latent_gemma.options.source import DataSettings
 from latent_gemma.ranges import Advanced, Amount, Count, Seed, Size, Whole, check_ranges
@@ -34,7 +34,10 @@ class Eval:
             once.
         format: how a model that was never trained here writes its words; None keeps the model's own way.
         system: text before every question, in the user's turn; None keeps the model's own.
-        controls: measure zeroed, noise, swapped and pause thoughts.
+        controls: "basic" measures zeroed, noise, swapped, permuted and pause thoughts, "full" also curves over added
+            noise, over the first thoughts kept and over the read-out after each; "none" measures none.
+        ood: further questions, of another kind or harder, on which the main setting is measured too, as chains:length=6
+            beside --data chains:length=4.
         votes: hold a vote of this many sampled traces at every K and p as well; 0 for none.
         temperatures: of the traces, taken in turn.
         noise: on each trace's thoughts, in units of their RMS.
@@ -49,7 +52,7 @@ class Eval:
         compile: compile the steps of thinking and decoding, which takes half a minute or more at first.
         traces: items whose thoughts the report shows.
         layers: read the thoughts after every layer too.
-        seed: of generated data, of a task's sample, of the noise control and of the votes.
+        seed: of generated data, of a task's sample, of the controls and of the votes.
     """
 
     models: Positional[tuple[str, ...]]
@@ -63,7 +66,8 @@ class Eval:
     mode: AskedMode = "auto"
     format: Advanced[WordsFormat | None] = None
     system: Advanced[str | None] = None
-    controls: bool = True
+    controls: Controls = "basic"
+    ood: str = ""
     votes: Size = 0
     temperatures: Advanced[str] = "0.2,0.4,0.6,0.8,1.0"
     noise: Advanced[Amount] = 0.0

@@ -1,15 +1,26 @@
-"""What is trained: the options of `train sft | coconut | anneal | pause | internalize | grpo` and of `demo`."""
+"""What is trained: the options of `train sft | coconut | anneal | pause | internalize | codi | grpo`, and of `demo`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from latent_gemma.choices import Adapter, AskedMode, BridgeKind, Recurrence, ThoughtsPerStep, Trains, WordsFormat
+from latent_gemma.choices import (
+    Adapter,
+    AskedMode,
+    BridgeKind,
+    Recurrence,
+    ThoughtsPerStep,
+    TokenPart,
+    Trains,
+    WordsFormat,
+)
+from latent_gemma.errors import ConfigError
 from latent_gemma.options.source import DataSettings
 from latent_gemma.ranges import Advanced, Count, Positive, Range, Seed, Size, check_ranges
 from latent_gemma.training.curriculum import (
     AnnealCurriculum,
     CoconutCurriculum,
+    CodiCurriculum,
     InternalizeCurriculum,
     check_thoughts,
 )
@@ -66,7 +77,10 @@ class LatentModel:
 
     Args:
         c_thought: thoughts per written step; "tokens" takes one for each token of it, its separator included.
-        recurrence: "append" or "sequence".
+        recurrence: "append", "sequence" or "parallel".
+        parallel_passes: T, passes of "parallel" over the thoughts; None takes as many as there are thoughts.
+        token: token part of what is fed back while p > 0: the most probable token ("argmax"), or "soft": the mean of
+            the most probable ones.
         bridge: "identity", "linear" or "mlp".
         trains: "all" weights in all phases (COCONUT), or the "thoughts" alone: adapter and bridge, the rest frozen.
         adapter: weights active on thought positions: "none", "lora" or "full".
@@ -76,6 +90,8 @@ class LatentModel:
 
     c_thought: ThoughtsPerStep = 1
     recurrence: Advanced[Recurrence] = "append"
+    parallel_passes: Advanced[Count | None] = None
+    token: Advanced[TokenPart] = "argmax"
     bridge: Advanced[BridgeKind] = "identity"
     trains: Advanced[Trains] = "all"
     adapter: Advanced[Adapter] = "none"
@@ -121,6 +137,31 @@ class Anneal(Common):
 
 
 @dataclass(frozen=True)
+class Codi(Common):
+    """CODI: one model writes its steps and thinks, and the pass that thinks learns from the one that writes.
+
+    Args:
+        lora: low-rank adaptation, kept as an adapter and merged at the end; the bridge trains beside it. Published with
+            rank 128.
+    """
+
+    latent: LatentModel = field(default_factory=lambda: LatentModel(bridge="mlp"))
+    curriculum: CodiCurriculum = field(default_factory=CodiCurriculum)
+    lora: LoraSettings = field(default_factory=LoraSettings)
+
+    def __post_init__(self) -> None:
+        if self.latent.c_thought != 1:
+            raise ConfigError("--c-thought has no meaning in CODI", "its thoughts stand for no steps: --num-thoughts")
+        if self.latent.backprop_steps is not None:
+            raise ConfigError("--backprop-steps would cut the teacher's gradient in CODI, too", "leave it out")
+        if self.lora.rank and (self.latent.trains == "thoughts" or self.latent.adapter != "none"):
+            raise ConfigError(
+                "--rank adapts all phases, and leaves weights of thoughts alone as they are",
+                "leave out --rank, or --trains and --adapter",
+            )
+
+
+@dataclass(frozen=True)
 class Grpo(Common):
     """GRPO: completions of a group are compared by their rewards, and the better ones become more likely.
 
@@ -161,6 +202,7 @@ class Demo:
 
     Args:
         words: show reasoning in words instead: base, SFT and SFT + GRPO, each by one pass and by vote.
+        all: every method that `study` knows, in under 15 minutes.
         out: folder of the models and the report; None takes runs/demo, with words runs/demo-words.
         items: test questions each setting is measured on; None takes 500, with words 1,000.
         seed: of the weights, the data and the training.
@@ -170,6 +212,7 @@ class Demo:
     """
 
     words: bool = False
+    all: bool = False
     out: Path | None = None
     items: Advanced[Count | None] = None
     seed: Seed = 0

@@ -1,12 +1,15 @@
-"""What stands beside training and measuring: the options of `tasks`, `harness` and `estimate`."""
+"""What stands beside training and measuring: the options of `tasks`, `harness`, `estimate`, `export` and `push`."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import Positional
 
 from latent_gemma.choices import Precision
 from latent_gemma.ranges import Amount, Count, Positive, Range, Size, check_ranges
+
+GgufKind = Literal["f16", "q8_0"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,15 @@ class Harness:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Memory, time and cost of a training run, from the model's dimensions; nothing is loaded.
+    """Memory, time and cost of a training run or a study, from the model's dimensions; nothing is loaded.
 
     Args:
         model: a published Gemma by name ("google/gemma-2-2b-it"), a local model or a hub name.
+        study: instead of it, all training of this study: the file that `study --config` would read, which says model,
+            rank, batches, steps and precision.
         rank: rank of LoRA; 0 trains all weights.
-        k: latent steps (recurrence `append`).
+        k: latent steps.
+        parallel_passes: T, passes over all of them at once (recurrence `parallel`); 0 for `append`, a pass a step.
         prompt: tokens before the thoughts.
         answer: tokens after them.
         batch_size: examples at once and GPU.
@@ -55,9 +61,11 @@ class Estimate:
         price: of a GPU for an hour, in any currency; 0 leaves the cost out.
     """
 
-    model: str
+    model: str = ""
+    study: Path | None = None
     rank: Size = 16
     k: Size = 4
+    parallel_passes: Size = 0
     prompt: Count = 128
     answer: Count = 64
     batch_size: Count = 8
@@ -71,3 +79,38 @@ class Estimate:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a model as a plain Gemma, for programs that know no thoughts.
+
+    Args:
+        run: a run folder, model directory, GGUF file or hub name.
+        to: folder to write; a new one, or an empty one.
+        format: "plain" is a directory of safetensors for transformers and vLLM; "gguf" is one file for llama.cpp and
+            Ollama.
+        quantize: of a GGUF file's matrices: half precision, or 8 bits.
+    """
+
+    run: Positional[str]
+    to: Path
+    format: Literal["plain", "gguf"] = "plain"
+    quantize: GgufKind = "f16"
+
+
+@dataclass(frozen=True)
+class Push:
+    """Upload a model and its card to the Hugging Face hub.
+
+    Args:
+        run: a run folder, or a directory that `export` wrote.
+        repo: its name there, owner/name.
+        report: folder of an evaluation whose figures the card is to show.
+        public: for everybody to see; a repository that is made anew is private without it.
+    """
+
+    run: Positional[str]
+    repo: Positional[str]
+    report: Path | None = None
+    public: bool = False

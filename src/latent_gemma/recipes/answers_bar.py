@@ -23,7 +23,7 @@ class AnswersBar:
         total = done = 0
         for one in contestants:
             for target in targets:
-                for point in one.points:
+                for point in one.points[:1] if target.main_only else one.points:
                     finished = len(target.log.finished(point.setting(one.label, one.own_p, one.mode)))
                     total += len(target.examples) * max(1, point.votes)
                     done += finished * max(1, point.votes)

@@ -11,7 +11,7 @@ from latent_gemma.errors import ConfigError, LatentGemmaError, RunError
 from latent_gemma.evaluation.items import FILE, Item, read_items
 from latent_gemma.evaluation.results import Differences, EvalReport, EvalRow, ThoughtTrace
 from latent_gemma.evaluation.vote_rows import VOTED
-from latent_gemma.inspection.comparison import choose, cost_charts, differing, paired_grid, spread, trace_item
+from latent_gemma.inspection.comparison import best_grid, choose, cost_charts, differing, paired_grid, spread, trace_item
 from latent_gemma.inspection.lens import trace_examples
 from latent_gemma.inspection.select import main_rows
 from latent_gemma.inspection.tables import metrics_grid
@@ -61,7 +61,8 @@ def run_compare(config: Compare) -> Path:
         context |= {f"{run.name}: {key}": value for key, value in said.items() if key in CONTEXT}
     _check_same_questions(answers)
     mains = main_rows(rows)
-    tables = (*metrics_grid(rows), paired_grid(answers))
+    against = best_grid(answers) if len(answers) > 2 else ()  # of two methods the pairs say it
+    tables = (*metrics_grid(rows), *against, paired_grid(answers))
     with console.status("reading thoughts"):
         differences, problems = _differences(answers, models)
     unused = {label for label, row in mains.items() if uses_thoughts(rows, row) is False}

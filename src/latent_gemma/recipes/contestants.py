@@ -10,7 +10,7 @@ from typing import Any, cast, get_args
 from latent_gemma.choices import AskedMode, Mode, NumThoughts, WordsFormat
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError
-from latent_gemma.evaluation.points import EvalSettings, Point, plan, too_long
+from latent_gemma.evaluation.points import EvalSettings, Point, ordered_thoughts, plan, too_long
 from latent_gemma.model.loading import latent_of, read_config, resolve_model
 from latent_gemma.model.prompt import own_mode
 from latent_gemma.recipes.stage import model_hash
@@ -100,7 +100,8 @@ def line_up(
         if any(one.label == label for one in contestants):
             raise ConfigError(f"{name} is named twice", "say how each is asked, as in runs/a:words runs/a:none")
         k = latent.own_thoughts or max((k for k in settings.ks if k != "auto"), default=0)
-        contestants.append(Contestant(name, label, asked, k, latent.p, plan(k, latent.p, asked, settings)))
+        points = plan(k, latent.p, asked, settings, ordered_thoughts(latent, k))
+        contestants.append(Contestant(name, label, asked, k, latent.p, points))
     return contestants
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,46 +18,44 @@ from latent_gemma.model.tiny import build_tokenizer
 from latent_gemma.options.stages import Demo
 from latent_gemma.origin import write_origin
 from latent_gemma.recipes.demo_words import run_words_demo
+from latent_gemma.recipes.methods import METHODS as BY_NAME
+from latent_gemma.recipes.methods import Budget, Method, methods_of
 from latent_gemma.recipes.resume import Origin, Unfinished, resume_study
 from latent_gemma.recipes.stage import RECORD, run_folder, run_record, say_options
-from latent_gemma.recipes.study import Method, Study, run_study
-from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, WrittenCurriculum
+from latent_gemma.recipes.study import Study, run_study
 from latent_gemma.training.settings import TrainSettings
 
-LENGTH = 4  #: operations in a chain, and latent steps to replace them
+LENGTH = 4  #: most operations in a chain, and latent steps to replace them; each chain draws its own, from 1 on
 MAX_ANSWER_TOKENS = LENGTH + 4
 
 
-METHODS = (
-    # As many steps as the longer of the latent models has had in both its stages.
-    Method("no reasoning", None, WrittenCurriculum("none"), 660),
-    Method("words", None, WrittenCurriculum("words"), 300),
-    Method("COCONUT", "words", CoconutCurriculum(first_stage=1, max_latent_stage=LENGTH, uniform_prob=0.1), 360),
-    Method("annealed", "words", AnnealCurriculum(grow_until=0.35, p_until=0.7, anchor_until=0.85), 270),
-)
+NAMES = ("none", "words", "coconut", "anneal")
+BUDGET = Budget(text_steps=300, steps=360, longest=LENGTH)
+METHODS = methods_of(NAMES, BUDGET)
 SIZES = {"hidden_size": 128, "num_layers": 3, "intermediate_size": 256}
 SETTINGS = TrainSettings(batch_size=64, lr=2e-3, warmup=0.05, log_every=10)
 
 
-def chains_study(items: int, seed: int) -> Study:
+def chains_study(items: int, seed: int, methods: Sequence[Method] = METHODS) -> Study:
     """The demo's task and methods.
 
     Args:
         items: test questions.
         seed: of the questions.
+        methods: in the order of training.
 
     Returns:
         The study.
     """
 
     def draw(split: Split, count: int) -> list[Example]:
-        return list(itertools.islice(chain_examples(ChainConfig(LENGTH), split, seed), count))
+        return list(itertools.islice(chain_examples(ChainConfig(LENGTH, shortest=1), split, seed), count))
 
     return Study(
         name="demo",
         title="A tiny Gemma 2 learns to reason in latent space",
-        task=f"chains of {LENGTH} operations modulo 10",
-        methods=METHODS,
+        task=f"chains of 1 to {LENGTH} operations modulo 10",
+        methods=tuple(methods),
         train=lambda pool, count: draw("train", count),
         tests=draw("test", items),
         tokenizer=build_tokenizer(),
@@ -76,7 +75,7 @@ def run_demo(config: Demo) -> EvalReport | None:
         config: see `Demo`.
 
     Returns:
-        The report; None if the demo was stopped.
+        The report, of the methods that are finished; None if the demo was stopped, or none is.
 
     Raises:
         RunError: if the folder is not empty, or holds a demo with other settings.
@@ -86,20 +85,23 @@ def run_demo(config: Demo) -> EvalReport | None:
         return run_words_demo(config, started_s)
     out, items = config.out or Path("runs/demo"), config.items or 500
     console, report = Console(), None
-    study = chains_study(items, config.seed)
+    study = chains_study(items, config.seed, methods_of(tuple(BY_NAME), BUDGET) if config.all else METHODS)
     study = replace(study, settings=replace(study.settings, max_hours=config.max_hours))
     with (
         run_folder(out, config.resume != "no"),
-        Unfinished([method.label for method in study.methods]) as unfinished,
+        Unfinished(study.labels([config.seed])) as unfinished,
     ):
         resume_study(out, config.resume, Origin("demo", replace(config, items=items), config.seed))
         say_options("demo", config)
-        console.print(f"Chains of {LENGTH} operations, left to right, modulo 10: {_worked(study.tests[0])}")
-        report = run_study(study, out, config.seed, config.scale, unfinished, console, started_s)
-        copy_folder(out / "annealed" / "model", out / "model")
-        publish(report, out, console)
-        write_origin(out / RECORD, run_record("demo", config, config.seed))
-        console.print(f'next: latent-gemma ask {out} "{study.tests[1].question}" --thoughts', markup=False)
+        console.print(f"Chains of 1 to {LENGTH} operations, left to right, modulo 10: {_worked(study.tests[0])}")
+        found = run_study(study, {config.seed: out}, config.scale, unfinished, console, started_s)
+        if found:
+            report = found[config.seed].report
+            publish(report, out, console)
+        if not unfinished.left:
+            copy_folder(out / "annealed" / "model", out / "model")
+            write_origin(out / RECORD, run_record("demo", config, config.seed))
+            console.print(f'next: latent-gemma ask {out} "{study.tests[1].question}" --thoughts', markup=False)
     return report
 
 

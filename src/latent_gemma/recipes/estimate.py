@@ -1,17 +1,25 @@
-"""`latent-gemma estimate`: memory, time and cost of a training run, and which device it fits."""
+"""`latent-gemma estimate`: memory, time and cost of a training run or a study, and which device it fits."""
 
-from dataclasses import fields
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from transformers import Gemma2Config, Gemma3TextConfig, GemmaConfig
 
-from latent_gemma.errors import ModelError
+from latent_gemma.errors import ConfigError, ModelError
+from latent_gemma.inspection.select import WORDS
 from latent_gemma.model.loading import TINY, read_config
 from latent_gemma.model.tiny import build_tiny
+from latent_gemma.options.command_line import parse
+from latent_gemma.options.study_options import StudyOptions
 from latent_gemma.options.tools import Estimate
+from latent_gemma.recipes.methods import Budget, methods_of
 from latent_gemma.training.cost import GIB, Memory, Step, memory, step_flop
+from latent_gemma.training.curriculum import CodiCurriculum
 
 NAMES = "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim"
 #: Published dimensions, so that gated models can be estimated without an account.
@@ -55,17 +63,34 @@ def dimensions_of(name: str) -> Any:
     return config
 
 
+@dataclass(frozen=True)
+class Part:
+    """Steps of one kind: all of a run, or those of one method of a study with all seeds."""
+
+    step: Step
+    count: float
+
+
 def run_estimate(config: Estimate) -> Memory:
-    """Print what a run needs and which device it fits.
+    """Print what a run or a study needs and which device it fits.
 
     Args:
-        config: the run.
+        config: the run, or the file of the study.
 
     Returns:
-        The memory of one process.
+        The memory of one process, of a study where it is largest.
+
+    Raises:
+        ConfigError: for neither a model nor a study, or a study that says no number of steps.
     """
-    shared = {field.name: getattr(config, field.name) for field in fields(Step) if field.name != "config"}
-    step = Step(dimensions_of(config.model), **shared)
+    if bool(config.model) == (config.study is not None):
+        raise ConfigError("an estimate is of a run or of a study", "give one of --model and --study")
+    if config.study is not None:
+        config, parts = _study(config, config.study)
+    else:
+        count = max(1.0, config.rows * config.epochs / config.batch_size / config.gpus)
+        parts = [Part(_step(config, dimensions_of(config.model), config.k, config.answer), count)]
+    step = max((part.step for part in parts), key=lambda each: memory(each).activations)
     needs, console = memory(step), Console()
     table = Table(title=f"{config.model}: memory of a process", title_justify="left", box=None, show_header=False)
     for name, value in (
@@ -79,24 +104,58 @@ def run_estimate(config: Estimate) -> Memory:
     ):
         table.add_row(name, f"{value / GIB:6.1f} GiB")
     console.print(table)
-    console.print(_devices(config, step, needs))
+    console.print(_devices(config, step, parts, needs))
     console.print(
         f"Computed from the dimensions. Assumed: {config.peak_share:.0%} of the published peak, and nothing for what "
         "GPUs send each other. benchmarks/sizes.py measures the share.",
         style="dim",
     )
+    if config.study is not None:
+        console.print(
+            "Training alone, every method by the formula of recurrence `append`, words with as many written tokens as "
+            "thoughts; the questions come on top.",
+            style="dim",
+        )
     return needs
 
 
-def _devices(config: Estimate, step: Step, needs: Memory) -> Table:
-    steps, flop = max(1.0, config.rows * config.epochs / config.batch_size / config.gpus), step_flop(step)
+def _step(config: Estimate, dimensions: Any, k: int, answer: int) -> Step:
+    shared = {field.name: getattr(config, field.name) for field in fields(Step) if field.name != "config"}
+    return Step(dimensions, **{**shared, "k": k, "answer": answer})
+
+
+def _study(config: Estimate, file: Path) -> tuple[Estimate, list[Part]]:
+    """The estimate of a study, with what its file says, and a part for each of its methods."""
+    study: StudyOptions = parse(StudyOptions, ["--config", str(file)], "study")
+    train, size = study.train, study.train.batch_size * study.train.accumulate
+    if config.gpus > 1:
+        raise ConfigError(f"--gpus {config.gpus} with --study", "a study runs in one process")
+    steps = train.steps or math.ceil(config.rows * train.epochs / size)
+    config = replace(
+        config, model=study.model, rank=study.lora.rank, batch_size=train.batch_size, precision=train.precision,
+        checkpointing=train.checkpointing,
+    )  # fmt: skip
+    dimensions = build_tiny(**study.sizes).config if study.model == TINY else dimensions_of(study.model)
+    parts = []
+    for method in methods_of(study.names, Budget(study.text_steps or steps, steps, longest=1)):
+        written = method.label == WORDS
+        twice = isinstance(method.curriculum, CodiCurriculum)  # its teacher's rows stand beside its student's
+        step = _step(config, dimensions, config.k if method.thinks else 0, config.answer + (config.k if written else 0))
+        step = replace(step, batch_size=train.batch_size * (2 if twice else 1))
+        parts.append(Part(step, len(study.all_seeds) * method.steps * train.accumulate))
+    return config, parts
+
+
+def _devices(config: Estimate, largest: Step, parts: Sequence[Part], needs: Memory) -> Table:
+    steps = sum(part.count for part in parts)
+    flop = sum(part.count * step_flop(part.step) for part in parts) / steps
     several = config.gpus > 1
     columns = ["device", "fits", "s/step", "hours", *(["GPU-hours"] if several else [])]
     title = f"{steps:,.0f} steps of {flop / 1e12:,.1f} TFLOP" + (f" on {config.gpus} GPUs" if several else "")
     table = Table(*columns, *(["cost"] if config.price else []), title=title, title_justify="left", box=None)
     for name, (memory_gib, tflops) in DEVICES.items():
         whole, shared = (
-            bytes_ / GIB + OVERHEAD_GIB <= memory_gib for bytes_ in (needs.peak, memory(step, config.gpus).peak)
+            bytes_ / GIB + OVERHEAD_GIB <= memory_gib for bytes_ in (needs.peak, memory(largest, config.gpus).peak)
         )
         seconds = flop / (config.peak_share * tflops * 1e12)
         hours = seconds * steps / 3600

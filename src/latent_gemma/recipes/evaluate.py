@@ -18,9 +18,10 @@ from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.evaluation.row_counts import language_rows
 from latent_gemma.evaluation.vote_rows import VOTED
 from latent_gemma.generation.answers import check_temperatures
+from latent_gemma.inspection.comparison import best_grid
 from latent_gemma.inspection.costs import cost_grid, language_grid
 from latent_gemma.inspection.lens import trace_examples
-from latent_gemma.inspection.tables import metrics_grid
+from latent_gemma.inspection.tables import further_grid, metrics_grid
 from latent_gemma.inspection.verdict import verdict
 from latent_gemma.inspection.vote_tables import votes_charts, votes_grids
 from latent_gemma.inspection.write import publish
@@ -45,7 +46,7 @@ from latent_gemma.recipes.stage import (
     run_record,
     say_options,
 )
-from latent_gemma.recipes.targets import Target, read_targets
+from latent_gemma.recipes.targets import Target, read_further, read_targets
 from latent_gemma.recipes.words import ask_for
 from latent_gemma.text.display import displayable
 from latent_gemma.text.language import ask_in
@@ -75,6 +76,12 @@ def run_eval(config: Eval) -> Path:
         targets = read_targets(
             config.tasks, config.data, config.answer_kind, config.seed, config.skip_bad, out, verifier.equal, say
         )
+        if config.ood:
+            targets.append(
+                read_further(
+                    config.ood, config.data, config.answer_kind, config.seed, config.skip_bad, out, verifier.equal, say
+                )
+            )
         contestants = line_up(config.models, config.mode, config.format, settings)
         origin = _origin(config, contestants)
         for target in targets:
@@ -90,7 +97,8 @@ def run_eval(config: Eval) -> Path:
             raise
         if not is_main_process():
             return out
-        pages = [_write(target, contestants, config, console) for target in targets]
+        further = [target for target in targets if target.main_only]
+        pages = [_write(one, further, contestants, config, console) for one in targets if not one.main_only]
         write_origin(out / RECORD, run_record("eval", config, config.seed))
     return pages[0] if len(pages) == 1 else out
 
@@ -141,11 +149,12 @@ def _measure(
         model.set_latent(num_thoughts=one.k)
     for target in targets:
         examples = fitting(one, target, model, tokenizer, config.skip_bad, settings, say)
-        evaluator = Evaluator(
-            model, tokenizer, examples, replace(settings, match=target.match), one.label, target.log, bar.update
-        )
+        asked = replace(settings, match=target.match)
+        if target.main_only:
+            asked = replace(asked, ks=(), ps=(), controls="none", votes=0)
+        evaluator = Evaluator(model, tokenizer, examples, asked, one.label, target.log, bar.update)
         target.found += evaluator.run(partial(bar.say, target.name), one.mode)
-        if config.traces and one.mode == "latent":
+        if config.traces and one.mode == "latent" and not target.main_only:
             shown = [
                 replace(example, question=ask_in(example.question, config.answer_language))
                 for example in examples[: config.traces]
@@ -155,7 +164,9 @@ def _measure(
             )
 
 
-def _write(target: Target, contestants: Sequence[Contestant], config: Eval, console: Console) -> Path:
+def _write(
+    target: Target, further: Sequence[Target], contestants: Sequence[Contestant], config: Eval, console: Console
+) -> Path:
     rows = tuple(measured.row for measured in target.found)
     mains: dict[str, Measured] = {}
     for measured in target.found:
@@ -172,6 +183,7 @@ def _write(target: Target, contestants: Sequence[Contestant], config: Eval, cons
             **{f"model {number}": one.name for number, one in enumerate(contestants, start=1)},
             **{f"sha256 {number}": model_hash(one.name) for number, one in enumerate(contestants, start=1)},
             "data": target.source,
+            **{"further data": other.source for other in further},
             "answers compared": COMPARED[target.kind],
             "items": str(len(target.examples)),
             "seed": str(config.seed),
@@ -180,7 +192,9 @@ def _write(target: Target, contestants: Sequence[Contestant], config: Eval, cons
             **versions(),
         },
         tables=(
-            *metrics_grid(rows), *language_grid(languages), *(votes_grids(votes) if votes else ()), *cost_grid(rows)
+            *further_grid(rows, {other.name: [found.row for found in other.found] for other in further}),
+            *best_grid({label: main.items for label, main in mains.items() if main.vote is None}), *metrics_grid(rows),
+            *language_grid(languages), *(votes_grids(votes) if votes else ()), *cost_grid(rows),
         ),
         charts=votes_charts(votes, {label: mains[label].row for label in votes}) if votes else (),
         languages=languages,

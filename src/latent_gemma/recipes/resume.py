@@ -25,6 +25,7 @@ from latent_gemma.training.settings import Resume
 FREE = frozenset(
     {"--out", "--models", "--resume", "--max-hours", "--log-every", "--save-every", "--sample-every"}
     | {"--checkpointing", "--skip-bad"}
+    | {"--methods", "--seeds", "--k", "--p"}  # of a study: more of them is more of the same
 )
 #: What is known for sure -> the options that then need not be the same, for they only lead to it.
 LEADS_TO = {
@@ -206,7 +207,7 @@ class Stopped(Exception):
 
 
 class Unfinished:
-    """The stages of a study that are not trained and measured yet; a study that is stopped names them.
+    """The stages of a study that are not trained and measured yet; a study that is stopped, or out of time, names them.
 
         with Unfinished(["words", "COCONUT"]) as unfinished:
             ...                            # Stopped ends the block, Ctrl-C and SIGTERM the process, as they do a run
@@ -249,7 +250,7 @@ class Unfinished:
     ) -> bool:
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
-        if isinstance(error, (Stopped, KeyboardInterrupt)) and self.left:
+        if (error is None or isinstance(error, (Stopped, KeyboardInterrupt))) and self.left:
             sys.stdout.flush()
             self._say(f" in {error}" if isinstance(error, Stopped) else "")
         return isinstance(error, Stopped)

@@ -1,5 +1,6 @@
-"""A study: tiny models, one a method, trained on the same task and measured with their controls in one report."""
+"""A study: every method from one base on the same questions, measured with its controls, in one report a seed."""
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -7,58 +8,49 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from transformers import set_seed
 
+from latent_gemma.choices import ThoughtsPerStep
 from latent_gemma.data.example import Example
+from latent_gemma.errors import DataError
 from latent_gemma.evaluation.engine import Evaluator
-from latent_gemma.evaluation.points import EvalSettings
+from latent_gemma.evaluation.items import Item
+from latent_gemma.evaluation.log import ItemLog, open_log
+from latent_gemma.evaluation.points import EvalSettings, too_long
 from latent_gemma.evaluation.results import EvalReport, EvalRow, Grid, ThoughtTrace
+from latent_gemma.inspection.comparison import best_grid, choose, cost_charts, paired_grid
 from latent_gemma.inspection.lens import trace_examples
 from latent_gemma.inspection.numbers import with_interval
-from latent_gemma.inspection.verdict import verdict
+from latent_gemma.inspection.seeds import over_seeds
+from latent_gemma.inspection.select import main_rows
+from latent_gemma.inspection.verdict import uses_thoughts, verdict
 from latent_gemma.model.config import LatentConfig
-from latent_gemma.model.loading import load_model
-from latent_gemma.model.prompt import own_mode
+from latent_gemma.model.loading import TINY, load_model
+from latent_gemma.model.prompt import Frame, own_mode
 from latent_gemma.model.tiny import build_tiny
+from latent_gemma.recipes.methods import Method
 from latent_gemma.recipes.resume import Origin, Stopped, Unfinished, begin, finished_stage, resumes, step_size
-from latent_gemma.recipes.stage import Parent, machine, run_folder, save_stage, training_curves
-from latent_gemma.training.curriculum import Curriculum, WrittenCurriculum
+from latent_gemma.recipes.stage import (
+    RECORD,
+    Parent,
+    digest,
+    machine,
+    model_hash,
+    run_folder,
+    save_stage,
+    training_curves,
+)
+from latent_gemma.recipes.study_clock import StudyClock
+from latent_gemma.text.answers import Match, answers_match
+from latent_gemma.training.batches import OnBad
 from latent_gemma.training.fit import fit
+from latent_gemma.training.lora import quantization
 from latent_gemma.training.run import FitResult
-from latent_gemma.training.settings import TrainSettings
+from latent_gemma.training.settings import LoraSettings, TrainSettings
 from latent_gemma.versions import versions
 
-
-@dataclass(frozen=True)
-class Method:
-    """One method, a stage of training.
-
-    Args:
-        label: its name in tables; "words" and "no reasoning" are what the verdict compares with.
-        parent: label of the method whose model it goes on from; None starts from random weights.
-        curriculum: what is latent, and when.
-        steps: optimiser steps.
-        pool: which of the study's pools of training rows it learns from.
-        lr: its peak learning rate; None takes the study's.
-        measured: whether the report shows it; a warm-up for others is not shown.
-    """
-
-    label: str
-    parent: str | None
-    curriculum: Curriculum
-    steps: int
-    pool: str = ""
-    lr: float | None = None
-    measured: bool = True
-
-    @property
-    def thinks(self) -> bool:
-        """Whether it takes latent steps."""
-        return not isinstance(self.curriculum, WrittenCurriculum)
-
-    @property
-    def folder(self) -> str:
-        """Name of its run folder."""
-        return self.label.lower().replace(", ", "-").replace(" ", "-")
+#: Training rows that tell how long written steps are.
+_SAMPLE = 1000
 
 
 @dataclass(frozen=True)
@@ -72,16 +64,23 @@ class Study:
         methods: in the order of training.
         train: pool, number of rows at most -> training rows.
         tests: the questions everything is measured on, none of them in a pool.
-        tokenizer: of all models.
-        settings: the optimisation; steps are the methods' own, the seed is the run's.
-        sizes: of the models, as `build_tiny` takes them.
-        num_thoughts: K of the methods that think.
+        settings: the optimisation; steps are the methods' own, the seed is the run's, `max_hours` is of all of them.
+        num_thoughts: K that the methods that think begin with; training says what they end with.
         max_new_tokens: bound on generated tokens.
+        model: the base that every method without a parent starts from, as `load_model` takes it; "tiny" is a fresh one
+            for each seed.
+        tokenizer: of a tiny base; others have their own.
+        sizes: of a tiny base, as `build_tiny` takes them.
+        step_separator: text after each written step.
         c_thought: latent steps for each written one.
+        latent: further fields of the latent configuration of the methods that think.
+        lora: low-rank adaptation of every stage, merged at its end; where thoughts alone train, of the text stage.
         ks: numbers of latent steps to try besides.
         ps: shares of the token to try besides.
         further: name -> questions of another kind on which the main setting is measured too.
         batch_size: questions answered at once.
+        match: how answers are compared.
+        on_bad: told of training rows that cannot be used; None ends at the first.
     """
 
     name: str
@@ -90,28 +89,59 @@ class Study:
     methods: tuple[Method, ...]
     train: Callable[[str, int], list[Example]]
     tests: Sequence[Example]
-    tokenizer: Any
     settings: TrainSettings
-    sizes: Mapping[str, int]
     num_thoughts: int
     max_new_tokens: int
-    c_thought: int = 1
+    model: str = TINY
+    tokenizer: Any = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    step_separator: str = ""
+    c_thought: ThoughtsPerStep = 1
+    latent: Mapping[str, Any] = field(default_factory=dict)
+    lora: LoraSettings = field(default_factory=LoraSettings)
     ks: tuple[int, ...] = ()
     ps: tuple[float, ...] = ()
     further: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     batch_size: int = 250
+    match: Match = answers_match
+    on_bad: OnBad | None = None
+
+    def labels(self, seeds: Sequence[int]) -> list[str]:
+        """The runs of a study by name, in their order: the methods, of several seeds each with its seed."""
+        return [run_name(method, seed, seeds) for seed in seeds for method in self.methods]
+
+
+def run_name(method: Method, seed: int, seeds: Sequence[int]) -> str:
+    """A run as people read it: its method, and its seed where there are several."""
+    return f"{method.label}, seed {seed}" if len(seeds) > 1 else method.label
+
+
+@dataclass(frozen=True)
+class SeedResult:
+    """What a study found with one seed.
+
+    Args:
+        report: of it, not yet written.
+        items: method -> its answers in the main setting.
+    """
+
+    report: EvalReport
+    items: Mapping[str, Sequence[Item]]
 
 
 @dataclass
 class _Found:
-    """What has been measured so far."""
+    """What has been measured so far of a seed."""
 
     rows: list[EvalRow] = field(default_factory=list)
+    items: dict[str, list[Item]] = field(default_factory=dict)
     traces: list[ThoughtTrace] = field(default_factory=list)
     curves: dict[str, Any] = field(default_factory=dict)
     training: list[tuple[str, ...]] = field(default_factory=list)
     further: list[tuple[str, ...]] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
     parameters: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -121,130 +151,290 @@ class StageConfig:
     method: Method
     train: TrainSettings
     latent: LatentConfig
+    lora: LoraSettings
+    model: str
     sizes: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class _Run:
+    """One method with one seed."""
+
+    study: Study
+    method: Method
+    seed: int
+    models: Path
+    name: str
+    scale: float
+
+    @property
+    def folder(self) -> Path:
+        return self.models / self.method.folder
+
+    @property
+    def parent(self) -> Path | None:
+        """The run folder that it goes on from."""
+        folders = {method.label: method.folder for method in self.study.methods}
+        return self.models / folders[self.method.parent] if self.method.parent else None
+
+    @property
+    def steps(self) -> int:
+        return max(1, round(self.method.steps * self.scale)) if self.method.curriculum else 0
+
+    @property
+    def is_trained(self) -> bool:
+        return self.steps == 0 or (self.folder / RECORD).is_file()
+
+    @property
+    def settings(self) -> TrainSettings:
+        lr = self.method.lr or self.study.settings.lr
+        return replace(self.study.settings, steps=self.steps, lr=lr, seed=self.seed)
+
+    @property
+    def lora(self) -> LoraSettings:
+        alone = self.method.thinks and self.study.latent.get("trains") == "thoughts"
+        return LoraSettings() if alone else self.study.lora
+
+    @property
+    def latent(self) -> dict[str, Any]:
+        """The latent configuration it is trained with, as far as it says one."""
+        study, thinks = self.study, self.method.thinks
+        return {
+            "num_thoughts": study.num_thoughts if thinks else 0,
+            "c_thought": study.c_thought,
+            "step_separator": study.step_separator,
+            "words_format": "markers",
+            "embed_rms": None,  # measured anew: the stage before has moved the embeddings
+            **(study.latent if thinks else {}),
+            **self.method.latent,
+        }
+
+
 def run_study(
-    study: Study, models: Path, seed: int, scale: float, unfinished: Unfinished, console: Console,
+    study: Study, folders: Mapping[int, Path], scale: float, unfinished: Unfinished, console: Console,
     started_s: float | None = None,
-) -> EvalReport:  # fmt: skip
-    """Train and measure every method.
+) -> dict[int, SeedResult]:  # fmt: skip
+    """Train and measure every method with every seed.
 
     Args:
-        study: which; its settings hold `max_hours`.
-        models: folder of the runs, one folder a method; methods that are finished there are not trained again, and one
-            that was stopped goes on.
-        seed: of the weights and the training.
+        study: which; its settings hold `max_hours`, in which each run that is left has an equal share.
+        folders: seed -> folder of its runs, one folder a method; methods that are finished there are not trained
+            again, and one that was stopped goes on.
         scale: multiplies the number of training steps.
-        unfinished: the methods' labels; told of each that is done.
+        unfinished: of `Study.labels`; told of each run that is done. What was cut at the end of its hours is left.
         console: shows what comes next.
         started_s: `time.monotonic()` when the session began, from which `max_hours` counts; None takes now.
 
     Returns:
-        The report, not yet written.
+        Seed -> what was found; a seed without a measured method is left out.
 
     Raises:
         Stopped: if a method was told to stop while it trained.
         RunError: if a method was begun with other settings.
     """
-    found, seconds = _Found(), 0.0
-    started_s = time.monotonic() if started_s is None else started_s
-    for method in study.methods:
-        model, result = _train(study, method, models, seed, scale, started_s)
-        started = time.monotonic()
-        shown = training_curves(result.metrics, f"{method.label}: ")
-        found.curves |= {name: points for name, points in shown.items() if "K" not in name.split(": ")[1]}
-        losses = [entry["answer_loss"] for entry in result.metrics if "answer_loss" in entry]
-        last = f"{losses[-1]:.3f}" if losses else "–"
-        found.training.append(
-            (method.label, method.parent or "random weights", str(result.steps), f"{result.seconds:.0f}", last)
+    seeds = list(folders)
+    runs = [
+        _Run(study, method, seed, folders[seed], run_name(method, seed, seeds), scale)
+        for seed in seeds
+        for method in study.methods
+    ]
+    clock = StudyClock(
+        {run.name: 0 if run.is_trained else run.steps for run in runs},
+        time.monotonic() if started_s is None else started_s, study.settings.max_hours,
+    )  # fmt: skip
+    found = {seed: _Found() for seed in seeds}
+    for run in runs:
+        clock.begins()
+        if _carry_out(run, found[run.seed], console, clock):
+            unfinished.done(run.name)
+        clock.ends(run.name)
+    return {seed: SeedResult(_report(study, seed, one), one.items) for seed, one in found.items() if one.rows}
+
+
+def _carry_out(run: _Run, found: _Found, console: Console, clock: StudyClock) -> bool:
+    """Train and measure one run; no model outlives it. False if its time was up."""
+    done = _train(run, clock)
+    if done is not None:
+        _note(run, found, *done, console, clock.place)
+    return done is not None
+
+
+def _train(run: _Run, clock: StudyClock) -> tuple[Any, Any, FitResult] | None:
+    """Train one method and save it as a stage; one that is finished there is loaded, one that was stopped goes on.
+
+    Returns:
+        The model, its tokenizer and how it was trained; None if its time, or its parent's, was up.
+    """
+    study, method = run.study, run.method
+    if run.parent is not None and not (run.parent / RECORD).is_file():
+        return None
+    if method.curriculum is None:
+        return _asked_otherwise(run)
+    hours, settings = clock.share_hours(), run.settings
+    if hours == 0.0 and not run.is_trained:
+        return None
+    parent = Parent.of(study.model if run.parent is None else str(run.parent))
+    examples = study.train(method.pool, settings.steps * settings.batch_size * settings.accumulate)
+    config = StageConfig(method, settings, LatentConfig(**run.latent), run.lora, study.model, study.sizes)
+    size = step_size(settings.batch_size, settings.accumulate)
+    origin = Origin(study.name, config, run.seed, parent, examples, size)
+    with run_folder(run.folder, resume=True):
+        resume = resumes(run.folder, "auto", origin)
+        if resume is None:
+            return finished_stage(run.folder)
+        model, tokenizer = _start(run, parent)
+        if run.parent is None:
+            _refuse_long(study, model, tokenizer)
+        begin(run.folder, origin)
+        result = fit(
+            model, tokenizer, examples, method.curriculum, replace(settings, max_hours=hours), run.folder,
+            f"{clock.place}: {run.name}", run.lora, resume, time.monotonic(), study.on_bad,
+        )  # fmt: skip
+        clock.trained(result.steps)
+        if result.finished:
+            save_stage(run.folder, origin.record(), tokenizer, result)
+        if result.asked and not result.time_is_up:
+            raise Stopped(run.name, result)
+    return (result.model, tokenizer, result) if result.finished else None
+
+
+def _start(run: _Run, parent: Parent) -> tuple[Any, Any]:
+    """The model that a run begins with, and its tokenizer."""
+    study = run.study
+    if run.parent is None and study.model == TINY:
+        sizes = {"vocab_size": len(study.tokenizer), **study.sizes}
+        model = build_tiny("gemma2", LatentConfig(**run.latent), seed=run.seed, **sizes)
+        return model, study.tokenizer
+    set_seed(run.seed)  # weights that are new are drawn while loading
+    quantized = quantization(run.lora) if run.lora.rank else None
+    return load_model(parent.name, run.latent, quantization=quantized)
+
+
+def _refuse_long(study: Study, model: Any, tokenizer: Any) -> None:
+    """Refuse questions that no method could be asked, before the first is trained."""
+    for number, said in too_long(model, tokenizer, study.tests, "latent", study.num_thoughts, "same").items():
+        raise DataError(f"{study.task}, test question {number + 1}: {said}", "leave it out of the data")
+
+
+def _asked_otherwise(run: _Run) -> tuple[Any, Any, FitResult]:
+    """The parent's model, to be asked in a way that it was not trained for."""
+    model, tokenizer = load_model(str(run.parent))
+    frame = Frame(tokenizer, model.config.latent)
+    rows = run.study.train(run.method.pool, _SAMPLE)[:_SAMPLE]
+    separator = frame.latent.step_separator
+    longest = max(sum(len(frame.text_ids(step + separator)) for step in row.steps) for row in rows)
+    model.set_latent(num_thoughts=longest, **run.method.latent)
+    return model, tokenizer, FitResult(model, [], 0.0, True, 0)
+
+
+def _note(
+    run: _Run, found: _Found, model: Any, tokenizer: Any, result: FitResult, console: Console, place: str
+) -> None:
+    """Note how a run was trained, and measure it."""
+    started, label = time.monotonic(), run.method.label
+    shown = training_curves(result.metrics, f"{label}: ")
+    found.curves |= {name: points for name, points in shown.items() if "K" not in name.split(": ")[1]}
+    losses = [entry["answer_loss"] for entry in result.metrics if "answer_loss" in entry]
+    last = f"{losses[-1]:.3f}" if losses else "–"
+    start = run.method.parent or ("random weights" if run.study.model == TINY else run.study.model)
+    found.training.append((label, start, str(result.steps), f"{result.seconds:.0f}", last))
+    found.notes |= {f"{label}, note": " ".join(result.notes)} if result.notes else {}
+    found.parameters = sum(parameter.numel() for parameter in model.parameters())
+    if run.method.measured:
+        with console.status("") as status:
+            _measure(run, model, tokenizer, found, lambda text: status.update(f"{place}: measuring {text}"))
+    found.seconds += result.seconds + time.monotonic() - started
+
+
+def _measure(run: _Run, model: Any, tokenizer: Any, found: _Found, say: Callable[[str], None]) -> None:
+    study, method, latent = run.study, run.method, model.config.latent
+    settings = EvalSettings(
+        ks=study.ks, ps=study.ps, controls=method.thinks, batch_size=study.batch_size,
+        max_new_tokens=study.max_new_tokens, seed=run.seed, match=study.match,
+    )  # fmt: skip
+    mode = method.asked or own_mode(latent)
+    weights = run.folder if method.curriculum else run.parent
+    origin = {
+        "weights of model": model_hash(str(weights)),
+        "latent configuration": json.dumps(latent.to_dict()),
+        "data": digest(study.tests),
+        "batch size": str(study.batch_size), "max new tokens": str(study.max_new_tokens), "seed": str(run.seed),
+    }  # fmt: skip
+    with run_folder(run.folder, resume=True) as folder:
+        evaluator = Evaluator(model, tokenizer, study.tests, settings, method.label, open_log(folder, origin))
+        measured = evaluator.run(say, mode)
+    found.rows += [each.row for each in measured]
+    found.items[method.label] = measured[0].items
+    cells = []
+    for name, tests in study.further.items():
+        say(f"{method.label} on {name}")
+        further = Evaluator(model, tokenizer, tests, settings, method.label, ItemLog())
+        cells.append(with_interval(further.measure(mode, latent.own_thoughts if mode == "latent" else 0).row))
+    if cells:
+        found.further.append((method.label, *cells))
+    if method.thinks and mode == "latent":
+        found.traces += trace_examples(
+            model, tokenizer, study.tests[:4], method.label, study.max_new_tokens, match=study.match
         )
-        found.parameters = sum(parameter.numel() for parameter in model.parameters())
-        if method.measured:
-            with console.status("") as status:
-                _measure(study, method, model, seed, found, status)
-        seconds += result.seconds + time.monotonic() - started
-        unfinished.done(method.label)
+
+
+def _report(study: Study, seed: int, found: _Found) -> EvalReport:
+    """What was found with one seed."""
     note = (
-        f"Batches of {study.settings.batch_size}, peak learning rate {study.settings.lr:g}; losses in nats per token."
+        f"Batches of {study.settings.batch_size * study.settings.accumulate}, peak learning rate "
+        f"{study.settings.lr:g}; losses in nats per token."
     )
     tables = [Grid("Training", ("method", "from", "steps", "seconds", "last loss"), tuple(found.training), note)]
     if found.further:
         header = ("method", *(f"{name} (n = {len(rows)})" for name, rows in study.further.items()))
         note = "Accuracy in % with its 95 % Wilson interval, at the main setting."
         tables.append(Grid("Questions of another kind", header, tuple(found.further), note))
+    mains, paired = main_rows(found.rows), paired_grid(found.items)
+    against = best_grid(found.items) if len(found.items) > 2 else ()  # of two methods the pairs say it
+    unused = {label for label, row in mains.items() if uses_thoughts(found.rows, row) is False}
+    choice, reason = choose(mains, found.items, unused)
+    missing = [method.label for method in study.methods if method.measured and method.label not in mains]
+    kind = "Gemma 2" if study.model == TINY else study.model
     return EvalReport(
         title=study.title,
+        choice=choice,
+        reason=reason,
         verdict=verdict(found.rows),
         rows=tuple(found.rows),
         traces=tuple(found.traces),
         context={
             "task": f"{study.task}, {len(study.tests)} test questions, none in training",
-            "model": f"Gemma 2, {found.parameters:,} parameters",
-            "sizes": ", ".join(f"{name} {size}" for name, size in study.sizes.items()),
-            "time": f"{seconds / 60:.1f} minutes", "machine": machine(), "seed": str(seed), **versions(),
+            "model": f"{kind}, {found.parameters:,} parameters",
+            **({"sizes": ", ".join(f"{name} {size}" for name, size in study.sizes.items())} if study.sizes else {}),
+            **found.notes,
+            **({"not finished, and not reported": ", ".join(missing)} if missing else {}),
+            "time": f"{found.seconds / 60:.1f} minutes", "machine": machine(), "seed": str(seed), **versions(),
         },
         curves=found.curves,
-        tables=tuple(tables),
+        tables=(*tables, *against, *([] if paired is None else [paired])),
+        charts=cost_charts(mains),
     )  # fmt: skip
 
 
-def _train(
-    study: Study, method: Method, models: Path, seed: int, scale: float, started_s: float
-) -> tuple[Any, FitResult]:
-    """Train one method and save it as a stage; one that is finished there is loaded, one that was stopped goes on."""
-    run = models / method.folder
-    steps, lr = max(1, round(method.steps * scale)), method.lr or study.settings.lr
-    settings = replace(study.settings, steps=steps, lr=lr, seed=seed)
-    latent: dict[str, Any] = {
-        "num_thoughts": study.num_thoughts if method.thinks else 0,
-        "c_thought": study.c_thought,
-        "step_separator": "",
-        "embed_rms": None,
-    }
-    folders = {other.label: other.folder for other in study.methods}
-    parent = Parent.of(str(models / folders[method.parent])) if method.parent else Parent("a fresh tiny Gemma 2")
-    examples = study.train(method.pool, settings.steps * settings.batch_size)
-    config = StageConfig(method, settings, LatentConfig(**latent), study.sizes)
-    size = step_size(settings.batch_size, settings.accumulate)
-    origin = Origin(study.name, config, seed, parent, examples, size)
-    with run_folder(run, resume=True):
-        resume = resumes(run, "auto", origin)
-        if resume is None:
-            model, _, result = finished_stage(run)
-            return model, result
-        if method.parent is None:
-            tokenizer = study.tokenizer
-            sizes = {"vocab_size": len(tokenizer), **study.sizes}
-            model = build_tiny("gemma2", LatentConfig(**latent), seed=seed, **sizes)
-        else:
-            model, tokenizer = load_model(parent.name, latent)
-        begin(run, origin)
-        result = fit(
-            model, tokenizer, examples, method.curriculum, settings, run, f"{method.label:>12}", resume=resume,
-            started_s=started_s,
-        )  # fmt: skip
-        if result.finished:
-            save_stage(run, origin.record(), tokenizer, result)
-        if result.asked:
-            raise Stopped(method.label, result)
-    return model, result
+def report_over_seeds(results: Mapping[int, SeedResult]) -> EvalReport:
+    """One report of a study with several seeds.
+
+    Args:
+        results: seed -> what was found.
+
+    Returns:
+        As `over_seeds`; which method to pick is found anew, from the questions that each answers rightly with most
+        seeds, for answers to one question under several seeds are not independent.
+    """
+    whole = over_seeds([result.report for result in results.values()], list(results))
+    mains = main_rows(whole.rows)
+    items = {label: [result.items[label] for result in results.values() if label in result.items] for label in mains}
+    unused = {label for label, row in mains.items() if uses_thoughts(whole.rows, row) is False}
+    answers = {label: [_by_most(group) for group in zip(*each, strict=True)] for label, each in items.items()}
+    choice, reason = choose(mains, answers, unused)
+    return replace(whole, choice=choice, reason=reason, charts=cost_charts(mains))
 
 
-def _measure(study: Study, method: Method, model: Any, seed: int, found: _Found, status: Any) -> None:
-    settings = EvalSettings(
-        ks=study.ks, ps=study.ps, controls=method.thinks, batch_size=study.batch_size,
-        max_new_tokens=study.max_new_tokens, seed=seed,
-    )  # fmt: skip
-    mode, k = own_mode(model.config.latent), model.config.latent.num_thoughts
-    cells = []
-    for name, tests in {"": study.tests, **study.further}.items():
-        evaluator = Evaluator(model, study.tokenizer, tests, settings, method.label)
-        if name:
-            cells.append(with_interval(evaluator.measure(mode, k).row))
-        else:
-            found.rows += [measured.row for measured in evaluator.run(lambda text: status.update(f"measuring {text}"))]
-    if cells:
-        found.further.append((method.label, *cells))
-    if method.thinks:
-        found.traces += trace_examples(model, study.tokenizer, study.tests[:4], method.label, study.max_new_tokens)
+def _by_most(items: Sequence[Item]) -> Item:
+    """The answers of all seeds to one question as one: right if more than half of them are."""
+    return replace(items[0], correct=2 * sum(item.correct for item in items) > len(items))

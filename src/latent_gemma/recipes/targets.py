@@ -1,7 +1,7 @@
 """What models are evaluated on, and what was found so far."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from latent_gemma.choices import AskedKind
@@ -32,6 +32,7 @@ class Target:
         log: its finished items.
         found: what was measured.
         traces: items with their thoughts.
+        main_only: each model is measured under its main setting alone.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Target:
     log: ItemLog = field(default_factory=ItemLog)
     found: list[Measured] = field(default_factory=list)
     traces: list[ThoughtTrace] = field(default_factory=list)
+    main_only: bool = False
 
     @property
     def digest(self) -> str:
@@ -110,6 +112,32 @@ def _read_data(
     source = f"{spec.source} ({'whole file' if whole_file else 'held-out part'})"
     found = answer_kind(spec, examples) if kind == "auto" else kind
     return Target(spec.source, _told(source, skipped, say), out, examples, found, match_of(found, equal))
+
+
+def read_further(
+    ood: str, data: DataSettings, kind: AskedKind, seed: int, skip_bad: bool, out: Path, equal: Match,
+    say: Callable[[str], None],
+) -> Target:  # fmt: skip
+    """Read questions of another kind, on which main settings are measured too.
+
+    Args:
+        ood: the data, named as in `data`.
+        data: of the other questions; as many are taken.
+        kind: see `read_targets`.
+        seed: see `read_targets`.
+        skip_bad: see `read_targets`.
+        out: the run folder; their items lie in the folder "ood" in it.
+        equal: see `read_targets`.
+        say: see `read_targets`.
+
+    Returns:
+        The target.
+
+    Raises:
+        DataError: if the data cannot be read.
+    """
+    target = _read_data(replace(data, data=ood, holdout=0), kind, seed, skip_bad, out / "ood", equal, say)
+    return replace(target, main_only=True)
 
 
 def _read_task(

@@ -1,4 +1,4 @@
-"""`latent-gemma train sft | coconut | anneal | pause | internalize`: the stages that learn from written steps."""
+"""`latent-gemma train sft | coconut | anneal | pause | internalize | codi`: what learns from written steps."""
 
 import time
 from dataclasses import replace
@@ -11,7 +11,7 @@ from latent_gemma.data.load import load_examples
 from latent_gemma.errors import ConfigError
 from latent_gemma.model.loading import load_model, read_config
 from latent_gemma.model.prompt import own_mode
-from latent_gemma.options.stages import Anneal, Coconut, Internalize, Pause, Sft
+from latent_gemma.options.stages import Anneal, Coconut, Codi, Internalize, Pause, Sft
 from latent_gemma.recipes.resume import Origin, begin, resumes, say_finished, say_stopped, step_size
 from latent_gemma.recipes.stage import Parent, bad_rows, run_folder, save_stage, say_options
 from latent_gemma.text.tags import INSTRUCTION
@@ -21,7 +21,7 @@ from latent_gemma.training.lora import quantization
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 
 #: What these verbs are asked for; `Pause` is a `Coconut`.
-Config = Sft | Coconut | Internalize | Anneal
+Config = Sft | Coconut | Internalize | Anneal | Codi
 
 
 def run_train(config: Config) -> Path:
@@ -88,6 +88,8 @@ def _plan(config: Config) -> tuple[TrainSettings, dict[str, Any], Curriculum, Lo
     latent = {} if isinstance(config, Internalize) else vars(config.latent)
     fed = "pause" if isinstance(config, Pause) else "hidden"
     changes = {**latent, "fed": fed, "words_format": "markers", "embed_rms": None}
+    if isinstance(config, Codi):  # the parent may have learnt its K
+        return settings, changes | {"learned_k": False}, curriculum, config.lora
     return settings, changes, curriculum, None
 
 

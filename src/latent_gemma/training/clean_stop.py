@@ -17,7 +17,8 @@ LEAST_SAVE_S = 1.0
 class CleanStop(TrainerCallback):
     """Ends a run early after a step, with a checkpoint: the first Ctrl-C or SIGTERM, or a deadline.
 
-    The second signal ends the run at once.
+    The second signal ends the run at once. `asked` says afterwards whether it was told to end, `time_is_up` whether by
+    the deadline.
 
     Args:
         started_s: `time.monotonic()` when the session began.
@@ -26,7 +27,7 @@ class CleanStop(TrainerCallback):
     """
 
     def __init__(self, started_s: float, max_hours: float | None = None) -> None:
-        self.asked = False
+        self.asked, self.time_is_up = False, False
         self._previous: dict[int, Any] = {}
         self._deadline_s = None if max_hours is None else started_s + 3600 * max_hours
         self._longest_step_s, self._step_began_s, self._save_s = 0.0, 0.0, 0.0
@@ -60,13 +61,14 @@ class CleanStop(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
         now = time.monotonic()
         self._longest_step_s = max(self._longest_step_s, now - self._step_began_s)
-        if self._deadline_s is not None and now + 2 * self._longest_step_s + self._save_s >= self._deadline_s:
-            self.asked = True
+        is_late = self._deadline_s is not None and now + 2 * self._longest_step_s + self._save_s >= self._deadline_s
+        if is_late and not self.asked:
+            self.asked = self.time_is_up = True
         if args.world_size > 1:
             # A signal or a clock may reach one process alone, and all have to stop behind the same step.
-            asked = torch.tensor(int(self.asked), device=args.device)
+            asked = torch.tensor([int(self.asked), int(self.time_is_up)], device=args.device)
             torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
-            self.asked = bool(asked)
+            self.asked, self.time_is_up = map(bool, asked.tolist())
         if self.asked:
             control.should_save = True
             control.should_training_stop = True

@@ -253,6 +253,35 @@ class AnnealCurriculum:
 
 
 @dataclass(frozen=True)
+class CodiCurriculum:
+    """Self-distillation: every question thinks the same K thoughts, and learns from the pass that writes its steps.
+
+    Args:
+        num_thoughts: K, the same for every question.
+        distill_weight: weight of the distance between the hidden states of both passes; 1 for small models, 20 for 1B
+            as published.
+
+    Source: Shen et al. 2025 (CODI, arXiv 2502.21074), section 3 and its settings; see `training.codi.codi_loss`.
+    """
+
+    num_thoughts: Annotated[int, Range(1, ALL_STEPS)] = 6
+    distill_weight: Amount = 1.0
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+
+    def stage_at(self) -> Stage:
+        """What the student does, the same throughout."""
+        return Stage(
+            number=self.num_thoughts, latent_steps=ALL_STEPS, max_thought_steps=self.num_thoughts, pad_thoughts=True
+        )
+
+    def most_thoughts(self, steps: int, longest: int) -> int:
+        """As `CoconutCurriculum.most_thoughts`."""
+        return self.num_thoughts
+
+
+@dataclass(frozen=True)
 class WrittenCurriculum:
     """The text stage: every step written ("words"), or none at all ("none": the baseline without reasoning)."""
 
@@ -267,7 +296,7 @@ class WrittenCurriculum:
         return 0
 
 
-Curriculum = CoconutCurriculum | InternalizeCurriculum | AnnealCurriculum | WrittenCurriculum
+Curriculum = CoconutCurriculum | InternalizeCurriculum | AnnealCurriculum | CodiCurriculum | WrittenCurriculum
 
 
 def check_thoughts(curriculum: Curriculum, c_thought: ThoughtsPerStep) -> None:

@@ -1,29 +1,28 @@
 """One training run: from a model in memory to a run folder."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
-from transformers import TrainingArguments, set_seed
+from transformers import TrainingArguments
 
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame
 from latent_gemma.training.batches import OnBad, encode_examples, thoughts_of
-from latent_gemma.training.callbacks import (
-    CurriculumCallback,
-    MetricsFile,
-    ProgressBar,
-    describe_curriculum,
-)
+from latent_gemma.training.callbacks import CurriculumCallback, describe_curriculum
 from latent_gemma.training.clean_stop import CleanStop
-from latent_gemma.training.curriculum import AnnealCurriculum, Curriculum, StagedCurriculum, check_thoughts
+from latent_gemma.training.curriculum import (
+    AnnealCurriculum,
+    Curriculum,
+    StagedCurriculum,
+    check_thoughts,
+)
 from latent_gemma.training.lora import with_lora
-from latent_gemma.training.run import FitResult, checkpoint_to_resume, run_trainer, trainer_arguments
+from latent_gemma.training.run import FitResult, Run, trainer_arguments
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 from latent_gemma.training.trainer import CurriculumTrainer
 
@@ -51,7 +50,7 @@ def fit(
         settings: the optimisation.
         run: the run folder; metrics.jsonl and checkpoints go there.
         title: shown on the progress bar.
-        lora: train a low-rank update of the whole model and merge it at the end.
+        lora: train a low-rank update of the whole model, beside the bridge of one that thinks, and merge it at the end.
         resume: go on from the newest checkpoint in `run`.
         started_s: `time.monotonic()` when the session began, from which `max_hours` counts; None takes now.
         on_bad: told of each example that cannot be trained on, which is then left out; None raises at the first.
@@ -65,10 +64,8 @@ def fit(
         DataError: if an example is longer than the model allows, or spells a tag that it stands in; if all do.
         RunError: if `resume` finds no checkpoint.
     """
-    started_s = time.monotonic() if started_s is None else started_s
     check_thoughts(curriculum, model.config.latent.c_thought)
-    checkpoint = checkpoint_to_resume(run) if resume else None
-    set_seed(settings.seed)  # an adapter draws its first weights before there is a trainer
+    this = Run.begin(model, run, settings, title, resume, started_s)
     frame = Frame(tokenizer, model.config.latent)
     longest = max((len(example.steps) for example in examples), default=0)
     encoded = encode_examples(
@@ -96,13 +93,12 @@ def fit(
         args=arguments,
         callbacks=[
             steps,
-            MetricsFile(run / "metrics.jsonl"),
-            ProgressBar(title, describe_curriculum, "tokens"),
-            CleanStop(started_s, settings.max_hours),
+            *this.callbacks(describe_curriculum, "tokens"),
+            CleanStop(this.started_s, settings.max_hours),
         ],
     )
     steps.trainer = trainer
-    result = run_trainer(trainer, model, trained, run, checkpoint)
+    result = this.train(trainer, trained)
     return _as_trained(result, trainer, curriculum) if result.finished else result
 
 

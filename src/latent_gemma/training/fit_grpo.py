@@ -1,6 +1,5 @@
 """GRPO on TRL's trainer, set to the published algorithm, for models that reason in words and for latent ones."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import set_seed
 from trl import GRPOConfig
 
 from latent_gemma.data.example import Example
@@ -18,13 +16,12 @@ from latent_gemma.launch import process_count
 from latent_gemma.model.halting import check_grows
 from latent_gemma.model.prompt import Frame, Mode
 from latent_gemma.training.batches import OnBad, sound
-from latent_gemma.training.callbacks import MetricsFile, ProgressBar
 from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.lora import lora_config
 from latent_gemma.training.reward_watch import SAMPLES, RewardWatch, SampleTable, describe_rewards
 from latent_gemma.training.rewarding import RewardBook
 from latent_gemma.training.rollouts import FramedGrpoTrainer
-from latent_gemma.training.run import FitResult, checkpoint_to_resume, run_trainer, trainer_arguments
+from latent_gemma.training.run import FitResult, Run, trainer_arguments
 from latent_gemma.training.settings import GrpoSettings, LoraSettings, TrainSettings
 
 
@@ -123,9 +120,7 @@ def fit_grpo(
         DataError: if a prompt leaves no room for a completion, or there are fewer questions than a batch has groups.
         RunError: if `resume` finds no checkpoint, or a step that should change weights changes none.
     """
-    started_s = time.monotonic() if started_s is None else started_s
-    checkpoint = checkpoint_to_resume(run) if resume else None
-    set_seed(settings.seed)
+    this = Run.begin(model, run, settings, title, resume, started_s)
     latent = model.config.latent
     frame, num_thoughts = Frame(tokenizer, latent), latent.own_thoughts
     if num_thoughts == "auto" and mode == "latent":
@@ -152,15 +147,14 @@ def fit_grpo(
         processing_class=tokenizer,
         peft_config=adapter,
         callbacks=[
-            MetricsFile(run / "metrics.jsonl"),
-            ProgressBar(title, describe_rewards, "num_tokens"),
+            *this.callbacks(describe_rewards, "num_tokens"),
             SampleTable(book, grpo.sample_every, run / SAMPLES),
             watch,
-            CleanStop(started_s, settings.max_hours),
+            CleanStop(this.started_s, settings.max_hours),
         ],
     )
     with model.thinking(steps=FastSteps(model, packed=False)):
-        result = run_trainer(trainer, model, trainer.model if adapter else model, run, checkpoint)
+        result = this.train(trainer, trainer.model if adapter else model)
     result.model.__dict__.pop("forward", None)  # TRL's patched forward, which returns log-probabilities
     result.model.generation_config.eos_token_id = ends
     result.model.set_latent(trained_for=mode)

@@ -1,9 +1,10 @@
-"""What every training run shares, whatever trainer it uses: arguments, resuming, the end."""
+"""A training run, whatever trainer it uses: its clock, what it resumes from, what stands by, the end."""
 
 import errno
 import os
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,12 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import PrinterCallback, ProgressCallback
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
 
 from latent_gemma.errors import RunError
 from latent_gemma.launch import is_main_process
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
-from latent_gemma.training.callbacks import TrainsSomething, read_metrics
+from latent_gemma.training.callbacks import MetricsFile, ProgressBar, TrainsSomething, read_metrics
 from latent_gemma.training.checkpoints import last_checkpoint
 from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.frozen import frozen_in_bfloat16
@@ -25,6 +26,7 @@ from latent_gemma.training.out_of_memory import is_out_of_memory, out_of_memory
 from latent_gemma.training.settings import TrainSettings
 from latent_gemma.training.whole_checkpoints import RestoreProgress
 
+METRICS = "metrics.jsonl"
 #: A disk or a quota that is full, a bound on the size of files, a disk that has failed or can only be read.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
@@ -41,6 +43,7 @@ class FitResult:
         steps: optimiser steps done.
         notes: what a person should know about the run, in sentences.
         asked: whether it was told to stop, if only in its last step.
+        time_is_up: whether it was the deadline that told it, and no signal.
     """
 
     model: LatentReasoningGemmaForCausalLM
@@ -50,6 +53,7 @@ class FitResult:
     steps: int
     notes: tuple[str, ...] = ()
     asked: bool = False
+    time_is_up: bool = False
 
 
 def trainer_arguments(settings: TrainSettings, run: Path) -> dict[str, Any]:
@@ -115,54 +119,108 @@ def checkpoint_to_resume(run: Path) -> Path:
     return checkpoint
 
 
-def run_trainer(trainer: Any, model: Any, trained: Any, run: Path, checkpoint: Path | None) -> FitResult:
-    """Train to the end, or to where a callback stops it.
-
-    In bfloat16, frozen matrices are held in bfloat16 meanwhile. Not where they are sharded: FSDP2 gathers them in
-    bfloat16 as it is, and a shard is not a weight that could be put back. Nor where vLLM writes the rollouts: for it,
-    TRL merges the adapter into the frozen weights and takes it out again, which bfloat16 would not survive.
+@dataclass(frozen=True)
+class Run:
+    """A run from its first moment on; `begin` begins one.
 
     Args:
-        trainer: the trainer.
-        model: the model itself.
-        trained: what the trainer was given, `model` or a PEFT wrapper of it; a wrapper is kept as `adapter` in the
-            run folder and merged.
-        run: the run folder, which holds metrics.jsonl.
-        checkpoint: what to resume from, or None.
-
-    Returns:
-        The trained model and what was logged.
-
-    Raises:
-        RunError: if memory or disk run out, and for what the trainer's guards find.
+        model: what is trained, in place.
+        folder: the run folder, which holds metrics.jsonl and the checkpoints.
+        settings: the optimisation.
+        title: shown on the progress bar.
+        checkpoint: what it goes on from, or None.
+        started_s: `time.monotonic()` when the session began, from which `max_hours` counts.
     """
-    trainer.add_callback(RestoreProgress(trainer))
-    trainer.add_callback(TrainsSomething(trainer))
-    trainer.remove_callback(ProgressCallback)
-    trainer.remove_callback(PrinterCallback)
-    halves = trainer.args.bf16 and not trainer.is_sharded and not getattr(trainer.args, "use_vllm", False)
-    started = time.monotonic()
-    with warnings.catch_warnings():
-        # On resume the scheduler is restored ahead of the first optimiser step, which torch takes for a wrong order.
-        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
-        try:
-            with frozen_in_bfloat16(model) if halves else nullcontext():
-                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            raise RunError(f"{run} cannot be written: {error.strerror or error}", "make room there") from error
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise out_of_memory(trainer.args, trainer.state.global_step + 1, error) from error
-    seconds = time.monotonic() - started
-    done, planned = trainer.state.global_step, trainer.state.max_steps
-    finished = done >= planned
-    asked = any(isinstance(each, CleanStop) and each.asked for each in trainer.callback_handler.callbacks)
-    if not finished and not asked:
-        raise RunError(f"{run} ended at step {done} of {planned} by itself", "give more rows, or a smaller batch")
-    if trained is not model and finished:
-        model = merge(trained, run / "adapter")
-    model.requires_grad_(True)
-    return FitResult(model, read_metrics(run / "metrics.jsonl"), seconds, finished, done, asked=asked)
+
+    model: LatentReasoningGemmaForCausalLM
+    folder: Path
+    settings: TrainSettings
+    title: str
+    checkpoint: Path | None
+    started_s: float
+
+    @classmethod
+    def begin(
+        cls, model: LatentReasoningGemmaForCausalLM, folder: Path, settings: TrainSettings, title: str, resume: bool,
+        started_s: float | None,
+    ) -> "Run":  # fmt: skip
+        """Start the clock, look for a checkpoint, and seed: an adapter draws weights before there is a trainer.
+
+        Args:
+            model: see `Run`.
+            folder: see `Run`.
+            settings: see `Run`.
+            title: see `Run`.
+            resume: go on from the newest checkpoint.
+            started_s: see `Run`; None takes now.
+
+        Returns:
+            The run.
+
+        Raises:
+            RunError: if `resume` finds no checkpoint.
+        """
+        started_s = time.monotonic() if started_s is None else started_s
+        checkpoint = checkpoint_to_resume(folder) if resume else None
+        set_seed(settings.seed)
+        return cls(model, folder, settings, title, checkpoint, started_s)
+
+    def callbacks(self, describe: Callable[[dict[str, Any]], dict[str, str]], tokens: str) -> list[TrainerCallback]:
+        """What tells of the run: the metrics' file and the bar, see `ProgressBar`."""
+        return [MetricsFile(self.folder / METRICS), ProgressBar(self.title, describe, tokens)]
+
+    def train(self, trainer: Any, trained: Any) -> FitResult:
+        """Train to the end, or to where a callback stops it.
+
+        In bfloat16, frozen matrices are held in bfloat16 meanwhile. Not where they are sharded: FSDP2 gathers them in
+        bfloat16 as it is, and a shard is not a weight that could be put back. Nor where vLLM writes the rollouts: for
+        it, TRL merges the adapter into the frozen weights and takes it out again, which bfloat16 would not survive.
+
+        Args:
+            trainer: the trainer.
+            trained: what the trainer was given, the model or a PEFT wrapper of it; a wrapper is kept as `adapter` in
+                the run folder and merged.
+
+        Returns:
+            The trained model and what was logged.
+
+        Raises:
+            RunError: if memory or disk run out, and for what the trainer's guards find.
+        """
+        trainer.add_callback(RestoreProgress(trainer))
+        trainer.add_callback(TrainsSomething(trainer))
+        trainer.remove_callback(ProgressCallback)
+        trainer.remove_callback(PrinterCallback)
+        halves = trainer.args.bf16 and not trainer.is_sharded and not getattr(trainer.args, "use_vllm", False)
+        started = time.monotonic()
+        with warnings.catch_warnings():
+            # On resume the scheduler is restored ahead of the first step, which torch takes for a wrong order.
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+            try:
+                with frozen_in_bfloat16(self.model) if halves else nullcontext():
+                    trainer.train(resume_from_checkpoint=str(self.checkpoint) if self.checkpoint else None)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                raise RunError(
+                    f"{self.folder} cannot be written: {error.strerror or error}", "make room there"
+                ) from error
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise out_of_memory(trainer.args, trainer.state.global_step + 1, error) from error
+        seconds = time.monotonic() - started
+        done, planned = trainer.state.global_step, trainer.state.max_steps
+        finished = done >= planned
+        stops = [each for each in trainer.callback_handler.callbacks if isinstance(each, CleanStop)]
+        asked, time_is_up = any(stop.asked for stop in stops), any(stop.time_is_up for stop in stops)
+        if not finished and not asked:
+            raise RunError(
+                f"{self.folder} ended at step {done} of {planned} by itself", "give more rows, or a smaller batch"
+            )
+        model = self.model
+        if trained is not model and finished:
+            model = merge(trained, self.folder / "adapter")
+        model.requires_grad_(True)
+        metrics = read_metrics(self.folder / METRICS)
+        return FitResult(model, metrics, seconds, finished, done, (), asked, time_is_up)

@@ -17,7 +17,8 @@ from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame
 from latent_gemma.model.thinking import ThoughtRecord
 from latent_gemma.training.batches import Encoded, Row, build_row
-from latent_gemma.training.curriculum import AnnealCurriculum, Curriculum, Stage, StagedCurriculum
+from latent_gemma.training.codi import WRITTEN, codi_loss, counted, deviations, paired_rows, teacher_moments
+from latent_gemma.training.curriculum import AnnealCurriculum, CodiCurriculum, Curriculum, Stage, StagedCurriculum
 from latent_gemma.training.finite_steps import FiniteSteps
 from latent_gemma.training.losses import latent_loss, targets_of
 from latent_gemma.training.step_batches import (
@@ -66,6 +67,8 @@ class CurriculumTrainer(FiniteSteps):
         self.holds_p = False
         self.groups = groups
         self.data_seconds = 0.0
+        self.to_measure: list[dict[str, Any]] = []
+        self.deviations: Tensor | None = None
 
     @property
     def latent_model(self) -> LatentReasoningGemmaForCausalLM:
@@ -133,6 +136,8 @@ class CurriculumTrainer(FiniteSteps):
         epoch = self.state.global_step // self.steps_a_pass
         stage = self._stage_at(epoch * self.steps_a_pass, self.gate_position)
         stage = replace(stage, mix_prob=0.0, draws_up_to=None)
+        if isinstance(self.curriculum, CodiCurriculum):
+            stage = WRITTEN  # the longer row of each pair
         lengths = [len(build_row(item, stage, self.frame, random.Random()).ids) for item in self.encoded]
         return grouped_by_length(lengths, size, self.args.seed + epoch)
 
@@ -141,16 +146,23 @@ class CurriculumTrainer(FiniteSteps):
         rng = random.Random(f"{self.args.seed}-{self.state.global_step}-{row}")
         return build_row(self.encoded[row], self.stage_now(), self.frame, rng)
 
+    def _rows(self, indices: list[int]) -> list[Row]:
+        rows = list(map(self._row, indices))
+        if isinstance(self.curriculum, CodiCurriculum):
+            return paired_rows([self.encoded[row] for row in indices], rows, self.frame)
+        return rows
+
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """Lay out the batches of one optimiser step, and count what all processes together will take a mean over."""
         started = time.perf_counter()
         indices, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        stage = self.stage_now()
+        stage, distils = self.stage_now(), isinstance(self.curriculum, CodiCurriculum)
         packs = not stage.thinks and self.latent_model.config._attn_implementation in TAKES_MASKS
-        laid = [lay_out(list(map(self._row, item["row"])), self.frame.pad_id, packs) for item in indices]
+        laid = [lay_out(self._rows(item["row"]), self.frame.pad_id, packs) for item in indices]
         weights = stage.anchor_weight, stage.halt_weight
         batches = [with_places(batch, self.frame.latent.thought_id, *weights) for batch in laid]
-        read = [sum(kind) for kind in zip(*(targets_of(batch, *weights).counts() for batch in laid), strict=True)]
+        parts = [counted(batch) if distils else targets_of(batch, *weights).counts() for batch in laid]
+        read = [sum(kind) for kind in zip(*parts, strict=True)]
         tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
         thoughts = [int((batch["input_ids"] == self.frame.latent.thought_id).sum(-1).max()) for batch in batches]
         # the last step of an epoch may have fewer batches on one process than on another
@@ -168,26 +180,44 @@ class CurriculumTrainer(FiniteSteps):
             batches = [
                 with_passes(batch, count, self.frame.pad_id) for batch, count in zip(batches, most, strict=False)
             ]
-        self.last_losses = {}
+        self.last_losses, self.deviations = {}, None
+        self.to_measure = batches if distils and (len(batches) > 1 or self.args.world_size > 1) else []
         return batches, totals[:3].to(device, non_blocking=True)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Share of a batch in the loss of its step; see `latent_loss`."""
+        """Share of a batch in the loss of its step; see `latent_loss`, and `codi_loss`."""
         batch = dict(inputs)
         self.note_batch(batch)
         self.record = ThoughtRecord()
         places = {name: batch.pop(name) for name in ("passes", "columns") if name in batch}
         with self.latent_model.thinking(record=self.record, steps=self.steps, **places):
-            losses = latent_loss(
-                model, batch, self.stage.anchor_weight, tuple(num_items_in_batch), self.stage.halt_weight,
-                self.frame.latent.eot_id,
-            )  # fmt: skip
-        for name in ("answer", "anchor", "halt"):
-            self.last_losses[f"{name}_loss"] = self.last_losses.get(f"{name}_loss", 0.0) + getattr(losses, name)
+            total, named = self._score(model, batch, num_items_in_batch)
+        for name, loss in named.items():
+            self.last_losses[name] = self.last_losses.get(name, 0.0) + loss
         # gradients are averaged over processes, and this is a share of a sum over them
-        return losses.total * self.args.world_size
+        return total * self.args.world_size
+
+    def _score(self, model: Any, batch: dict[str, Any], counts: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, and its parts by the names of the log."""
+        if isinstance(self.curriculum, CodiCurriculum):
+            eot_id, weight = self.frame.latent.eot_id, self.curriculum.distill_weight
+            codi = codi_loss(model, batch, eot_id, weight, tuple(counts), self._teacher_deviations(model))
+            return codi.total, {"answer_loss": codi.student, "teacher_loss": codi.teacher, "distill_loss": codi.distill}
+        losses = latent_loss(
+            model, batch, self.stage.anchor_weight, tuple(counts), self.stage.halt_weight, self.frame.latent.eot_id
+        )
+        return losses.total, {f"{name}_loss": getattr(losses, name) for name in ("answer", "anchor", "halt")}
+
+    def _teacher_deviations(self, model: Any) -> Tensor | None:
+        """Of all batches of the step and all processes, so that they train what one batch would; None where one is."""
+        if self.to_measure:
+            batches = [self._prepare_inputs(batch) for batch in self.to_measure]
+            with self.latent_model.thinking(columns=()):
+                found = teacher_moments(model, batches, self.frame.latent.eot_id)
+            self.to_measure, self.deviations = [], deviations(self.accelerator.reduce(found, "sum"))
+        return self.deviations
 
     def gather_losses(self) -> None:
         """Add up the losses of all processes; called once per optimiser step."""

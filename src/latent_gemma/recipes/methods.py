@@ -1,0 +1,166 @@
+"""Every way to think that a study compares, by name: a curriculum, what is fed back, and how the model is asked."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from latent_gemma.choices import Mode, ThoughtsPerStep
+from latent_gemma.errors import ConfigError
+from latent_gemma.options.config_file import nearest
+from latent_gemma.training.curriculum import (
+    AnnealCurriculum,
+    CoconutCurriculum,
+    CodiCurriculum,
+    Curriculum,
+    InternalizeCurriculum,
+    WrittenCurriculum,
+)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method of a study: a stage of training, or a way to ask a model that another one has trained.
+
+    Args:
+        label: its name in tables; "words" and "no reasoning" are what the verdict compares with.
+        parent: label of the method whose model it goes on from; None starts from the study's base.
+        curriculum: what is latent, and when; None trains nothing and asks the parent's model.
+        steps: optimiser steps.
+        pool: which of the study's pools of training rows it learns from.
+        lr: its peak learning rate; None takes the study's.
+        measured: whether the report shows it; a warm-up for others is not shown.
+        latent: fields of the latent configuration that are its own.
+        asked: the mode it is asked in; None as it was trained.
+    """
+
+    label: str
+    parent: str | None
+    curriculum: Curriculum | None
+    steps: int
+    pool: str = ""
+    lr: float | None = None
+    measured: bool = True
+    latent: Mapping[str, Any] = field(default_factory=dict)
+    asked: Mode | None = None
+
+    @property
+    def thinks(self) -> bool:
+        """Whether it takes latent steps."""
+        return not isinstance(self.curriculum, WrittenCurriculum | InternalizeCurriculum)
+
+    @property
+    def folder(self) -> str:
+        """Name of its run folder."""
+        return self.label.lower().replace(", ", "-").replace(" ", "-")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the methods of a study are made for.
+
+    Args:
+        text_steps: optimiser steps of the text stage, from which most of them go on.
+        steps: of each of them after it.
+        longest: written steps of the longest training example.
+        max_latent_steps: steps' worth of thoughts at most; 0 takes all of `longest`.
+        c_thought: thoughts for a written step.
+    """
+
+    text_steps: int
+    steps: int
+    longest: int
+    max_latent_steps: int = 0
+    c_thought: ThoughtsPerStep = 1
+
+    @property
+    def most(self) -> int:
+        """Steps' worth of thoughts of the longest example."""
+        return min(self.max_latent_steps or self.longest, self.longest)
+
+    @property
+    def fixed(self) -> int:
+        """Thoughts for a step where every question has the same number of them; COCONUT's 2 stands for "tokens"."""
+        return self.c_thought if isinstance(self.c_thought, int) else 2
+
+    @property
+    def stages(self) -> dict[str, Any]:
+        """COCONUT's stages up to where all that may be latent is; longer examples drop the rest in a stage more."""
+        return {"max_latent_stage": self.most, "final_stages": int(self.most < self.longest), "uniform_prob": 0.1}
+
+    def anneal(self, learn_k: bool = True) -> AnnealCurriculum:
+        """The annealed plan: K has grown, p has fallen and the anchor is gone before the end."""
+        return AnnealCurriculum(
+            max_latent_steps=self.max_latent_steps, grow_until=0.35, p_until=0.7, anchor_until=0.85, learn_k=learn_k
+        )
+
+
+#: Name -> the method with a budget. "none" has as many steps as the others have in both their stages.
+METHODS: dict[str, Callable[[Budget], Method]] = {
+    "none": lambda budget: Method("no reasoning", None, WrittenCurriculum("none"), budget.text_steps + budget.steps),
+    "words": lambda budget: Method("words", None, WrittenCurriculum("words"), budget.text_steps),
+    "coconut": lambda budget: Method("COCONUT", "words", CoconutCurriculum(**budget.stages), budget.steps),
+    "anneal": lambda budget: Method("annealed", "words", budget.anneal(), budget.steps),
+    # COCONUT's curriculum with one learnt constant for its thoughts, and with nothing in their place.
+    "pause": lambda budget: Method(
+        "pause", "words", CoconutCurriculum(**budget.stages), budget.steps, latent={"fed": "pause"}
+    ),
+    "internalize": lambda budget: Method(
+        "internalised", "words", InternalizeCurriculum(**budget.stages), budget.steps
+    ),
+    "codi": lambda budget: Method(
+        "CODI", "words", CodiCurriculum(num_thoughts=budget.most * budget.fixed), budget.steps,
+        latent={"bridge": "mlp", "c_thought": 1},
+    ),
+    # Its thoughts come all at once, so their number cannot be left to the model.
+    "parallel": lambda budget: Method(
+        "parallel", "words", budget.anneal(learn_k=False), budget.steps,
+        latent={"recurrence": "parallel", "c_thought": budget.fixed},
+    ),
+    # No training: at p = 1 and a thought a token, thinking is what the words model writes, mixed over its vocabulary.
+    "soft": lambda budget: Method(
+        "soft", "words", None, 0, asked="latent",
+        latent={"token": "soft", "p": 1.0, "learned_k": True, "c_thought": "tokens"},
+    ),
+}  # fmt: skip
+
+
+def methods_of(names: Sequence[str], budget: Budget) -> tuple[Method, ...]:
+    """The methods of a study, with what they go on from.
+
+    Args:
+        names: as the user typed them.
+        budget: what they are made for.
+
+    Returns:
+        The methods in the order of their names, each behind its parent; a parent that was not named is trained, and
+        not shown.
+
+    Raises:
+        ConfigError: for no name, one that is unknown, or one that is there twice.
+    """
+    if not names:
+        raise ConfigError("--methods names none", f"choose from {','.join(METHODS)}")
+    found: dict[str, Method] = {}
+    for place, name in enumerate(names):
+        if name not in METHODS:
+            remedy = nearest(name, [*METHODS], f"choose from {','.join(METHODS)}")
+            raise ConfigError(f"--methods: there is no method {name!r:.40}", remedy)
+        if name in names[:place]:
+            raise ConfigError(f"--methods names {name} twice", "name each once")
+        found[name] = METHODS[name](budget)
+    chosen = [*found.values()]
+    labels = {method.label for method in chosen}
+    missing = {method.parent for method in chosen if method.parent} - labels
+    parents = [make(budget) for make in METHODS.values() if make(budget).label in missing]
+    return _parents_first([*(replace(parent, measured=False) for parent in parents), *chosen])
+
+
+def _parents_first(methods: Sequence[Method]) -> tuple[Method, ...]:
+    ordered: list[Method] = []
+    waiting = list(methods)
+    while waiting:
+        done = {method.label for method in ordered} | {None}
+        ready = next(method for method in waiting if method.parent in done)
+        waiting.remove(ready)
+        ordered.append(ready)
+    return tuple(ordered)
