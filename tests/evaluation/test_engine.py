@@ -166,7 +166,9 @@ def test_of_a_learnt_k_the_choice_is_counted_and_controls_think_as_long(talks):
 
 
 def test_wrong_choices_of_k_are_seen(talks, monkeypatch):
-    longer = [replace(example, steps=("s", *example.steps)) if index < 2 else example for index, example in enumerate(TALKS)]
+    longer = [
+        replace(example, steps=("s", *example.steps)) if index < 2 else example for index, example in enumerate(TALKS)
+    ]
     monkeypatch.setattr("tests.evaluation.test_engine.TALKS", longer)
     row = talks(last, learned_k=True)["none"].row
     assert row.k_table == ((1, 1, 2), (2, 1, 1), (2, 2, 2), (3, 2, 1), (3, 3, 2))

@@ -177,8 +177,8 @@ def single_item(
         **asdict(setting), index=index, question=example.question, language=example.language, wanted=wanted,
         expected=example.answers, answer=written.answer, reasoning=written.reasoning, extracted=grade.extracted or None,
         marked=is_marked(written), correct=grade.lenient, strict=grade.strict,
-        complete=written.complete if setting.mode == "words" else None, tokens=written.tokens, finished=written.finished,
-        seconds=cost.seconds, peak_mem_gib=cost.peak_mem_gib, **asdict(extra),
+        complete=written.complete if setting.mode == "words" else None, tokens=written.tokens,
+        finished=written.finished, seconds=cost.seconds, peak_mem_gib=cost.peak_mem_gib, **asdict(extra),
     )  # fmt: skip
 
 
