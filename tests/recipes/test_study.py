@@ -79,11 +79,12 @@ def strike_in(monkeypatch, number):
 
 
 def test_a_study_that_was_stopped_twice_ends_as_if_it_never_was(here, monkeypatch, capsys):
-    command = [*STUDY, "--seeds", "0,1", "--resume", "auto", "--out"]
+    command = [*STUDY, "--seeds", "0,1", "--resume", "auto", "--ood", "chains:length=3", "--out"]
     assert main([*command, "whole"]) == 0
     whole = content(here / "whole")
     assert labels(here / "whole" / "seed-1") == labels(here / "whole") == ["words", "annealed"]
     assert [grid["title"] for grid in report(here / "whole")["tables"]][:1] == ["Over seeds"]
+    assert "Questions of another kind (seed 0)" in [grid["title"] for grid in report(here / "whole")["tables"]]
     assert {row["total"] for row in report(here / "whole")["rows"]} == {10}, "5 questions under each of 2 seeds"
     assert whole["seed-0/words/model/model.safetensors"] != whole["seed-1/words/model/model.safetensors"]
     capsys.readouterr()
@@ -126,7 +127,7 @@ def test_a_question_that_is_too_long_is_told_before_anything_is_trained(here, ca
     rows = [{"question": "1+1=", "steps": ["2"], "answer": "2"}] * 5 + [{"question": "1" * 3000, "answer": "1"}]
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main([*STUDY, "--data", "rows.jsonl", "--holdout", "2", "--out", "out"]) == 2
-    assert "test question 2: 3005 tokens, and the model takes 2048" in capsys.readouterr().err
+    assert "test question 2: 3006 tokens, and the model takes 2048" in capsys.readouterr().err
     assert not Path("out").exists()
 
 

@@ -101,6 +101,7 @@ def study_of(config: StudyOptions, equal: Match) -> Study:
     c_thought = config.latent.c_thought
     budget = Budget(config.text_steps or steps, steps, longest, config.max_latent_steps, c_thought)
     tests = load_examples(spec, bad_rows(config))
+    further = replace(config.data, data=config.ood, holdout=0).spec("test", config.train.seed, config.items)
     kind = answer_kind(spec, tests) if config.answer_kind == "auto" else config.answer_kind
     return Study(
         name="study",
@@ -121,6 +122,8 @@ def study_of(config: StudyOptions, equal: Match) -> Study:
         lora=config.lora,
         ks=parse_numbers(config.k, int, "--k", THOUGHTS),
         ps=parse_numbers(config.p, float, "--p", SHARES),
+        further={config.ood: load_examples(further, bad_rows(config))} if config.ood else {},
+        controls=config.controls,
         batch_size=config.eval_batch_size,
         match=match_of(kind, equal),
         on_bad=bad_rows(config),
