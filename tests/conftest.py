@@ -16,7 +16,7 @@ from latent_gemma.model.tiny import build_tiny, build_tokenizer
 
 logging.disable_progress_bar()
 FAMILIES = ("gemma", "gemma2", "gemma3")
-RECURRENCES = ("append", "sequence")
+RECURRENCES = ("append", "sequence", "parallel")
 BOT, THOUGHT, EOT = 7, 8, 9
 every_family = pytest.mark.parametrize("family", FAMILIES)
 

@@ -53,6 +53,8 @@ VERBS = {
     "tasks": Verb("options.tools", "Tasks", "recipes.tasks", "run_tasks"),
     "harness": Verb("options.tools", "Harness", "recipes.harness", "run_harness"),
     "estimate": Verb("options.tools", "Estimate", "recipes.estimate", "run_estimate"),
+    "export": Verb("options.tools", "Export", "recipes.export", "run_export"),
+    "push": Verb("options.tools", "Push", "recipes.export", "run_push"),
 }
 SUMMARIES = {
     "demo": "train a tiny Gemma 2 to reason in latent space, and prove it (under 5 minutes on 2 cores)",
@@ -76,6 +78,8 @@ SUMMARIES = {
     "tasks": "list the evaluation tasks: licence, size, fields, what leaks into what",
     "harness": "models on the tasks of lm-evaluation-harness",
     "estimate": "memory and time of a training run",
+    "export": "a model as a plain Gemma, for programs that know no thoughts",
+    "push": "a model and its card to the Hugging Face hub",
 }
 
 

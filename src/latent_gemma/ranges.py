@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from math import inf, isfinite
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
+from latent_gemma.choices import NumThoughts
 from latent_gemma.errors import ConfigError
 
 Number = TypeVar("Number", int, float)
@@ -44,6 +45,8 @@ Whole = Annotated[int, Range(0, MOST)]
 Count = Annotated[int, Range(1, MOST)]
 #: What multiplies the length of a prompt or the size of a matrix.
 Size = Annotated[int, Range(0, 50_000)]
+#: K as it is asked for; "auto" leaves it to the model.
+Thoughts = Size | Literal["auto"]
 #: Of the numbers in a list.
 THOUGHTS, SHARES, TEMPERATURES = Range(0, 50_000), Range(0.0, 1.0), Range(0.0, 1000.0)
 #: NumPy takes no larger one.
@@ -116,8 +119,9 @@ def check_ranges(config: Any) -> None:
     """
     for name, allowed in ranges_of(type(config)).items():
         value = getattr(config, name)
-        for number in value if isinstance(value, tuple) else () if value is None else (value,):
-            check_number(option(name), number, allowed)
+        for number in value if isinstance(value, tuple) else (value,):
+            if not isinstance(number, str | None):  # a word in place of a number, or none
+                check_number(option(name), number, allowed)
 
 
 def parse_numbers(
@@ -146,3 +150,26 @@ def parse_numbers(
         if allowed is not None:
             check_number(name, numbers[-1], allowed)
     return tuple(numbers)
+
+
+def parse_thoughts(text: str, name: str) -> tuple[NumThoughts, ...]:
+    """Read a comma-separated list of numbers of latent steps, "auto" perhaps among them.
+
+    Args:
+        text: such as "0,1,2,auto"; empty for none.
+        name: of the option, for the message.
+
+    Returns:
+        The numbers, in order, "auto" last.
+
+    Raises:
+        ConfigError: naming the part that is neither, or out of range.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    numbers = parse_numbers(",".join(part for part in parts if part != "auto"), int, name, THOUGHTS)
+    return (*numbers, "auto") if "auto" in parts else numbers
+
+
+def k_order(k: NumThoughts) -> tuple[bool, int]:
+    """What numbers of latent steps are sorted by, "auto" behind them."""
+    return (True, 0) if k == "auto" else (False, k)

@@ -35,6 +35,21 @@ def test_steps_are_the_running_results_from_left_to_right(config, seed):
         assert example.answer == example.steps[-1]
 
 
+def test_lengths_are_drawn_evenly_and_steps_can_be_written_out():
+    config = ChainConfig(3, shortest=1, steps="equations")
+    examples = rows(config, n=900)
+    lengths = [len(example.steps) for example in examples]
+    assert all(abs(lengths.count(length) - 300) < 75 for length in (1, 2, 3))
+    for example in examples:
+        value = example.question[0]
+        for operation, step in zip(re.findall(r"[+\-*]\d", example.question), example.steps, strict=True):
+            said, value = step.split("=")
+            assert said == f"{step[0]}{operation}"
+            assert int(value) == eval(said) % 10
+        assert [step[0] for step in example.steps] == [example.question[0], *(s[-1] for s in example.steps[:-1])]
+        assert example.answer == value
+
+
 def test_splits_share_no_question_and_seeds_repeat():
     config = ChainConfig(length=2)
     train, test = rows(config, "train", n=2000), rows(config, "test", n=300)
@@ -47,6 +62,9 @@ def test_splits_share_no_question_and_seeds_repeat():
     ("settings", "message"),
     [
         ({"length": 0}, "length 0"),
+        ({"shortest": 0}, "length 0 to 4"),
+        ({"shortest": 5}, "length 5 to 4"),
+        ({"steps": "words"}, "'words'"),
         ({"modulus": 1}, "modulo 1"),
         ({"modulus": 11}, "modulo 11"),
         ({"ops": "+/"}, "'\\+/'"),

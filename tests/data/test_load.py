@@ -71,6 +71,9 @@ def test_generators_give_as_many_as_asked_and_splits_apart(source):
 
 def test_generator_settings_arrive():
     assert all(len(e.steps) == 3 for e in load_examples(DataSpec("chains:length=3", limit=9)))
+    mixed = load_examples(DataSpec("chains:length=1..3;steps=equations", limit=60))
+    assert {len(example.steps) for example in mixed} == {1, 2, 3}
+    assert all("=" in step for example in mixed for step in example.steps)
     assert {c for e in load_examples(DataSpec("chains:ops=+;modulus=2", limit=50)) for c in e.answer} == {"0", "1"}
     rows = load_examples(DataSpec("arithmetic: ops = add, mul ; operations=2", limit=50))
     assert not any(sign in e.question for e in rows for sign in "-/")
@@ -89,6 +92,8 @@ def test_generator_settings_arrive():
         ({"source": "chains:length", "limit": 1}, "'length' is no setting"),
         ({"source": "chains:length=--5", "limit": 1}, "length=--5 is no whole number"),
         ({"source": "chains:length=²", "limit": 1}, "is no whole number"),
+        ({"source": "chains:length=6..1", "limit": 1}, "chains of length 6 to 1"),
+        ({"source": "chains:steps=words", "limit": 1}, "chains with steps 'words'"),
         ({"source": "arithmetic:ops=pow", "limit": 1}, "'pow' is unknown"),
         ({"source": "arithmetic:remainder=yes", "limit": 1}, "write remainder=true"),
         ({"source": "chains", "limit": 0}, "--limit 0"),

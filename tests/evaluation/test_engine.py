@@ -18,7 +18,7 @@ from latent_gemma.generation import answers
 from latent_gemma.generation.decode import Decoded
 from latent_gemma.model import ThoughtRecord
 from latent_gemma.model.prompt import Frame, Written
-from tests.conftest import EOT
+from tests.conftest import EOT, RECURRENCES
 
 TESTS = list(itertools.islice(chain_examples(ChainConfig(2), "test", 0), 7))
 
@@ -59,7 +59,7 @@ def test_a_question_is_tokenised_once_for_all_settings(evaluator, monkeypatch):
     assert sorted(tokenised) == sorted(texts)
 
 
-@pytest.mark.parametrize("recurrence", ["append", "sequence"])
+@pytest.mark.parametrize("recurrence", RECURRENCES)
 def test_a_models_own_thoughts_put_back_give_its_own_answers(recurrence, evaluator):
     measured = evaluator(recurrence=recurrence)
     own = measured.measure(k=2)
@@ -67,7 +67,13 @@ def test_a_models_own_thoughts_put_back_give_its_own_answers(recurrence, evaluat
     assert [item.answer for item in again.items] == [item.answer for item in own.items]
 
 
-@pytest.mark.parametrize("recurrence", ["append", "sequence"])
+def test_a_row_counts_the_passes_of_thoughts_taken_at_once(evaluator):
+    row = evaluator(recurrence="parallel", parallel_passes=2).measure(k=3).row
+    assert row.latent_steps_per_answer == 3
+    assert row.passes_per_answer == pytest.approx(row.tokens_per_answer + 2)
+
+
+@pytest.mark.parametrize("recurrence", RECURRENCES)
 def test_answers_and_thoughts_do_not_depend_on_the_batch(recurrence, evaluator):
     small, large = evaluator(batch_size=1, recurrence=recurrence), evaluator(batch_size=7, recurrence=recurrence)
     one, all_at_once = small.measure(k=2), large.measure(k=2)

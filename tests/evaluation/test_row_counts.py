@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from latent_gemma.evaluation.items import Item
-from latent_gemma.evaluation.row_counts import further_figures, language_rows
+from latent_gemma.evaluation.items import Item, TraceItem
+from latent_gemma.evaluation.row_counts import count_row, further_figures, language_rows
 
 ITEM = Item(
     label="words", k=0, p=None, control="none", index=0, question="何？", language="ja", wanted="ja",
@@ -28,3 +28,12 @@ def test_chinese_answers_are_counted_as_chinese():
     assert further_figures([chinese], ["language", "bleu"])["language_share"] == 1
     rows = language_rows([ITEM, chinese], [])
     assert [(row.language, row.figures["language_share"]) for row in rows] == [("ja", 1), ("zh", 1)]
+
+
+def test_passes_are_tokens_and_latent_steps_or_the_passes_that_took_these_at_once():
+    one = replace(ITEM, tokens=3, k=8, latent_steps=8)
+    trace = TraceItem("DNA", "", "DNA", -0.1, 1.0, True, True, True, 3, True)
+    vote = replace(one, tokens=6, latent_steps=16, traces=(trace, trace))
+    for item, most, passes in ((one, None, 11), (one, 3, 6), (one, 9, 11), (vote, None, 22), (vote, 3, 12)):
+        row = count_row([replace(item, parallel_passes=most)] * 2)
+        assert (row.latent_steps_per_answer, row.passes_per_answer) == (item.latent_steps, passes)

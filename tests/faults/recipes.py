@@ -16,10 +16,16 @@ GROUPS = [
 RECIPES = {
     # two stages, at each of which the optimiser's moments are dropped
     "coconut": ["coconut", "--max-latent-stage", "2", "--uniform-prob", "0.3", "--steps", "12", "--limit", "20"],
+    # each example draws its stage
+    "pause": ["pause", "--max-latent-stage", "2", "--stage-mixing", "--steps", "12", "--limit", "20"],
+    "internalize": [
+        "internalize", "--max-latent-stage", "1", "--final-stages", "1", "--steps", "12", "--limit", "20",
+    ],
     # K grows, p follows the loss gate, and the weights that act on thoughts are new
     "anneal": [
         "anneal", "--p-shape", "gated", "--gate-loss", "100", "--grow-until", "0.5", "--trains", "thoughts",
         "--adapter", "lora", "--bridge", "mlp", "--accumulate", "2", "--steps", "8", "--limit", "20",
+        "--compress", "1,0.5",
     ],
     # the teacher of a step of several batches is measured first, and the bridge trains beside an adapter
     "codi": [

@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from latent_gemma.data.chains import ChainConfig, chain_examples
+from latent_gemma.data.example import Example
 from latent_gemma.inspection.lens import read_thoughts, trace_examples
 from latent_gemma.model import ThoughtRecord
 from latent_gemma.model.prompt import Frame
+from tests.conftest import RECURRENCES
 
 
-@pytest.mark.parametrize("recurrence", ["append", "sequence"])
+@pytest.mark.parametrize("recurrence", RECURRENCES)
 def test_a_thought_says_what_the_head_makes_of_the_state_before_it(recurrence, make_model, tokenizer):
     model = make_model(recurrence=recurrence, num_thoughts=3)
     steps = read_thoughts(model, tokenizer, "1+2=", 3, top=2, layers=True)
@@ -21,8 +23,8 @@ def test_a_thought_says_what_the_head_makes_of_the_state_before_it(recurrence, m
         logits = model(ids).logits[0]
     assert [step.step for step in steps] == [1, 2, 3]
     for k, step in enumerate(steps):
-        # in "append" the state fed back is that of the position before thought k
-        state = logits[ids.shape[1] - 5 + k] if recurrence == "append" else model.project(record.source[k][0])
+        # but for "sequence" the state fed back is that of the position before thought k
+        state = model.project(record.source[k][0]) if recurrence == "sequence" else logits[ids.shape[1] - 5 + k]
         probabilities = state.softmax(-1)
         best = probabilities.topk(2)
         assert step.tokens == tuple(tokenizer.decode([i]) for i in best.indices.tolist())
@@ -31,7 +33,7 @@ def test_a_thought_says_what_the_head_makes_of_the_state_before_it(recurrence, m
         assert step.entropy_nats == pytest.approx(entropy, rel=1e-4)
         assert step.norm == pytest.approx(record.inputs[k][0].norm().item(), rel=1e-4)
         assert len(step.layers) == model.config.num_hidden_layers + 1
-    if recurrence == "append":
+    if recurrence != "sequence":
         assert all(step.layers[-1] == step.tokens[0] for step in steps), "the last layer is what the head reads"
 
 
@@ -43,6 +45,14 @@ def test_traces_name_the_step_each_thought_stands_for(make_model, tokenizer):
         assert (trace.question, trace.expected) == (example.question, example.answer)
         first, second = example.steps
         assert [step.target for step in trace.steps] == [first, first, second, second]
+
+
+def test_traces_name_the_step_whose_tokens_a_thought_stands_for(make_model, tokenizer):
+    example = Example("1+2=", ("12", "3"), "3")
+    for share, targets in ((1.0, ["12", "12", "12", "3", "3", ""]), (0.5, ["12", "3", "", "", "", ""])):
+        model = make_model(num_thoughts=6, c_thought="tokens", step_separator=";", thoughts_per_token=share)
+        (trace,) = trace_examples(model, tokenizer, [example], "latent", 4)
+        assert [step.target for step in trace.steps] == targets
 
 
 def test_no_thoughts_nothing_to_read(make_model, tokenizer):

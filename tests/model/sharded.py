@@ -19,7 +19,7 @@ from latent_gemma.model.tiny import build_tiny
 from latent_gemma.training.batches import IGNORE
 from latent_gemma.training.losses import latent_loss
 
-RECURRENCES = ("append", "sequence")
+RECURRENCES = ("append", "sequence", "parallel")
 #: Latent steps of each process's rows.
 STEPS = ((3, 2), (1, 1))
 

@@ -271,7 +271,7 @@ def test_paths_are_explored_in_one_batch_and_scored_by_their_margins(make_model,
     assert sorted(recomputed, reverse=True) == pytest.approx(confidences, abs=1e-4)
 
 
-@pytest.mark.parametrize("recurrence", ["append", "sequence"])
+@pytest.mark.parametrize("recurrence", RECURRENCES)
 def test_paths_share_their_prompt(make_model, tokenizer, recurrence):
     model = make_model(num_thoughts=3, recurrence=recurrence)
     read = []
@@ -283,7 +283,7 @@ def test_paths_share_their_prompt(make_model, tokenizer, recurrence):
     assert {rows for rows, length in read if length > 1} == {1}
     read.clear()
     explore(noise_std=0.1)
-    shared = {"append": {1, 4}, "sequence": {4}}[recurrence]  # the question, where the thoughts leave it alone
+    shared = {4} if recurrence == "sequence" else {1, 4}  # the question, where the thoughts leave it alone
     assert {rows for rows, length in read if length > 1} == shared
 
 

@@ -23,6 +23,7 @@ def cut(row, end_id):
     ("words", 0, {}),
     ("latent", 3, {"p": 0.5, "adapter": "lora"}),
     ("latent", 2, {"recurrence": "sequence"}),
+    ("latent", 3, {"recurrence": "parallel", "parallel_passes": 2, "p": 0.5, "adapter": "lora"}),
 ])  # fmt: skip
 def test_it_gives_what_generate_gives(make_model, tokenizer, family, mode, thoughts, latent):
     model = make_model(family, sliding_window=8, num_thoughts=thoughts, **latent)

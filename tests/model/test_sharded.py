@@ -50,4 +50,4 @@ def test_further_passes_change_nothing(recurrence, steps):
         with model.thinking(passes=4):
             more = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     assert torch.allclose(more, alone, atol=1e-6)
-    assert len(calls) - own == {"append": 5, "sequence": 6}[recurrence] > own
+    assert len(calls) - own == {"append": 5, "sequence": 6, "parallel": 5}[recurrence] > own

@@ -9,6 +9,7 @@ from latent_gemma.generation import answers as answers_module
 from latent_gemma.generation.answers import answer
 from latent_gemma.generation.decode import decode
 from latent_gemma.model.prompt import Frame
+from tests.conftest import RECURRENCES
 
 QUESTIONS = ["1+2=", "what is 31 + 4?", "7"]
 
@@ -23,6 +24,7 @@ SETTINGS = [
     ("latent", 3, {}),
     ("latent", 3, {"p": 0.5, "bridge": "linear", "adapter": "lora"}),
     ("latent", 2, {"recurrence": "sequence"}),
+    ("latent", 2, {"recurrence": "parallel", "parallel_passes": 1}),
     ("latent", 0, {}),
 ]
 
@@ -93,7 +95,7 @@ def test_each_row_has_its_own_temperature(make_model, tokenizer):
 def test_noise_in_the_thoughts_makes_paths_differ(make_model, tokenizer):
     model = make_model(num_thoughts=4)
     frame = Frame(tokenizer, model.config.latent)
-    for recurrence in ("append", "sequence"):
+    for recurrence in RECURRENCES:
         model.set_latent(recurrence=recurrence)
         frame = Frame(tokenizer, model.config.latent)
         (quiet,) = sample_traces(model, frame, ["1+2="], [0.0] * 6, "latent", 4, max_new_tokens=12)

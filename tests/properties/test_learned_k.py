@@ -163,7 +163,8 @@ class OneEnd(LogitsProcessor):
 
     def __call__(self, input_ids, scores):
         ended = (input_ids == EOT).any(-1)
-        return scores.masked_fill(ended[:, None] & (torch.arange(scores.shape[1]) == EOT), -torch.inf)
+        without = scores.masked_fill(torch.arange(scores.shape[1]) == EOT, -torch.inf).log_softmax(-1)
+        return torch.where(ended[:, None], without, scores)
 
 
 @every_family

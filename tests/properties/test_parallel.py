@@ -1,7 +1,8 @@
-"""Recurrence "parallel": after as many passes as thoughts it is "append", before that a plain Jacobi iteration."""
+"""Recurrence "parallel": with as many passes as thoughts it is "append", with fewer a plain Jacobi iteration."""
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from latent_gemma.fast.steps import FastSteps
@@ -209,3 +210,18 @@ def test_truncation_keeps_the_gradients_of_the_last_passes(pair, prompts):
     torch.testing.assert_close(bridges[0], bridges[1])
     assert not torch.allclose(bridges[1], bridges[2])
     assert not torch.allclose(bridges[2], bridges[3])
+
+
+def test_under_lora_of_peft_it_is_append_too(pair, prompts):
+    ids = prompts(answer=2)
+    gradients = []
+    for model in pair(p=0.3):
+        torch.manual_seed(0)
+        wrapped = get_peft_model(model, LoraConfig(target_modules="all-linear", r=2, init_lora_weights=False)).double()
+        wrapped(ids, labels=ids, use_cache=False).loss.backward()
+        gradients.append({name: q.grad for name, q in wrapped.named_parameters() if q.grad is not None})
+    one, other = gradients
+    assert one.keys() == other.keys()
+    assert len(one) > 20
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, **EXACT)

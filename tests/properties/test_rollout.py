@@ -217,7 +217,7 @@ def test_gradients_equal_a_plain_unrolled_reference(
         nn.functional.cross_entropy(logits[:, -4:-1].flatten(0, 1), labels.flatten()).backward()
         return {name: q.grad.clone() for name, q in model.named_parameters() if q.grad is not None}
 
-    reference = gradients((unrolled_append if recurrence == "append" else unrolled_sequence)(model, ids, p))
+    reference = gradients((unrolled_sequence if recurrence == "sequence" else unrolled_append)(model, ids, p))
     if checkpointing:
         model.activation_checkpointing_enable()
     ours = gradients(model(ids, use_cache=False).logits)
@@ -253,7 +253,7 @@ def test_checkpointing_recomputes_each_phase_in_its_own_forward(recurrence, adap
     checkpointed = gradients()
     # every call runs once in forward and once in backward; passes over the prompt that nobody continues once more
     # there, since they keep nothing but their input
-    assert len(calls) == {"append": 4 * 2, "sequence": 3 * 3 + 2 * 2}[recurrence]
+    assert len(calls) == {"append": 4 * 2, "sequence": 3 * 3 + 2 * 2, "parallel": 4 * 2}[recurrence]
     assert plain.keys() == checkpointed.keys()
     for name, value in plain.items():
         torch.testing.assert_close(checkpointed[name], value, rtol=1e-10, atol=1e-12)
@@ -285,7 +285,7 @@ def test_gradient_reaches_bridge_and_first_step_and_no_frozen_parameter(
             assert parameter.grad is None, name
 
 
-@every_recurrence
+@pytest.mark.parametrize("recurrence", ["append", "sequence"])
 def test_truncation_stops_at_the_last_n_steps(recurrence, make_model, prompts):
     ids = prompts(thoughts=4, answer=1)
     labels = torch.where(torch.arange(ids.shape[1]) == ids.shape[1] - 1, ids, -100)

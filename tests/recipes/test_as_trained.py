@@ -33,7 +33,13 @@ RUNS = [
     (["sft", "--format", "tags", "--system", "Think."], {"trained_for": "words", "system": "Think."}),
     (["sft", "--rank", "2", "--lr", "1e-2", "--step-separator", ";"], {"step_separator": ";"}),
     (["sft", "--rank", "2", "--targets", "q_proj", "layers.1.mlp.up_proj"], {"trained_for": "words"}),
-    (["coconut", "--max-latent-stage", "2"], {"num_thoughts": 2, "p": 0.0}),
+    (["coconut", "--max-latent-stage", "2"], {"num_thoughts": 2, "p": 0.0, "learned_k": True}),
+    (["coconut", "--max-latent-stage", "2", "--no-learn-k", "--stage-mixing"], {"num_thoughts": 2, "learned_k": False}),
+    (["coconut", "--max-latent-stage", "2", "--c-thought", "tokens"], {"num_thoughts": 4, "learned_k": True}),
+    (["coconut", "--max-latent-stage", "1"], {"num_thoughts": 1, "learned_k": False}),
+    (["pause", "--max-latent-stage", "2"], {"num_thoughts": 2, "fed": "pause", "learned_k": True}),
+    (["internalize", "--max-latent-stage", "2"], {"trained_for": "none", "num_thoughts": 0, "learned_k": False}),
+    (["internalize", "--max-latent-stage", "1"], {"trained_for": "words", "num_thoughts": 0}),
     (["coconut", "--max-latent-stage", "2", "--c-thought", "3"], {"num_thoughts": 6, "c_thought": 3}),
     # stages beyond the longest example's steps, of which the padded one alone thinks more
     (["coconut", "--max-latent-stage", "5", "--first-stage", "5"], {"num_thoughts": 2}),
@@ -46,13 +52,21 @@ RUNS = [
     (["coconut", "--max-latent-stage", "0", "--first-stage", "1", "--final-stages", "1"],
      {"num_thoughts": 0, "trained_for": "none"}),
     (["coconut", "--max-latent-stage", "2", "--recurrence", "sequence", *THOUGHTS], {"recurrence": "sequence"}),
-    (["anneal"], {"num_thoughts": 2, "p": 0.0}),
+    (["anneal", "--recurrence", "parallel", "--parallel-passes", "1", "--token", "soft", "--p-start", "0.7",
+       "--p-end", "0.3", "--c-thought", "1", *THOUGHTS],
+      {"recurrence": "parallel", "parallel_passes": 1, "token": "soft", "p": 0.3}),
+    (["anneal"], {"num_thoughts": 4, "p": 0.0, "learned_k": True, "c_thought": "tokens", "thoughts_per_token": 1.0}),
+    (["anneal", "--c-thought", "1"], {"num_thoughts": 2, "p": 0.0, "learned_k": True}),
+    (["anneal", "--c-thought", "1", "--no-learn-k"], {"num_thoughts": 2, "p": 0.0, "learned_k": False}),
+    (["anneal", "--compress", "1,0.5", "--p-start", "0"], {"num_thoughts": 2, "thoughts_per_token": 0.5}),
     (["anneal", "--p-shape", "gated", "--gate-loss", "1e-9"], {"p": 0.9}),
     (["anneal", "--p-shape", "gated", "--gate-loss", "100", "--p-until", "1", *THOUGHTS], {}),
     (["anneal", "--p-shape", "cosine", "--p-until", "1", "--p-end", "0.2"], {}),
     (["anneal", "--p-start", "0.7", "--p-end", "0.3"], {"p": 0.3}),
-    (["anneal", "--max-latent-steps", "4", "--c-thought", "2"], {"num_thoughts": 8}),
-    (["anneal", "--grow-until", "1", "--max-latent-steps", "9"], {"num_thoughts": 8}),
+    (["anneal", "--max-latent-steps", "4", "--c-thought", "2", "--no-learn-k"], {"num_thoughts": 8}),
+    (["anneal", "--grow-until", "1", "--max-latent-steps", "9", "--c-thought", "1", "--no-learn-k"],
+     {"num_thoughts": 8}),
+    (["anneal", "--max-latent-steps", "4", "--c-thought", "2"], {"num_thoughts": 4}),
     (["anneal", "--p-until", "1"], {}),
     (["codi"], {"trained_for": "latent", "num_thoughts": 6, "p": 0.0, "learned_k": False, "bridge": "mlp"}),
     (["codi", "--num-thoughts", "3", "--rank", "2", "--lr", "1e-2", "--group-by-length"], {"num_thoughts": 3}),
@@ -80,6 +94,8 @@ def stage_of(latent):
     """The stage in which a model like this was trained last."""
     if own_mode(latent) == "words":
         return Stage()
+    if latent.learned_k:
+        return Stage(latent_steps=ALL_STEPS)
     steps = latent.num_thoughts // latent.c_thought
     return Stage(latent_steps=ALL_STEPS, max_thought_steps=steps, pad_thoughts=True)
 
@@ -137,6 +153,7 @@ def test_what_did_not_end_as_planned_is_said(base, tmp_path, capsys):
     assert main(["train", "coconut", *common, "--max-latent-stage", "2", "--out", str(tmp_path / "rest")]) == 0
     (note,) = json.loads((tmp_path / "rest" / "run.json").read_text())["notes"]
     assert note.startswith("The last stage thinks 2 steps and writes the rest, of up to 3")
+    assert "K is not learnt" in note
     plain = ["train", "coconut", *common, "--max-latent-stage", "3", "--out", str(tmp_path / "plain")]
     assert main(plain) == 0
     assert json.loads((tmp_path / "plain" / "run.json").read_text())["notes"] == []

@@ -27,6 +27,8 @@ COMMANDS = {
     "train coconut": TRAIN,
     "train anneal": TRAIN,
     "train codi": TRAIN,
+    "train pause": TRAIN,
+    "train internalize": TRAIN,
     "train grpo": [*TRAIN, "--num-generations", "4", "--max-new-tokens", "2"],
     "study": [*TRAIN, "--holdout", "2", "--methods", "none", "--max-new-tokens", "2"],
     "eval": [*ASKED, "--controls", "none", "--traces", "0"],
@@ -40,6 +42,8 @@ COMMANDS = {
     "data chains": ["--n", "2", "--out", "out.jsonl"],
     "tasks": [],
     "estimate": ["--model", "google/gemma-2-2b-it"],
+    "export": ["m", "--to", "out"],
+    "push": ["m", "owner/name"],
 }
 #: Their range is checked where they are used.
 CHECKED_LATER = {"c_thought"}
@@ -218,6 +222,8 @@ def test_a_chat_goes_on_behind_what_is_no_text(here, monkeypatch, capsys):
         (lambda: LoraSettings(rank=2, dropout=1.0), r"--dropout 1 is outside \[0, 0.99\]: give at most 0.99"),
         (lambda: AnnealCurriculum(p_start=1.5), r"--p-start 1.5 is outside \[0, 1\]: give at most 1"),
         (lambda: CoconutCurriculum(first_stage=5), "--first-stage 5 lies behind --max-latent-stage 3"),
+        (lambda: AnnealCurriculum(compress="1.0,0"), r"--compress 0 is outside \[0, 1\]"),
+        (lambda: AnnealCurriculum(compress="half"), "--compress half: 'half' is no number"),
     ],
 )
 def test_ranges_hold_in_python_too(make, said):

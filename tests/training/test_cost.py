@@ -8,6 +8,7 @@ from timing import batch_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from latent_gemma.fast.steps import FastSteps
+from latent_gemma.model import LatentConfig
 from latent_gemma.model.tiny import build_tiny
 from latent_gemma.recipes.estimate import PUBLISHED, dimensions_of
 from latent_gemma.training.cost import Step, kept_bytes, memory, step_flop
@@ -19,15 +20,16 @@ from latent_gemma.training.settings import LoraSettings
 VARIANTS = [(precision, rank) for precision in ("float32", "bfloat16") for rank in (0, 8)]
 
 
-def taken(precision, rank, k, checkpointing=False):
+def taken(precision, rank, k, checkpointing=False, passes=0):
     """A step, what of its model trains, and its loss."""
-    model = build_tiny(hidden_size=96, num_heads=4, intermediate_size=320, num_layers=2).train()
+    latent = LatentConfig(recurrence="parallel", parallel_passes=passes) if passes else None
+    model = build_tiny("gemma2", latent, hidden_size=96, num_heads=4, intermediate_size=320, num_layers=2).train()
     trained = with_lora(model, LoraSettings(rank=rank)) if rank else model
     if precision == "bfloat16":
         hold_in_bfloat16(model)
     if checkpointing:
         model.activation_checkpointing_enable()
-    step = Step(model.config, rank, k, 24, 5, 3, precision, checkpointing)
+    step = Step(model.config, rank, k, 24, 5, 3, precision, checkpointing, passes)
     batch = batch_of(model, step.batch_size, step.prompt, k, step.answer)
 
     def loss():
@@ -39,10 +41,10 @@ def taken(precision, rank, k, checkpointing=False):
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("k", [0, 4])
+@pytest.mark.parametrize(("k", "passes"), [(0, 0), (4, 0), (4, 3)])
 @pytest.mark.parametrize(("precision", "rank"), VARIANTS)
-def test_activations_are_the_bytes_autograd_keeps(precision, rank, k, checkpointing):
-    step, trained, loss = taken(precision, rank, k, checkpointing)
+def test_activations_are_the_bytes_autograd_keeps(precision, rank, k, passes, checkpointing):
+    step, trained, loss = taken(precision, rank, k, checkpointing, passes)
     parameters = {x.untyped_storage().data_ptr() for x in trained.parameters()}
     kept = {}
     with torch.autograd.graph.saved_tensors_hooks(
@@ -79,10 +81,10 @@ def test_weights_gradients_and_moments_are_the_bytes_of_their_tensors(precision,
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("k", [0, 3])
+@pytest.mark.parametrize(("k", "passes"), [(0, 0), (3, 0), (5, 3)])
 @pytest.mark.parametrize("rank", [0, 8])
-def test_flop_are_those_counted(rank, k, checkpointing):
-    step, _, loss = taken("float32", rank, k, checkpointing)
+def test_flop_are_those_counted(rank, k, passes, checkpointing):
+    step, _, loss = taken("float32", rank, k, checkpointing, passes)
     with FlopCounterMode(display=False) as counter:
         loss().backward()
     # the first layer of an adapter has no input to give a gradient, which counts in a model of two

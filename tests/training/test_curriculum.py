@@ -1,8 +1,16 @@
 """Curricula are functions of progress; these are their tables."""
 
+from dataclasses import replace
+
 import pytest
 
-from latent_gemma.training.curriculum import ALL_STEPS, AnnealCurriculum, CoconutCurriculum, WrittenCurriculum
+from latent_gemma.training.curriculum import (
+    ALL_STEPS,
+    AnnealCurriculum,
+    CoconutCurriculum,
+    InternalizeCurriculum,
+    WrittenCurriculum,
+)
 
 
 def test_coconut_divides_the_run_into_shares_of_which_the_last_stage_takes_two():
@@ -44,10 +52,40 @@ def test_k_grows_and_the_anchor_fades():
     grown = [curriculum.stage_at(x, longest=4) for x in (0.0, 0.125, 0.2, 0.3, 0.45, 0.9)]
     assert [stage.max_thought_steps for stage in grown] == [1, 1, 2, 3, 4, 4]
     assert [stage.latent_steps for stage in grown] == [1, 1, 2, 3, ALL_STEPS, ALL_STEPS]
-    assert all(stage.pad_thoughts for stage in grown)
+    assert not any(stage.pad_thoughts for stage in grown)
+    assert all(stage.halt_weight == 1.0 for stage in grown)
+    fixed = AnnealCurriculum(learn_k=False).stage_at(0.5, longest=4)
+    assert (fixed.pad_thoughts, fixed.halt_weight) == (True, 0.0)
     assert [curriculum.stage_at(x).anchor_weight for x in (0.0, 0.4, 0.8, 1.0)] == pytest.approx([2.0, 1.0, 0.0, 0.0])
     assert AnnealCurriculum().stage_at(0.0, longest=4).max_thought_steps == 4
     assert AnnealCurriculum(max_latent_steps=3).stage_at(0.0, longest=8).max_thought_steps == 3
+
+
+def test_shares_are_worked_through_in_equal_parts():
+    shares = [AnnealCurriculum(compress="1.0,0.5, 0.25").stage_at(step / 300).thoughts_per_token for step in range(301)]
+    assert [shares.count(share) for share in (1.0, 0.5, 0.25)] == [100, 100, 101]
+    assert shares == sorted(shares, reverse=True)
+    assert AnnealCurriculum().stage_at(0.5).thoughts_per_token is None
+
+
+def test_internalized_stages_are_those_of_coconut_without_thoughts():
+    settings = {"first_stage": 0, "max_latent_stage": 2, "final_stages": 1, "uniform_prob": 0.2, "stage_mixing": True}
+    ours, theirs = InternalizeCurriculum(**settings), CoconutCurriculum(**settings, learn_k=False)
+    for done in range(100):
+        stage, other = ours.stage_at(done / 100, 0.0), theirs.stage_at(done / 100, 0.0)
+        assert stage == replace(other, max_thought_steps=0)
+        assert not stage.thinks
+        assert [stage.mode(3), other.mode(3)] == [["words", "words", "words", "none"][stage.number],
+                                                  ["words", "latent", "latent", "latent"][stage.number]]  # fmt: skip
+
+
+def test_k_is_learnt_where_nothing_is_written_behind_thoughts():
+    curriculum = CoconutCurriculum(max_latent_stage=2, final_stages=1)
+    before, after = curriculum.stage_at(0.4, 0.0), curriculum.stage_at(0.9, 0.0)
+    assert [before.learns_k(longest) for longest in (1, 2, 3)] == [True, True, False]
+    assert after.learns_k(3)
+    assert not after.learns_k(0), "nothing to think about"
+    assert not replace(after, halt_weight=0.0).learns_k(3)
 
 
 def test_the_gate_holds_p_while_the_loss_is_high():

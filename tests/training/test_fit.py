@@ -15,7 +15,13 @@ from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM, is_latent_
 from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.checkpoints import last_checkpoint
 from latent_gemma.training.clean_stop import CleanStop
-from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum, CodiCurriculum, WrittenCurriculum
+from latent_gemma.training.curriculum import (
+    AnnealCurriculum,
+    CoconutCurriculum,
+    CodiCurriculum,
+    InternalizeCurriculum,
+    WrittenCurriculum,
+)
 from latent_gemma.training.fit import fit
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 from latent_gemma.training.trainer import CurriculumTrainer
@@ -32,8 +38,8 @@ def weights(model):
 @pytest.mark.parametrize(
     "curriculum",
     [WrittenCurriculum("words"), WrittenCurriculum("none"), CoconutCurriculum(max_latent_stage=2, uniform_prob=0.5),
-     AnnealCurriculum(grow_until=0.5), CodiCurriculum(2)],
-    ids=["words", "none", "coconut", "anneal", "codi"],
+     InternalizeCurriculum(max_latent_stage=2), AnnealCurriculum(grow_until=0.5), CodiCurriculum(2)],
+    ids=["words", "none", "coconut", "internalize", "anneal", "codi"],
 )  # fmt: skip
 def test_every_curriculum_trains_and_logs(curriculum, make_model, tokenizer, tmp_path):
     model = make_model(bridge="linear", **LATENT)
@@ -54,6 +60,7 @@ def test_every_curriculum_trains_and_logs(curriculum, make_model, tokenizer, tmp
         assert steps[0]["K"] == 1
         assert steps[-1]["K"] == 2
         assert {"latent_grad_norm_1", "latent_grad_norm_2"} <= steps[-1].keys()
+        assert all(entry["halt_loss"] > 0.0 for entry in steps)
     if isinstance(curriculum, CoconutCurriculum):
         assert [entry["stage"] for entry in steps] == [1, 1, 2, 2, 2, 2]
         assert all(entry["p"] == 0.0 for entry in steps)
@@ -66,7 +73,7 @@ def test_loss_falls(make_model, tokenizer, tmp_path):
     assert losses[-1] < 0.6 * losses[0]
 
 
-@pytest.mark.parametrize("recurrence", ["append", "sequence"])
+@pytest.mark.parametrize("recurrence", ["append", "sequence", "parallel"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_frozen_phases_stay_bit_for_bit(recurrence, checkpointing, precision, make_model, tokenizer, tmp_path):
@@ -116,6 +123,7 @@ def test_an_adapter_trained_in_bfloat16_is_merged_in_float32(make_model, tokeniz
 RESUMED = {
     "all": ("float32", None, {"bridge": "linear"}),
     "lora": ("bfloat16", LoraSettings(rank=2, dropout=0.1), {"bridge": "linear"}),
+    "pause": ("float32", LoraSettings(rank=2, dropout=0.1), {"fed": "pause"}),
     "thoughts": ("bfloat16", None, {"trains": "thoughts", "adapter": "lora", "bridge": "linear"}),
 }
 
@@ -151,6 +159,8 @@ def test_a_stopped_run_resumes_as_if_never_stopped(
             again.model.embed_tokens.weight.zero_()  # what it goes on from must be the checkpoint
     resumed = run("cut", again, resume=True)
     assert resumed.finished
+    if "fed" in latent:
+        assert not torch.equal(whole.model.model.pause, make_model(**latent, **LATENT).model.pause), "it trains"
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
 
@@ -159,6 +169,38 @@ def test_a_stopped_run_resumes_as_if_never_stopped(
         return [[entry[key] for key in kept] for entry in result.metrics if "loss" in entry]
 
     assert logged(whole) == logged(resumed)
+
+
+def mixed_chains(lengths):
+    return [next(chain_examples(ChainConfig(length), "train", seed)) for seed, length in enumerate(lengths)]
+
+
+def test_every_example_has_its_own_k_and_what_is_saved_says_so(make_model, tokenizer, tmp_path):
+    data, latent = mixed_chains([1, 3, 2, 1, 3, 2, 1, 1]), {"step_separator": ";", "num_thoughts": 9}
+    for name, curriculum, c_thought, k, learned in (
+        ("steps", AnnealCurriculum(), 2, 6, True),
+        ("tokens", AnnealCurriculum(), "tokens", 6, True),
+        ("half", AnnealCurriculum(compress="1,0.5"), "tokens", 3, True),
+        ("bounded", AnnealCurriculum(max_latent_steps=2), 1, 2, True),
+        ("fixed", AnnealCurriculum(learn_k=False), 1, 3, False),
+        ("all", CoconutCurriculum(max_latent_stage=3), 1, 3, True),
+        ("rest", CoconutCurriculum(max_latent_stage=2), 1, 2, False),
+        ("dropped", CoconutCurriculum(max_latent_stage=2, final_stages=1), 1, 2, True),
+        ("none", InternalizeCurriculum(max_latent_stage=3), 1, 0, False),
+    ):
+        settings = replace(FAST, steps=4)
+        result = fit(
+            make_model(c_thought=c_thought, **latent), tokenizer, data, curriculum, settings, tmp_path / name, ""
+        )
+        saved = result.model.config.latent
+        assert (saved.num_thoughts, saved.learned_k) == (k, learned), name
+        assert saved.own_thoughts == ("auto" if learned else k)
+        assert saved.thoughts_per_token == (0.5 if name == "half" else 1.0)
+        assert [bool(note) for note in result.notes] == [True] * (name == "rest"), name
+    with pytest.raises(ConfigError, match="--no-learn-k with --c-thought tokens"):
+        fit(make_model(c_thought="tokens"), tokenizer, data, AnnealCurriculum(learn_k=False), FAST, tmp_path / "x", "")
+    with pytest.raises(ConfigError, match="--compress with --c-thought 1"):
+        fit(make_model(), tokenizer, data, AnnealCurriculum(compress="0.5"), FAST, tmp_path / "x", "")
 
 
 def test_coconut_drops_the_optimizer_state_where_a_stage_begins(make_model, tokenizer, tmp_path, monkeypatch):

@@ -1,10 +1,16 @@
 """The loss equals the plain one computed from all logits."""
 
+import random
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from latent_gemma.training.batches import IGNORE
+from latent_gemma.data.example import Example
+from latent_gemma.model import ThoughtRecord
+from latent_gemma.model.prompt import Frame
+from latent_gemma.training.batches import IGNORE, build_row, encode_examples, pad_rows
+from latent_gemma.training.curriculum import ALL_STEPS, Stage
 from latent_gemma.training.losses import halting_scores, latent_loss
 from latent_gemma.training.step_batches import with_places
 from tests.conftest import EOT, FAMILIES, THOUGHT
@@ -66,6 +72,54 @@ def test_a_decision_that_is_certain_has_a_finite_loss(eot):
     torch.nn.functional.binary_cross_entropy_with_logits(scores, torch.tensor([0.0, 1.0])).backward()
     assert logits.grad.isfinite().all()
     assert logits.grad[:, eot].abs().min() > 0.4
+
+
+def of_words_and_thoughts(model, tokenizer):
+    """Batches of the same examples, their steps written and a thought for each token, and what these tokens are."""
+    frame = Frame(tokenizer, model.config.latent)
+    items = encode_examples(frame, [Example("2+3*4=", ("2+3=5", "5*4=0"), "0"), Example("7-5=", ("2",), "2")])
+    written, latent = (
+        pad_rows([build_row(item, Stage(latent_steps=steps), frame, random.Random(0)) for item in items], frame.pad_id)
+        for steps in (0, ALL_STEPS)
+    )
+    tokens = [[token for step in item.steps for token in (*step, *item.separator)] for item in items]
+    return written, latent, torch.tensor([row + [0] * (len(tokens[0]) - len(row)) for row in tokens])
+
+
+def test_a_thought_a_token_that_is_fed_the_token_is_the_words_model(make_model, tokenizer, true_double):
+    model = make_model(dtype=torch.float64, c_thought="tokens", step_separator=";", p=1.0)
+    written, latent, tokens = of_words_and_thoughts(model, tokenizer)
+    assert (latent["input_ids"] == THOUGHT).sum(-1).tolist() == [12, 2]
+    logits = model(written["input_ids"], attention_mask=written["attention_mask"]).logits[:, :-1]
+    said = torch.where(latent["anchors"] != IGNORE, written["labels"], IGNORE)
+    assert torch.equal(said, latent["anchors"])
+    # what p = 1 feeds back of a model that is certain of its words
+    with model.thinking(forced=model.model.embed_tokens(tokens)):
+        losses = latent_loss(model, latent, 1.0, halt_weight=1.0)
+    for found, labels in ((losses.answer, latent["labels"]), (losses.anchor, said)):
+        plain = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels[:, 1:], ignore_index=IGNORE)
+        torch.testing.assert_close(found, plain.detach(), rtol=0.0, atol=1e-9)
+    # and it stops where the words end
+    decides, ends = latent["halts"][:, 1:] != IGNORE, written["input_ids"][:, 1:] == EOT
+    eot = logits.softmax(-1)[..., EOT]
+    plain = -torch.where(ends, eot, 1 - eot)[decides].log().mean()
+    torch.testing.assert_close(losses.halt, plain.detach(), rtol=0.0, atol=1e-9)
+
+
+def test_p_one_feeds_back_the_words_of_a_model_that_is_certain_of_them(make_model, tokenizer):
+    model = make_model(c_thought="tokens", step_separator=";", p=1.0)
+    written, latent, tokens = of_words_and_thoughts(model, tokenizer)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        latent_loss(model, written, 0.0).total.backward()
+        optimizer.step()
+    record = ThoughtRecord()
+    with torch.no_grad(), model.thinking(record=record):
+        losses = latent_loss(model, latent, 1.0, halt_weight=1.0)
+    for row, length in enumerate((12, 2)):
+        assert torch.equal(torch.stack(record.tokens, 1)[row, :length], tokens[row, :length])
+    assert max(losses.anchor, losses.answer, losses.halt) < 0.05
 
 
 def test_logits_are_computed_only_where_a_loss_reads_them(make_model, prompts):

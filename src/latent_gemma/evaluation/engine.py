@@ -86,7 +86,7 @@ class Evaluator:
 
         Args:
             mode: see `answer_batch`; None takes what the model was trained for.
-            k: latent steps; "auto" for as many as the model itself takes.
+            k: latent steps; "auto" as many as the model chooses, or as there are thoughts to use.
             p: share of the token embedding; None as configured.
             control: name of what stands in the thought positions.
             forced: thoughts to use instead, one tensor an example.
@@ -106,8 +106,8 @@ class Evaluator:
             answered = self._ask(batch, mode, k, p, given, self.settings.max_new_tokens)
             for index, thought in zip(indices, answered.thoughts, strict=False):  # without latent steps there are none
                 thoughts[index] = thought
-            taken = [k] * len(batch) if k != "auto" else [len(thought) for thought in answered.thoughts]
-            cost = Cost(answered.seconds / len(batch), peak_gib(self.model.device))
+            taken = answered.num_thoughts
+            cost = Cost(answered.seconds / len(batch), peak_gib(self.model.device), self.frame.latent.passes_bound)
             scores = self._scores(indices, mode, taken, p, answered.thoughts)
             return [
                 single_item(

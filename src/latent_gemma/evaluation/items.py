@@ -22,7 +22,7 @@ class Setting:
 
     Args:
         label: the method as shown to people.
-        k: latent steps; "auto" for as many as the model itself takes.
+        k: latent steps, or "auto".
         p: share of the token embedding; None where no latent step is taken.
         control: what stands in the thought positions; see `EvalRow`.
         mode: the model was asked in.
@@ -86,12 +86,13 @@ class Item:
         strict: under strict matching.
         complete: in the format asked for; None where none was.
         tokens: generated tokens, those of all traces together.
-        latent_steps: latent steps taken, those of all traces together.
+        latent_steps: latent steps it took, those of all traces together.
         finished: whether it ended by itself; of a vote, whether any trace did.
         seconds: wall-clock time of its batch divided by the batch's questions.
         peak_mem_gib: peak memory of its batch; None where it cannot be had.
         traces: of a vote.
         mode: see `Setting`.
+        parallel_passes: see `Cost`.
         answer_logprob: log-probability of the right answer and its end, nats; None where it was not scored.
         donor_correct: of swapped thoughts, whether the answer is right for the question they came from; None where
             both questions have the same answer.
@@ -124,6 +125,13 @@ class Item:
     answer_logprob: float | None = None
     donor_correct: bool | None = None
     expected_steps: int | None = None
+    parallel_passes: int | None = None
+
+    @property
+    def passes(self) -> int:
+        """Decoder passes behind the prompt: one a generated token and latent step, or those over all steps at once."""
+        steps, most = self.latent_steps, self.parallel_passes
+        return self.tokens + (steps if most is None else min(steps, most * max(1, len(self.traces))))
 
     @property
     def setting(self) -> Setting:
@@ -133,10 +141,17 @@ class Item:
 
 @dataclass(frozen=True)
 class Cost:
-    """What each answer of a batch cost; see `Item`."""
+    """What each answer of a batch cost; see `Item`.
+
+    Args:
+        seconds: see `Item`.
+        peak_mem_gib: see `Item`.
+        parallel_passes: T, the most decoder passes that its latent steps take; None where each is one.
+    """
 
     seconds: float
     peak_mem_gib: float | None
+    parallel_passes: int | None = None
 
 
 def is_marked(written: Written) -> bool:
@@ -177,8 +192,8 @@ def single_item(
         **asdict(setting), index=index, question=example.question, language=example.language, wanted=wanted,
         expected=example.answers, answer=written.answer, reasoning=written.reasoning, extracted=grade.extracted or None,
         marked=is_marked(written), correct=grade.lenient, strict=grade.strict,
-        complete=written.complete if setting.mode == "words" else None, tokens=written.tokens, finished=written.finished,
-        seconds=cost.seconds, peak_mem_gib=cost.peak_mem_gib, **asdict(extra),
+        complete=written.complete if setting.mode == "words" else None, tokens=written.tokens,
+        finished=written.finished, seconds=cost.seconds, peak_mem_gib=cost.peak_mem_gib, parallel_passes=cost.parallel_passes, **asdict(extra),
     )  # fmt: skip
 
 

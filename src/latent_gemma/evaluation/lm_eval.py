@@ -15,8 +15,10 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 from transformers import StoppingCriteriaList
 
+from latent_gemma.choices import NumThoughts
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.fast.steps import FastSteps
+from latent_gemma.generation.answers import choose_thoughts
 from latent_gemma.generation.score import score_continuations
 from latent_gemma.generation.stops import StopStrings
 from latent_gemma.model.loading import load_model
@@ -38,7 +40,7 @@ class LatentGemmaLM(LM):
 
     Args:
         pretrained: a run folder, model directory, GGUF file or hub name.
-        num_thoughts: K, latent steps; None takes the model's own number.
+        num_thoughts: K, latent steps; "auto" as many as the model chooses greedily, None takes the model's own way.
         p: share of the token embedding in what is fed back; None takes the model's own.
         mode: "latent", "words", "none", or "auto" for what the model was trained to do.
         system: text before every context, in the user's turn; None keeps the model's own.
@@ -55,7 +57,7 @@ class LatentGemmaLM(LM):
     def __init__(
         self,
         pretrained: str,
-        num_thoughts: int | None = None,
+        num_thoughts: NumThoughts | None = None,
         p: float | None = None,
         mode: str = "auto",
         system: str | None = None,
@@ -75,7 +77,7 @@ class LatentGemmaLM(LM):
         for name, value, allowed in (
             ("num_thoughts", num_thoughts, THOUGHTS), ("p", p, SHARES), ("max_gen_toks", max_gen_toks, Range(1, MOST)),
         ):  # fmt: skip
-            if value is not None:
+            if value is not None and (name, value) != ("num_thoughts", "auto"):
                 if not isinstance(value, (int, float) if name == "p" else int):
                     raise ConfigError(f"{name}={value} is no number", f"give {allowed}")
                 check_number(name, value, allowed)
@@ -89,7 +91,8 @@ class LatentGemmaLM(LM):
         self._device = self.model.device
         self.frame, self.p = Frame(self.tokenizer, self.model.config.latent), p
         self.mode: Mode = own_mode(self.frame.latent) if mode == "auto" else cast(Mode, mode)
-        self.num_thoughts = self.frame.latent.num_thoughts if num_thoughts is None else num_thoughts
+        own = self.frame.latent.own_thoughts
+        self.num_thoughts: NumThoughts = own if num_thoughts is None else num_thoughts
         self.steps = FastSteps(self.model)
         self.batch_size, self.max_gen_toks = int(batch_size), max_gen_toks
         self.limit = self.model.config.max_position_embeddings
@@ -106,7 +109,7 @@ class LatentGemmaLM(LM):
                 for batch in _batches(list(members), self.batch_size):
                     given: dict[str, Any] = dict(settings[batch[0]])
                     stops = [stop for stop in given.pop("until") if stop]
-                    prompts = [self._prompt(requests[i].args[0]) for i in batch]
+                    prompts = self._prompts([requests[i].args[0] for i in batch])
                     rows = self._generate(prompts, given.pop("max_gen_toks"), stops, self._answer_part, given)
                     for i, row in zip(batch, rows, strict=True):
                         answers[i] = self._cut(self.frame.read(row, self.mode).graded, stops)
@@ -165,6 +168,16 @@ class LatentGemmaLM(LM):
 
     # -- how it is done --------------------------------------------------------------------------------------------
 
+    def _prompts(self, contexts: Sequence[str]) -> list[list[int]]:
+        """Contexts of a batch in our frame, with as many thoughts as the model chooses where it is asked to choose."""
+        prompts = [self._prompt(context) for context in contexts]
+        if self.mode != "latent" or self.num_thoughts != "auto":
+            return prompts
+        latent = self.frame.latent
+        with self.model.thinking(p=self.p, steps=self.steps):
+            chosen = choose_thoughts(self.model, prompts, self.frame.pad_id)
+        return [[*prompt, *[latent.thought_id] * k, latent.eot_id] for prompt, k in zip(prompts, chosen, strict=True)]
+
     def _prompt(self, context: str) -> list[int]:
         """A context in our frame; one that holds the chat template's turns already gets only what follows them."""
         bos = self.tokenizer.bos_token
@@ -211,13 +224,14 @@ class LatentGemmaLM(LM):
 
     def _reasoned(self, contexts: list[str], disable_tqdm: bool) -> dict[str, list[int]]:
         """Prompts at whose end the answer begins: behind the thoughts, or behind reasoning the model writes itself."""
-        prompts = {context: self._prompt(context) for context in contexts}
+        batches = list(_batches(sorted(contexts, key=len, reverse=True), self.batch_size))
+        prompts = {one: ids for batch in batches for one, ids in zip(batch, self._prompts(batch), strict=True)}
         if self.mode != "words":
             return prompts
         latent = self.frame.latent
         tagged = latent.words_format == "tags"
         stops, ends = ([TAGS[1], TAGS[2]], []) if tagged else ([], [latent.eot_id])
-        for batch in tqdm(list(_batches(contexts, self.batch_size)), disable=disable_tqdm, desc="reasoning"):
+        for batch in tqdm(batches, disable=disable_tqdm, desc="reasoning"):
             given = [prompts[context] for context in batch]
             rows = self._generate(given, self.max_gen_toks, stops, self.tokenizer.decode, {}, ends)
             for context, row in zip(batch, rows, strict=True):

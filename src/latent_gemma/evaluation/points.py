@@ -8,11 +8,12 @@ from latent_gemma.choices import Controls, NumThoughts
 from latent_gemma.data.example import Example
 from latent_gemma.evaluation.items import Setting
 from latent_gemma.evaluation.metrics.bertscore import DEFAULT_ENCODER
-from latent_gemma.evaluation.results import CONTROLS, DOSE, KEEP, STOP, k_order
+from latent_gemma.evaluation.results import CONTROLS, DOSE, KEEP, STOP
 from latent_gemma.evaluation.vote_rows import VOTED
 from latent_gemma.evaluation.voting import TEMPERATURES
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.prompt import Frame, Mode
+from latent_gemma.ranges import k_order
 from latent_gemma.text.answers import Match, answers_match
 from latent_gemma.text.language import AnswerLanguage, ask_in
 

@@ -19,11 +19,6 @@ def strength(control: str, name: str) -> float | None:
     return float(number) if own == name and number else None
 
 
-def k_order(k: NumThoughts) -> float:
-    """By which numbers of latent steps are sorted; those a model chooses itself come last."""
-    return float("inf") if k == "auto" else k
-
-
 def mode_of_older(data: dict[str, Any]) -> str:
     """The mode behind a row or item of a version that did not write it down: a format was asked for in words alone."""
     return "words" if data.get("complete") is not None else "latent" if data["k"] else "none"
@@ -35,7 +30,7 @@ class EvalRow:
 
     Args:
         label: the method as shown to people ("annealed", "words", "no reasoning").
-        k: latent steps before the answer; 0 is the model without thoughts, "auto" as many as the model itself takes.
+        k: latent steps before the answer; 0 is the model without thoughts, "auto" as many as the model chose.
         p: share of the token embedding in what is fed back; None where no latent step is taken.
         control: one of `CONTROLS`, or one that comes in strengths, such as "keep_2".
         correct: items answered correctly under lenient matching.
@@ -44,7 +39,8 @@ class EvalRow:
         low: lower end of the 95 % Wilson interval of `correct / total`.
         high: upper end of it.
         tokens_per_answer: mean number of generated tokens (reasoning in words and answer, without the prompt).
-        passes_per_answer: mean number of decoder passes after the prompt: generated tokens plus latent steps.
+        passes_per_answer: mean number of decoder passes after the prompt: generated tokens plus latent steps, or
+            plus the T passes in which recurrence "parallel" takes these.
         seconds_per_answer: wall-clock seconds over the batch divided by its items.
         complete: answers in the format that was asked for: reasoning and answer each once, in order and closed; None
             where no format was asked for.

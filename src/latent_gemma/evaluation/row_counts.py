@@ -43,7 +43,7 @@ def count_row(
         low=low,
         high=high,
         tokens_per_answer=tokens,
-        passes_per_answer=tokens + latent_steps,
+        passes_per_answer=sum(item.passes for item in items) / total,
         seconds_per_answer=sum(item.seconds for item in items) / total,
         complete=None if first.complete is None else sum(bool(item.complete) for item in items),
         truncated=sum(not item.finished for item in items),

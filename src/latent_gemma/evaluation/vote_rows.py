@@ -73,7 +73,8 @@ def measure_vote(
         reset_peak(voter.model.device)
         started = time.perf_counter()
         voted = voter.answer([ask_in(example.question, answer_language) for example in batch], indices[0], match)
-        cost = Cost((time.perf_counter() - started) / len(batch), peak_gib(voter.model.device))
+        seconds = (time.perf_counter() - started) / len(batch)
+        cost = Cost(seconds, peak_gib(voter.model.device), voter.frame.latent.passes_bound)
         return [
             _vote_item(
                 setting, index, example, wanted_language(example.question, example.language, answer_language), one,
@@ -112,9 +113,9 @@ def _vote_item(
         extracted=voted.answer, marked=winner is not None and is_marked(voted.traces[winner].written),
         correct=won is not None and won.correct, strict=won is not None and won.strict,
         complete=(won is not None and won.complete) if setting.mode == "words" else None,
-        tokens=sum(trace.tokens for trace in traces), latent_steps=len(traces) * setting.k,
+        tokens=sum(trace.tokens for trace in traces), latent_steps=sum(trace.num_thoughts for trace in voted.traces),
         finished=any(trace.finished for trace in traces), seconds=cost.seconds, peak_mem_gib=cost.peak_mem_gib,
-        traces=traces,
+        traces=traces, parallel_passes=cost.parallel_passes,
     )  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def read_thoughts(
     for k, (source, fed) in enumerate(zip(record.source, record.inputs, strict=True)):
         log_probs = model.project(source[0]).float().log_softmax(-1)
         best = log_probs.exp().topk(top)
-        column = first + k - 1 if model.config.latent.recurrence == "append" else first - 1
+        column = first - 1 if model.config.latent.recurrence == "sequence" else first + k - 1
         steps.append(
             ThoughtStep(
                 step=k + 1,
@@ -107,13 +107,10 @@ def trace_examples(
         latent.own_thoughts,
         max_new_tokens=max_new_tokens,
     )
-    taken = [latent.num_thoughts] * len(examples)
-    if latent.own_thoughts == "auto":
-        taken = [len(thoughts) for thoughts in batch.thoughts]
     traces = []
-    for example, answer, count in zip(examples, batch.answers, taken, strict=True):
+    for example, answer, k in zip(examples, batch.answers, batch.num_thoughts, strict=True):
         steps, targets = [], _targets(example, frame)
-        for step in read_thoughts(model, tokenizer, example.question, count, layers=layers):
+        for step in read_thoughts(model, tokenizer, example.question, k, layers=layers):
             target = targets[step.step - 1] if step.step <= len(targets) else ""
             steps.append(ThoughtStep(**{**step.__dict__, "target": target}))
         correct = grade(answer.graded, example.answers, match).lenient

@@ -346,6 +346,20 @@ def to_markdown(report: EvalReport) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def results_markdown(report: EvalReport) -> str:
+    """The verdict and the main table as Markdown: what a model card repeats of a report.
+
+    Args:
+        report: the report.
+
+    Returns:
+        The text, ending in a newline.
+    """
+    grid = results_grid(report)
+    parts = (_cell(report.title), _cell(report.verdict), _markdown(grid.header, grid.rows), _cell(grid.note))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: bool = True) -> str:
     rule = ["---", *["---:" if numeric else "---"] * (len(header) - 1)]
     lines = [[_cell(text) for text in header], rule, *([_cell(text) for text in row] for row in rows)]

@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass, fields
 from math import isfinite
 from typing import Any, ClassVar, get_args, get_type_hints
 
-from transformers import Gemma2Config, Gemma3TextConfig, GemmaConfig, PreTrainedConfig
+from transformers import CONFIG_MAPPING, Gemma2Config, Gemma3TextConfig, GemmaConfig, PreTrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from latent_gemma.choices import (
     Adapter,
@@ -52,7 +53,7 @@ class LatentConfig:
             left out.
         recurrence: "append" adds one position per latent step; "sequence" sends all hidden states of the prompt
             through the decoder again at each step; "parallel" adds all positions at once and takes passes over them.
-        parallel_passes: T, passes of "parallel"; None takes as many as there are thoughts.
+        parallel_passes: T, passes of "parallel"; None takes as many as there are thoughts, which more would not change.
         fed: what a thought takes: the "hidden" state before it, or "pause", one learnt constant.
         token: the token part of what is fed back: of the most probable token ("argmax"), or "soft": the mean of the
             `soft_top_k` most probable ones' embeddings, weighted by their probabilities.
@@ -67,7 +68,7 @@ class LatentConfig:
             for every projection ("full": as much memory again as the decoder's projections).
         thought_rank: rank of the "lora" adapter.
         thought_alpha: its scale; the update is multiplied by alpha / rank.
-        backprop_steps: backpropagate through the last n latent steps only; None through all.
+        backprop_steps: backpropagate through the last n latent steps ("parallel": passes) only; None through all.
         step_separator: text after each written step; words and thoughts must share it.
         words_format: how the model writes its reasoning: between the thought markers, the frame that latent stages
             share ("markers"), or as `<reasoning>..</reasoning><answer>..</answer>` ("tags").
@@ -133,6 +134,10 @@ class LatentConfig:
                 f"latent.soft_temperature {self.soft_temperature!r}, soft_gumbel {self.soft_gumbel!r}",
                 "give a temperature above 0 and a noise of 0 or more",
             )
+        if self.fed == "pause" and self.recurrence != "append":
+            raise ConfigError(
+                f"latent.fed 'pause' with recurrence {self.recurrence!r}: a constant waits for nothing", "take 'append'"
+            )
         if len({self.bot_id, self.thought_id, self.eot_id}) != 3:
             raise ConfigError("latent.bot_id, thought_id and eot_id are not three different ids")
 
@@ -145,6 +150,11 @@ class LatentConfig:
     def most_thoughts(self) -> int:
         """Bound on a learnt K."""
         return 2 * self.num_thoughts if self.max_thoughts is None else self.max_thoughts
+
+    @property
+    def passes_bound(self) -> int | None:
+        """The most decoder passes that thoughts take; None where each is one."""
+        return self.parallel_passes if self.recurrence == "parallel" else None
 
     @classmethod
     def from_value(cls, value: "LatentConfig | dict[str, Any] | None") -> "LatentConfig":
@@ -254,15 +264,21 @@ LATENT_CONFIGS: dict[str, type[PreTrainedConfig]] = {
 }
 
 
-def _changed(stored: LatentConfig, latent: LatentConfig | dict[str, Any] | None) -> LatentConfig | dict[str, Any]:
-    return stored.to_dict() | (latent or {}) if latent is None or isinstance(latent, dict) else latent
+def stored_latent(config: PreTrainedConfig) -> LatentConfig | None:
+    """The latent part a configuration was saved with, by a latent class or by `as_plain_config`; None if it has none.
+
+    Raises:
+        ConfigError: on an unknown key or a value outside its range.
+    """
+    stored = getattr(config, "latent", None)
+    return None if stored is None else LatentConfig.from_value(stored)
 
 
 def as_latent_config(config: PreTrainedConfig, latent: LatentConfig | dict[str, Any] | None = None) -> PreTrainedConfig:
     """Give a Gemma configuration its latent part.
 
     Args:
-        config: a plain Gemma, Gemma 2 or Gemma 3 text configuration, or a latent one (taken as it is).
+        config: a plain Gemma, Gemma 2 or Gemma 3 text configuration, or a latent one.
         latent: the latent part, or fields of it that are to differ from the one that is there, or from the defaults.
 
     Returns:
@@ -271,25 +287,41 @@ def as_latent_config(config: PreTrainedConfig, latent: LatentConfig | dict[str, 
     Raises:
         ModelError: for an architecture that is none of the three.
     """
-    if isinstance(config, LatentConfigMixin):
-        target: Any = type(config)
-        latent = LatentConfig.from_value(_changed(config.latent, latent))
-    elif config.model_type in LATENT_CONFIGS:
-        target, latent = LATENT_CONFIGS[config.model_type], LatentConfig.from_value(latent)
-    else:
+    target: Any = type(config) if isinstance(config, LatentConfigMixin) else LATENT_CONFIGS.get(config.model_type)
+    if target is None:
         raise ModelError(
             f"a model of type {config.model_type!r} is not a Gemma text model",
             f"supported are {', '.join(LATENT_CONFIGS)}",
         )
+    if latent is None or isinstance(latent, dict):
+        latent = (stored_latent(config) or LatentConfig()).to_dict() | (latent or {})
     kept = {key: value for key, value in config.to_dict().items() if key not in ("model_type", "architectures")}
-    result = target(**{**kept, "latent": latent})
+    result = target(**{**kept, "latent": LatentConfig.from_value(latent)})
     # to_dict leaves the attention implementation out; without it a config made for eager would run with the default
     result._attn_implementation = config._attn_implementation
     return result
 
 
+def as_plain_config(config: PreTrainedConfig, keeps_latent: bool) -> PreTrainedConfig:
+    """The configuration of the stock class of a latent model's family.
+
+    Args:
+        config: of a latent model.
+        keeps_latent: keep the latent part as a further entry: stock readers pass it over, and `as_latent_config`
+            finds it.
+
+    Returns:
+        The configuration, its architecture named.
+    """
+    name = config.model_type.removeprefix("latent_")
+    left_out = ("model_type", "architectures", *(() if keeps_latent else ("latent",)))
+    kept = {key: value for key, value in config.to_dict().items() if key not in left_out}
+    plain: PreTrainedConfig = CONFIG_MAPPING[name](**kept, architectures=[MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[name]])
+    return plain
+
+
 #: Fields that say which weights there are.
-_BUILT = ("bridge", "adapter", "thought_rank", "thought_alpha")
+_BUILT = ("fed", "bridge", "adapter", "thought_rank", "thought_alpha")
 
 
 def update_latent(config: PreTrainedConfig, **changes: Any) -> None:

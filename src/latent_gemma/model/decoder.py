@@ -47,14 +47,17 @@ class LatentDecoder(nn.Module):
     embed_tokens: Any
     gradient_checkpointing: bool
     bridge: Bridge | None
+    #: What stands in place of every thought of a model that is fed it, [D]; zero until `calibrate` starts it.
+    pause: nn.Parameter | None
 
     def build_latent(self) -> None:
-        """Add the bridge and the thought adapters that the configuration asks for; eager attention becomes ours."""
+        """Add the bridge, pause and thought adapters that the configuration asks for; eager attention becomes ours."""
         if self.config._attn_implementation == "eager":
             self.config._attn_implementation = LATENT_EAGER
         latent: LatentConfig = self.config.latent
         self._settings: dict[int, Thinking] = {}
         self.bridge = None if latent.bridge == "identity" else Bridge(self.config.hidden_size, latent.bridge)
+        self.pause = nn.Parameter(torch.zeros(self.config.hidden_size)) if latent.fed == "pause" else None
         self.install_adapters(latent)
 
     def install_adapters(self, latent: LatentConfig) -> None:
@@ -62,12 +65,17 @@ class LatentDecoder(nn.Module):
         dtype = self.embed_tokens.weight.dtype
         install_thought_adapters(self.layers, latent.adapter, latent.thought_rank, latent.thought_alpha, dtype)
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether `calibrate` has nothing left to do."""
+        return self.config.latent.embed_rms is not None and (self.pause is None or bool(self.pause.any()))
+
     @torch.no_grad()
     def calibrate(self) -> None:
-        """Measure the scale of what layer 0 sees and write it to the configuration as `embed_rms`.
+        """Measure the scale of what layer 0 sees, written to the configuration as `embed_rms`; start the pause there.
 
         Rows of the embedding that are zero (padding) are left out; the median over rows keeps a few unused ones
-        from moving it.
+        from moving it. A pause that is still zero becomes the mean of the embeddings as layer 0 sees them.
 
         Raises:
             ModelError: if the decoder scales `inputs_embeds` again; a thought would then arrive at the wrong scale.
@@ -81,8 +89,12 @@ class LatentDecoder(nn.Module):
                 "this decoder scales inputs_embeds inside its forward", "use transformers 5.12 or newer, which does not"
             )
         scale = (embeds.float().norm() / self.embed_tokens.weight[ids].float().norm().clamp_min(1e-30)).item()
-        rms = torch.cat([rows.float().pow(2).mean(-1).sqrt() for rows in self.embed_tokens.weight.split(65536)])
+        parts = self.embed_tokens.weight.split(65536)
+        rms = torch.cat([rows.float().pow(2).mean(-1).sqrt() for rows in parts])
         update_latent(self.config, embed_rms=rms[rms > 0].median().item() * scale)
+        if self.pause is not None and not self.pause.any():
+            # in float32 whatever the other weights are in, as the bridge
+            self.pause.data = sum(rows.float().sum(0) for rows in parts) * (scale / int((rms > 0).sum()))
 
     @takes_either_name
     def forward(

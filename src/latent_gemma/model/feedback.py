@@ -74,8 +74,8 @@ def token_part(logits: Tensor, embed: Callable[[Tensor], Tensor], latent: Latent
     """The token part of what is fed back: the most probable token, or "soft", the mean of the most probable ones.
 
     The mean is sum_v w_v e(v) with w = softmax((z + soft_gumbel g) / soft_temperature) over the `soft_top_k` largest
-    z + soft_gumbel g, where z are the logits and g is Gumbel noise. The thought's id and `eot` are never part of it,
-    nor is `bot` of a mean.
+    z + soft_gumbel g, where z are the logits and g is Gumbel noise. The thought's id, which says nothing, and `eot`,
+    which would say that thinking is over, are never part of either.
 
     Args:
         logits: [..., V].
@@ -90,8 +90,7 @@ def token_part(logits: Tensor, embed: Callable[[Tensor], Tensor], latent: Latent
     own preference for `eot`, not the entropy.
     """
     logits = logits.clone()
-    for never in (latent.thought_id, latent.eot_id, *((latent.bot_id,) if latent.token == "soft" else ())):
-        logits[..., never] = float("-inf")
+    logits[..., latent.thought_id] = logits[..., latent.eot_id] = float("-inf")
     tokens = logits.argmax(-1)
     if latent.token == "argmax":
         return tokens, embed(tokens)

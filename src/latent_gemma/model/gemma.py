@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -24,6 +25,7 @@ from transformers import (
     LogitsProcessorList,
     PreTrainedConfig,
     PreTrainedModel,
+    StoppingCriteria,
     StoppingCriteriaList,
 )
 from transformers import initialization as init
@@ -36,10 +38,13 @@ from latent_gemma.model.adapters import PREFIX, load_updates, start_update
 from latent_gemma.model.address import address
 from latent_gemma.model.config import (
     LatentConfig,
+    LatentConfigMixin,
     LatentGemma2Config,
     LatentGemma3TextConfig,
     LatentGemmaConfig,
     as_latent_config,
+    as_plain_config,
+    stored_latent,
     update_latent,
 )
 from latent_gemma.model.decoder import LatentDecoder, refuse_export
@@ -60,14 +65,16 @@ def _init_latent_weights(module: nn.Module) -> None:
     if isinstance(module, ZeroLinear):
         init.zeros_(module.weight)
         init.zeros_(module.bias)
+    if isinstance(module, LatentDecoder) and module.pause is not None:
+        init.zeros_(module.pause)
     start_update(module)
 
 
 class _LatentWeights:
     """What decoder and causal-LM classes share: how latent weights start, and which stay in float32."""
 
-    _keys_to_ignore_on_load_missing: set[str] | list[str] | None = [r"bridge\.", PREFIX]  # noqa: RUF012
-    _keep_in_fp32_modules_strict: set[str] | list[str] | None = {"bridge"}  # noqa: RUF012
+    _keys_to_ignore_on_load_missing: set[str] | list[str] | None = [r"bridge\.", r"pause$", PREFIX]  # noqa: RUF012
+    _keep_in_fp32_modules_strict: set[str] | list[str] | None = {"bridge", "pause"}  # noqa: RUF012
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -140,7 +147,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         return object.__new__(cls)
 
     def __init__(self, config: PreTrainedConfig) -> None:
-        config = as_latent_config(config, None if hasattr(config, "latent") else self._default_latent())
+        config = as_latent_config(config, None if stored_latent(config) else self._default_latent())
         # The stock class would build the stock decoder first; past it, its few lines stand here.
         PreTrainedModel.__init__(self, config)
         self.model = self.decoder_class(config)
@@ -192,8 +199,8 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         config = copy.deepcopy(config)
         for name in fields:
             setattr(config, name, kwargs.pop(name))
-        converts = getattr(config, "latent", None) is None
-        if converts and latent is None:
+        converts = not isinstance(config, LatentConfigMixin)
+        if latent is None and stored_latent(config) is None:
             latent = cls._default_latent()
         config = as_latent_config(config, latent)
         quantizes = kwargs.get("quantization_config") or getattr(config, "quantization_config", None)
@@ -209,7 +216,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
             load_updates(model, pretrained_model_name_or_path, hub)
         if model.model.bridge is not None:
             model.model.bridge.float()  # one that is new has been made in the dtype of the rest
-        if model.config.latent.embed_rms is None:
+        if not model.model.is_calibrated:
             model.model.calibrate()
         if converts:
             model._name_anew(str(pretrained_model_name_or_path), hub)
@@ -221,7 +228,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
 
         Args:
             base: a `GemmaForCausalLM`, `Gemma2ForCausalLM` or `Gemma3ForCausalLM`.
-            latent: the latent part; None takes the defaults.
+            latent: the latent part; None takes the one it was saved with, or else the defaults.
 
         Returns:
             The latent model, its scale measured.
@@ -229,7 +236,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         Raises:
             ModelError: for any other architecture.
         """
-        config = as_latent_config(base.config, latent or cls._default_latent())
+        config = as_latent_config(base.config, latent or stored_latent(base.config) or cls._default_latent())
         # A GGUF file is dequantised on loading, but its configuration still says otherwise and forbids training.
         if hasattr(config, "quantization_config"):
             del config.quantization_config
@@ -247,6 +254,26 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         """Take a name under which trainers find this model, and not the plain Gemma of that name."""
         self.config.architectures = [type(self).__name__]
         self.config._name_or_path = address(self.config, name, hub)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it was trained to do without thoughts and has no weights that a stock Gemma lacks."""
+        trained_for = self.config.latent.trained_for
+        return trained_for in ("words", "none") and not any(is_latent_parameter(name) for name in self.state_dict())
+
+    def save_plain(self, folder: Path, keeps_latent: bool) -> None:
+        """Write the stock Gemma in this model, which loads without this package.
+
+        Args:
+            folder: the directory; it is made if missing.
+            keeps_latent: see `as_plain_config`. Weights of thoughts alone are left out either way.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        kept = {name: value for name, value in self.state_dict().items() if not is_latent_parameter(name)}
+        self.save_pretrained(folder, state_dict=kept)
+        as_plain_config(self.config, keeps_latent).save_pretrained(folder)
 
     def project(self, hidden_states: Tensor) -> Tensor:
         """Logits [..., V] of final hidden states [..., D], through the model's own head, final softcap included."""
@@ -315,6 +342,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         inputs: Tensor | None = None,
         generation_config: GenerationConfig | None = None,
         logits_processor: Sequence[LogitsProcessor] | None = None,
+        stopping_criteria: Sequence[StoppingCriteria] | None = None,
         *args: Any,
         num_thoughts: NumThoughts | None = None,
         **kwargs: Any,
@@ -327,6 +355,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
             inputs: prompt ids, [B, T].
             generation_config: as `GenerationMixin.generate`.
             logits_processor: as `GenerationMixin.generate`.
+            stopping_criteria: as `GenerationMixin.generate`.
             *args: as `GenerationMixin.generate`.
             num_thoughts: K: each prompt thinks so many steps first, but for one that ends in a marker already. None
                 leaves prompts alone, unless `model.tokenizer` has been set and the model was trained to think (then
@@ -351,11 +380,10 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         thinks = self.tokenizer is not None and ids is not None and own_mode(latent) == "latent"
         if num_thoughts is None and thinks:
             num_thoughts = latent.own_thoughts
-        grows = num_thoughts == "auto"
-        last = ThinkOrStop(latent) if grows else NeverThought(latent.thought_id)
-        rest = (generation_config, LogitsProcessorList([*(logits_processor or ()), last]), *args)
+        processors = LogitsProcessorList([*(logits_processor or ()), NeverThought(latent.thought_id)])
         if num_thoughts is None:
-            return super().generate(inputs, *rest, **kwargs)
+            return super().generate(inputs, generation_config, processors, stopping_criteria, *args, **kwargs)
+        grows = num_thoughts == "auto"
         if not grows and (not isinstance(num_thoughts, int) or isinstance(num_thoughts, bool) or num_thoughts < 0):
             raise ConfigError(f"num_thoughts is {num_thoughts!r}", 'give a whole number of at least 0, or "auto"')
         if grows:
@@ -378,9 +406,13 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         length = asked.added.shape[1]
         if bound is not None:
             kwargs["max_new_tokens"] = latent.most_thoughts + 1 + bound
-            criteria = [*(kwargs.pop("stopping_criteria", None) or ()), AnswerBound(latent, bound, length)]
-            kwargs["stopping_criteria"] = StoppingCriteriaList(criteria)
-        output = super().generate(asked.input_ids, *rest, attention_mask=asked.attention_mask, **kwargs)
+            stopping_criteria = StoppingCriteriaList([*(stopping_criteria or ()), AnswerBound(latent, bound, length)])
+        if grows:
+            processors[-1] = ThinkOrStop(latent, length)
+        output = super().generate(
+            asked.input_ids, generation_config, processors, stopping_criteria, *args,
+            attention_mask=asked.attention_mask, **kwargs,
+        )  # fmt: skip
         sequences = output if isinstance(output, Tensor) else output.sequences
         unseen = torch.zeros_like(sequences, dtype=torch.bool)
         unseen[:, :length] = asked.added.repeat_interleave(len(sequences) // len(ids), dim=0)
@@ -469,9 +501,9 @@ class LatentReasoningGemmaForCausalLM(_Stock):
 
 
 def is_latent_parameter(name: str) -> bool:
-    """Whether a parameter belongs to the latent part (thought adapter or bridge) and not to plain Gemma."""
+    """Whether a parameter belongs to the latent part (thought adapter, bridge, pause) and not to plain Gemma."""
     parts = name.split(".")
-    return "bridge" in parts or parts[-1].startswith(PREFIX)
+    return "bridge" in parts or parts[-1] == "pause" or parts[-1].startswith(PREFIX)
 
 
 class LatentGemmaForCausalLM(_LatentWeights, LatentReasoningGemmaForCausalLM, GemmaForCausalLM):

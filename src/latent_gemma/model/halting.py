@@ -43,28 +43,29 @@ def check_grows(latent: LatentConfig) -> None:
 class ThinkOrStop(LogitsProcessor):
     """Let the rows of a `generate` call that still think choose between one more thought and `eot`, and only them.
 
-    A row thinks while its last id is `bot` or a thought. The thought scores what all tokens but `eot` score together.
+    The thought scores what all tokens but `eot` score together; elsewhere it is never generated.
 
     Args:
         latent: the model's latent configuration.
+        prompt_length: columns of the prompts; one that ends in `bot` or a thought thinks on.
     """
 
-    def __init__(self, latent: LatentConfig) -> None:
-        self.latent = latent
+    def __init__(self, latent: LatentConfig, prompt_length: int) -> None:
+        self.latent, self.prompt_length = latent, prompt_length
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Scores [B, V] for the next id behind `input_ids` [B, T]."""
-        bot, thought, eot = self.latent.bot_id, self.latent.thought_id, self.latent.eot_id
-        is_thought = input_ids == thought
-        taken = is_thought.flip(-1).cumprod(-1).sum(-1)
-        thinks = is_thought[:, -1] | (input_ids[:, -1] == bot)
-        ids = torch.tensor([thought, eot], device=scores.device)
+        latent, generated = self.latent, input_ids.shape[1] - self.prompt_length
+        thinks = thinking_columns(input_ids, self.prompt_length, latent) > generated
+        taken = (input_ids == latent.thought_id).flip(-1).cumprod(-1).sum(-1)
+        ids = torch.tensor([latent.thought_id, latent.eot_id], device=scores.device)
         answers = scores.index_fill(-1, ids[:1], float("-inf"))
         others = scores.index_fill(-1, ids[1:], float("-inf")).logsumexp(-1)
-        two = torch.stack([torch.where(taken < self.latent.most_thoughts, others, float("-inf")), scores[:, eot]], -1)
-        # forced where a thought more is out of the question, whatever else has been made of its score
-        two[:, 1] = torch.where(two[:, 0].isneginf(), 0.0, two[:, 1])
-        chooses = torch.full_like(scores, float("-inf")).index_copy(-1, ids, two.to(scores.dtype))
+        others = torch.where(taken < latent.most_thoughts, others, float("-inf"))
+        # the end is forced where nothing else is left, whatever has been made of its score
+        stop = torch.where(others.isneginf(), 0.0, scores[:, latent.eot_id])
+        two = torch.stack([others, stop], -1).to(scores.dtype)
+        chooses = torch.full_like(scores, float("-inf")).index_copy(-1, ids, two)
         return torch.where(thinks[:, None], chooses, answers)
 
 

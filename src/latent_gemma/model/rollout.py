@@ -160,7 +160,8 @@ class Rollout:
         try:
             with self._layers_replay():
                 ways = {"append": self._append, "sequence": self._sequence, "parallel": self._parallel}
-                hidden, layers = ways[self.latent.recurrence](embeds)
+                paused = self.latent.fed == "pause"
+                hidden, layers = (self._paused if paused else ways[self.latent.recurrence])(embeds)
             cache = self.cache
         finally:
             self._close()
@@ -179,7 +180,7 @@ class Rollout:
         counts = thought.cumsum(-1) - 1
         ends = [*columns[1:], length]
         prompt, *pieces = embeds.split([columns[0], *(b - a for a, b in zip(columns, ends, strict=True))], dim=1)
-        last = self._encode(prompt)
+        last = self._call(prompt, 0, self.cache, None)[:, -1] if columns[0] > 0 else self._last_hidden()
         for step, (a, b, piece) in enumerate(zip(columns, ends, pieces, strict=True)):
             rows, source = thought[:, a], last
             with self._backpropagates(step, len(columns)):
@@ -199,13 +200,24 @@ class Rollout:
             self._note_thought(source, fed, hidden[:, 0], rows, tokens)
         return self._join(self.outputs)
 
-    def _encode(self, prompt: Tensor) -> Tensor:
-        """Read what comes before the first column with a thought, [B, T, D]; returns the hidden state behind it."""
-        last: Tensor | None = None
-        if prompt.shape[1] > 0:
-            last = self._call(prompt, 0, self.cache, None)[:, -1]
-        elif self.note is not None and self.note.length == self.start and self.note.hidden is not None:
-            last = self.note.hidden[:, -1]
+    def _paused(self, embeds: Tensor) -> Hidden:
+        """All positions [B, T, D] in one call: a constant in place of a thought waits for no other position."""
+        thought = self.thought
+        fed, _ = self.feed_back(embeds)
+        if self.settings.forced is not None:
+            fed = self._forced(thought.cumsum(-1) - 1, fed)
+        inputs = torch.where(thought[:, :, None], fed, embeds)
+        hidden = self._call(inputs, 0, self.cache, thought[:, :, None] if self.latent.adapter != "none" else None)
+        if self.record is not None:
+            for a in self.columns:
+                source = hidden[:, a - 1] if a > 0 else self._last_hidden()
+                self._note_thought(source, inputs[:, a], hidden[:, a], thought[:, a], None)
+        return self._join(self.outputs)
+
+    def _last_hidden(self) -> Tensor:
+        """The hidden state behind the cache, [B, D]."""
+        note = self.note if self.note is not None and self.note.length == self.start else None
+        last = None if note is None or note.hidden is None else note.hidden[:, -1]
         if last is None:
             raise ModelError(
                 "a thought stands first, and the cache does not hold the hidden state before it",
@@ -234,7 +246,8 @@ class Rollout:
         thought, piece, rest = self.thought[:, a:b], embeds[:, a:b], embeds[:, b:]
         index = thought.cumsum(-1) - 1
         first = thought & (index == 0)
-        source = self._encode(embeds[:, :a])[:, None].expand_as(piece)
+        last = self._call(embeds[:, :a], 0, self.cache, None)[:, -1] if a > 0 else self._last_hidden()
+        source = last[:, None].expand_as(piece)
         past = self._next_cache()
         most, apart = torch.stack([index.max() + 1, first[:, 1:].any().to(index.dtype)]).tolist()
         passes = max(most, self.settings.passes)
@@ -319,9 +332,12 @@ class Rollout:
         return hidden.masked_fill(thought[:, :, None], 0.0), layers
 
     def feed_back(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Next input for final hidden states [..., D], and the most probable tokens [...] (None while p = 0)."""
-        tokens = None
-        fed = torch.zeros((), device=hidden.device, dtype=torch.promote_types(hidden.dtype, torch.float32))
+        """Next input for final hidden states [..., D], and the most probable tokens [...]; None of a pause, and while p = 0."""
+        tokens, dtype = None, torch.promote_types(hidden.dtype, torch.float32)
+        if self.decoder.pause is not None:
+            fed = self.settings.perturb(self.decoder.pause.to(dtype).expand(hidden.shape), self.embed_rms)
+            return fed.to(hidden.dtype), None
+        fed = torch.zeros((), device=hidden.device, dtype=dtype)
         if self.p < 1.0:
             fed = latent_from_hidden(hidden, self.decoder.bridge, self.embed_rms)
             fed = self.settings.perturb(fed, self.embed_rms)

@@ -22,10 +22,11 @@ class ThoughtRecord:
 
     Args:
         source: final hidden state that was fed back, [B, D] each; the model's head reads it as what the thought says.
+            In "parallel" the one before the thought after the last pass, which fed back those of the pass before.
         inputs: what was fed back, bridged, scaled and mixed, [B, D] each.
         hidden: final hidden state at the thought's own position, [B, D] each.
         mask: rows that think at this step, [B] bool each.
-        tokens: greedy token of the position before, [B] each; empty while p = 0 (the head is not run).
+        tokens: most probable token of the position before, [B] each; empty while p = 0 (the head is not run).
         prefix: "sequence" only: the whole input of the last pass, [B, T, D].
         grad_norms: Euclidean norm of the loss gradient with respect to each entry of `inputs`, filled in backward;
             step index -> 0-d tensor.
@@ -94,9 +95,10 @@ class Thinking:
 
     Args:
         p: share of the token embedding, overriding the configuration; None leaves it.
-        forced: inputs to put at the thought positions instead of the model's own, [B, K, D] ("append", thought k of a
-            row takes [:, k]) or [B, T, D] ("sequence", the input of the last pass, aligned at its end).
-        noise_std: standard deviation of Gaussian noise added to each latent, in units of its RMS.
+        forced: inputs to put at the thought positions instead of the model's own, [B, K, D] (thought k of a row takes
+            [:, k]) or [B, T, D] ("sequence", the input of the last pass, aligned at its end).
+        noise_std: standard deviation of Gaussian noise added to each latent, in units of its RMS; drawn anew in each
+            pass of "parallel".
         dropout: share of a latent's components set to zero (the rest scaled up).
         record: filled with what was thought.
         passes: make at least this many passes, further ones without a thought: what other processes' batches take,

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from latent_gemma.errors import ConfigError
 from latent_gemma.options.flat import Option, bare
@@ -108,12 +108,12 @@ class _Reader:
             if not isinstance(value, list):
                 raise self._wrong(name, value, "a list: [..]")
             return tuple(self.converted(each, name, parts[0]) for each in value)
-        if NoneType in parts:
-            return None if value is None else self.converted(value, name, next(p for p in parts if p is not NoneType))
-        words = [word for part in parts for word in get_args(part)]  # of a Literal beside a number
-        if value in words:
-            return value
-        kind = parts[0] if words else kind
+        if get_origin(kind) in (Union, UnionType):
+            words = [part for part in parts if get_origin(part) is Literal]
+            if (value is None and NoneType in parts) or any(value in get_args(part) for part in words):
+                return value
+            others = [part for part in parts if part is not NoneType and part not in words]
+            return self.converted(value, name, (others or words)[0])
         wanted = {float: (int, float), Path: (str,)}.get(kind, (kind,))
         if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
             raise self._wrong(name, value, _WANTED[kind])

@@ -27,7 +27,8 @@ class Eval:
             "translation"; "auto" takes what the task or the format of the data says.
         metrics: further metrics of the answers: fuzzy, bleu, bertscore, language.
         encoder: of BERTScore: a hub name or a local directory.
-        k: numbers of latent steps to try besides the model's own, e.g. 0,1,2,4,8.
+        k: numbers of latent steps to try besides the model's own, e.g. 0,1,2,4,8,auto; with "auto" the model itself
+            ends its thinking.
         p: shares of the token embedding to try besides the model's own, e.g. 0,0.5,1.
         mode: "auto" asks each model as it was trained: "latent" thinks, "words" writes its steps, "none" answers at
             once.

@@ -7,7 +7,7 @@ from tyro.conf import Positional
 
 from latent_gemma.choices import AskedMode, WordsFormat
 from latent_gemma.errors import ConfigError
-from latent_gemma.ranges import Advanced, Amount, Count, Range, Seed, Share, Size, check_ranges
+from latent_gemma.ranges import Advanced, Amount, Count, Range, Seed, Share, Thoughts, check_ranges
 from latent_gemma.text.language import AnswerLanguage, Asked
 
 
@@ -18,7 +18,7 @@ class Asking:
     Args:
         mode: "auto" does what the model was trained for; "latent" thinks, "words" writes its steps, "none" answers at
             once.
-        k: latent steps; None takes the model's own number.
+        k: latent steps; "auto" leaves their number to the model, None takes the model's own way.
         p: share of the token embedding in what is fed back; None takes the model's own.
         answer_language: "same" as the question's, or "ja" or "en": a question in the other language is then asked with
             an instruction to answer in this one.
@@ -29,7 +29,7 @@ class Asking:
     """
 
     mode: AskedMode = "auto"
-    k: Size | None = None
+    k: Thoughts | None = None
     p: Share | None = None
     answer_language: Advanced[AnswerLanguage] = "same"
     translate: Asked | None = None
@@ -82,7 +82,7 @@ class Vote:
         traces: traces in a vote, the temperatures taken in turn; None takes one each.
         mode: "auto" does what the model was trained for; "latent" thinks, "words" writes its steps, "none" answers at
             once.
-        k: latent steps in latent mode; None takes the model's own number.
+        k: latent steps in latent mode; "auto" leaves their number to the model, None takes the model's own way.
         noise: noise on each trace's thoughts in latent mode, in units of their RMS.
         format: how a model that was never trained here writes its words; None keeps the model's own way.
         system: text before every question, in the user's turn; None keeps the model's own.
@@ -97,7 +97,7 @@ class Vote:
     temperatures: str = "0.2,0.4,0.6,0.8,1.0"
     traces: Annotated[int, Range(1, 50_000)] | None = None
     mode: AskedMode = "auto"
-    k: Size | None = None
+    k: Thoughts | None = None
     noise: Advanced[Amount] = 0.0
     format: Advanced[WordsFormat | None] = None
     system: Advanced[str | None] = None

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
+from latent_gemma.choices import ThoughtsPerStep
 from latent_gemma.options.source import DataSettings
 from latent_gemma.ranges import Count, Range, Seed, check_ranges
 from latent_gemma.training.curriculum import Steps
@@ -20,7 +21,7 @@ class Preview:
         model: whose tokenizer and frame to use; "tiny" is the built-in one.
         rows: how many rows.
         latent_steps: how many written steps to replace by thoughts.
-        c_thought: thoughts per step.
+        c_thought: thoughts per step; "tokens" takes one for each token of it.
         step_separator: text after each written step.
     """
 
@@ -28,7 +29,7 @@ class Preview:
     model: str = "tiny"
     rows: Count = 3
     latent_steps: Steps = 0
-    c_thought: Annotated[int, Range(1, 1000)] = 1
+    c_thought: Annotated[ThoughtsPerStep, Range(1, 1000)] = 1
     step_separator: str = "\n"
 
     def __post_init__(self) -> None:

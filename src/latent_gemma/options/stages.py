@@ -4,7 +4,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from latent_gemma.choices import Adapter, AskedMode, BridgeKind, Recurrence, ThoughtsPerStep, Trains, WordsFormat
+from latent_gemma.choices import (
+    Adapter,
+    AskedMode,
+    BridgeKind,
+    Recurrence,
+    ThoughtsPerStep,
+    TokenPart,
+    Trains,
+    WordsFormat,
+)
 from latent_gemma.errors import ConfigError
 from latent_gemma.options.source import DataSettings
 from latent_gemma.ranges import Advanced, Count, Positive, Range, Seed, Size, check_ranges
@@ -68,7 +77,10 @@ class LatentModel:
 
     Args:
         c_thought: thoughts per written step; "tokens" takes one for each token of it, its separator included.
-        recurrence: "append" or "sequence".
+        recurrence: "append", "sequence" or "parallel".
+        parallel_passes: T, passes of "parallel" over the thoughts; None takes as many as there are thoughts.
+        token: token part of what is fed back while p > 0: the most probable token ("argmax"), or "soft": the mean of
+            the most probable ones.
         bridge: "identity", "linear" or "mlp".
         trains: "all" weights in all phases (COCONUT), or the "thoughts" alone: adapter and bridge, the rest frozen.
         adapter: weights active on thought positions: "none", "lora" or "full".
@@ -78,6 +90,8 @@ class LatentModel:
 
     c_thought: ThoughtsPerStep = 1
     recurrence: Advanced[Recurrence] = "append"
+    parallel_passes: Advanced[Count | None] = None
+    token: Advanced[TokenPart] = "argmax"
     bridge: Advanced[BridgeKind] = "identity"
     trains: Advanced[Trains] = "all"
     adapter: Advanced[Adapter] = "none"

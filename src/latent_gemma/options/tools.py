@@ -1,13 +1,15 @@
-"""What stands beside training and measuring: the options of `tasks`, `harness` and `estimate`."""
+"""What stands beside training and measuring: the options of `tasks`, `harness`, `estimate`, `export` and `push`."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from tyro.conf import Positional
 
 from latent_gemma.choices import Precision
 from latent_gemma.ranges import Amount, Count, Positive, Range, Size, check_ranges
+
+GgufKind = Literal["f16", "q8_0"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Harness:
 
     Args:
         options: as `lm_eval run` takes them (`lm_eval run --help`); `--model latent-gemma` may be left out. Of
-            `--model_args` it knows pretrained, num_thoughts, p, mode, system and max_gen_toks.
+            `--model_args` it knows pretrained, num_thoughts (a number or auto), p, mode, system and max_gen_toks.
     """
 
     options: Positional[tuple[str, ...]] = ()
@@ -45,7 +47,8 @@ class Estimate:
         study: instead of it, all training of this study: the file that `study --config` would read, which says model,
             rank, batches, steps and precision.
         rank: rank of LoRA; 0 trains all weights.
-        k: latent steps (recurrence `append`).
+        k: latent steps.
+        parallel_passes: T, passes over all of them at once (recurrence `parallel`); 0 for `append`, a pass a step.
         prompt: tokens before the thoughts.
         answer: tokens after them.
         batch_size: examples at once and GPU.
@@ -62,6 +65,7 @@ class Estimate:
     study: Path | None = None
     rank: Size = 16
     k: Size = 4
+    parallel_passes: Size = 0
     prompt: Count = 128
     answer: Count = 64
     batch_size: Count = 8
@@ -75,3 +79,38 @@ class Estimate:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a model as a plain Gemma, for programs that know no thoughts.
+
+    Args:
+        run: a run folder, model directory, GGUF file or hub name.
+        to: folder to write; a new one, or an empty one.
+        format: "plain" is a directory of safetensors for transformers and vLLM; "gguf" is one file for llama.cpp and
+            Ollama.
+        quantize: of a GGUF file's matrices: half precision, or 8 bits.
+    """
+
+    run: Positional[str]
+    to: Path
+    format: Literal["plain", "gguf"] = "plain"
+    quantize: GgufKind = "f16"
+
+
+@dataclass(frozen=True)
+class Push:
+    """Upload a model and its card to the Hugging Face hub.
+
+    Args:
+        run: a run folder, or a directory that `export` wrote.
+        repo: its name there, owner/name.
+        report: folder of an evaluation whose figures the card is to show.
+        public: for everybody to see; a repository that is made anew is private without it.
+    """
+
+    run: Positional[str]
+    repo: Positional[str]
+    report: Path | None = None
+    public: bool = False

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from latent_gemma.choices import NumThoughts
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.fast.steps import FastSteps
@@ -27,7 +28,7 @@ def _answer(model: Any, tokenizer: Any, question: str, asking: Asking, console: 
         question = ask_in(question, asking.answer_language)
     latent = model.config.latent
     mode = writing_mode(latent, asking.mode)
-    k = 0 if mode != "latent" else latent.num_thoughts if asking.k is None else asking.k
+    k: NumThoughts = 0 if mode != "latent" else latent.own_thoughts if asking.k is None else asking.k
     if asking.paths > 1:
         paths = explore_paths(
             model, tokenizer, question=question, k=asking.paths, num_thoughts=k, mode=mode,
@@ -44,7 +45,7 @@ def _answer(model: Any, tokenizer: Any, question: str, asking: Asking, console: 
         console.print(Text(displayable(answer.reasoning), style="dim"))
     if asking.thoughts and k:
         with model.thinking(p=asking.p):
-            steps = read_thoughts(model, tokenizer, question, k)
+            steps = read_thoughts(model, tokenizer, question, batch.num_thoughts[0])
         table = Table("step", "says", "norm", "entropy", box=None)
         for step in steps:
             said = "  ".join(f"{token!r} {p:.0%}" for token, p in zip(step.tokens, step.probabilities, strict=True))

@@ -11,7 +11,6 @@ from latent_gemma.choices import AskedMode, Mode, NumThoughts, WordsFormat
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.evaluation.points import EvalSettings, Point, ordered_thoughts, plan, too_long
-from latent_gemma.evaluation.results import k_order
 from latent_gemma.model.loading import latent_of, read_config, resolve_model
 from latent_gemma.model.prompt import own_mode
 from latent_gemma.recipes.stage import model_hash
@@ -31,7 +30,8 @@ class Contestant:
         name: as the user typed it, without a mode behind it.
         label: as tables show it.
         mode: it is asked in.
-        k: its number of latent steps; of a model that was trained without any, the largest asked for.
+        k: its number of latent steps, "auto" where it learnt it; of a model that was trained without any, the largest
+            asked for.
         own_p: its share of the token embedding.
         points: of the grid.
     """
@@ -99,7 +99,7 @@ def line_up(
         label = _LABELS[asked] if len(models) == 1 else label if asked == own else f"{label}:{asked}"
         if any(one.label == label for one in contestants):
             raise ConfigError(f"{name} is named twice", "say how each is asked, as in runs/a:words runs/a:none")
-        k = latent.own_thoughts or max(settings.ks, default=0, key=k_order)
+        k = latent.own_thoughts or max((k for k in settings.ks if k != "auto"), default=0)
         points = plan(k, latent.p, asked, settings, ordered_thoughts(latent, k))
         contestants.append(Contestant(name, label, asked, k, latent.p, points))
     return contestants

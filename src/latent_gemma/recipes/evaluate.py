@@ -32,8 +32,8 @@ from latent_gemma.origin import write_origin
 from latent_gemma.ranges import (
     SHARES,
     TEMPERATURES,
-    THOUGHTS,
     parse_numbers,
+    parse_thoughts,
 )
 from latent_gemma.recipes.answers_bar import AnswersBar
 from latent_gemma.recipes.contestants import Contestant, fitting, identity, line_up
@@ -104,7 +104,7 @@ def run_eval(config: Eval) -> Path:
 
 
 def _settings(config: Eval) -> EvalSettings:
-    ks = parse_numbers(config.k, int, "--k", THOUGHTS)
+    ks = parse_thoughts(config.k, "--k")
     ps = parse_numbers(config.p, float, "--p", SHARES)
     temperatures = parse_numbers(config.temperatures, float, "--temperatures", TEMPERATURES)
     check_temperatures(temperatures)

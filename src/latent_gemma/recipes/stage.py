@@ -27,6 +27,7 @@ from latent_gemma.model.prompt import Frame, own_mode
 from latent_gemma.options.flat import told
 from latent_gemma.options.stages import Common
 from latent_gemma.origin import write_origin
+from latent_gemma.recipes.card import write_card
 from latent_gemma.text.display import displayable
 from latent_gemma.training.batches import OnBad
 from latent_gemma.training.run import FitResult
@@ -187,7 +188,9 @@ def begun(folder: Path) -> bool:
 
 
 def save_stage(run: Path, origin: Mapping[str, Any], tokenizer: Any, result: FitResult) -> Path:
-    """Write a finished stage: `model/`, `run.json` and `training.png`.
+    """Write a finished stage: `model/` with its card, `run.json` and `training.png`.
+
+    A model that thinks is saved as such; one that was trained to do without thoughts as the plain Gemma that it is.
 
     Args:
         run: the run folder.
@@ -206,14 +209,8 @@ def save_stage(run: Path, origin: Mapping[str, Any], tokenizer: Any, result: Fit
     # What ends an answer in our prompts ends it in a bare `generate` too.
     known = model.generation_config.eos_token_id
     ends = {*(known if isinstance(known, list) else [] if known is None else [known])}
-    model.generation_config.eos_token_id = sorted({*ends, *Frame(tokenizer, model.config.latent).end_ids})
-    try:
-        with whole_folder(folder) as partial:
-            model.save_pretrained(partial)
-            tokenizer.save_pretrained(partial)
-    except (OSError, SafetensorError) as error:
-        after = "the same command with --resume auto goes on from the last checkpoint"
-        raise cannot_save("the model", run, sum(map(bytes_of, model.parameters())), error, after) from error
+    frame = Frame(tokenizer, model.config.latent)
+    model.generation_config.eos_token_id = sorted({*ends, *frame.end_ids})
     record = {
         **origin,
         "mode": own_mode(model.config.latent),
@@ -222,6 +219,17 @@ def save_stage(run: Path, origin: Mapping[str, Any], tokenizer: Any, result: Fit
         "metrics": result.metrics[-1] if result.metrics else {},
         "notes": result.notes,
     }
+    try:
+        with whole_folder(folder) as partial:
+            if model.is_plain:
+                model.save_plain(partial, keeps_latent=True)
+            else:
+                model.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+            write_card(partial, run.name, record, frame, model.is_plain)
+    except (OSError, SafetensorError) as error:
+        after = "the same command with --resume auto goes on from the last checkpoint"
+        raise cannot_save("the model", run, sum(map(bytes_of, model.parameters())), error, after) from error
     write_origin(run / RECORD, record)
     curves = training_curves(result.metrics)
     if curves:

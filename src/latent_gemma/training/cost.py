@@ -24,13 +24,14 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """A training step of recurrence `append`.
+    """A training step of recurrence `append`, or of `parallel`.
 
     Args:
         config: of a Gemma.
         rank: of LoRA on all projections; 0 trains all weights.
         k: latent steps, between `prompt` and `answer` tokens; the loss reads those of the answer.
         precision: of the computation; in "bfloat16", frozen projections are held in it, other weights in float32.
+        parallel_passes: T, passes over all K positions at once; 0 for `append`, one pass a position.
     """
 
     config: Any
@@ -41,6 +42,7 @@ class Step:
     batch_size: int
     precision: Precision
     checkpointing: bool
+    parallel_passes: int = 0
 
     @property
     def width(self) -> int:
@@ -86,12 +88,17 @@ class Step:
         return int(self.batch_size * self.answer * self.config.vocab_size)
 
     def calls(self) -> list[tuple[int, int]]:
-        """The decoder's calls, each B * T positions and the keys they see: prompt, K - 1 thoughts, the rest."""
+        """The decoder's calls, each B * T positions and the keys they see: prompt, thoughts, the last with the rest."""
         batch, length = self.batch_size, self.prompt + self.k + 2 + self.answer
         if self.k == 0:
             return [(batch * length, length)]
-        single = [(batch, self.prompt + 1 + step) for step in range(1, self.k)]
-        return [(batch * (self.prompt + 1), self.prompt + 1), *single, (batch * (self.answer + 2), length)]
+        before = self.prompt + 1
+        if self.parallel_passes:
+            passes = min(self.k, self.parallel_passes)
+            thoughts, rest = [(batch * self.k, before + self.k)] * (passes - 1), self.k + 1 + self.answer
+        else:
+            thoughts, rest = [(batch, before + step) for step in range(1, self.k)], self.answer + 2
+        return [(batch * before, before), *thoughts, (batch * rest, length)]
 
 
 def layer_bytes(step: Step, positions: int, keys: int) -> float:
@@ -105,7 +112,7 @@ def layer_bytes(step: Step, positions: int, keys: int) -> float:
 
 def kept_bytes(step: Step) -> float:
     """What autograd keeps of a forward pass, logits and copies of weights in bfloat16 included."""
-    d, _, kv, _ = step.widths
+    d, q, kv, _ = step.widths
     layers = step.config.num_hidden_layers
     kept = float(step.logits * (step.width + 4))
     for positions, keys in step.calls():
@@ -114,6 +121,8 @@ def kept_bytes(step: Step) -> float:
         kept += layers * (4 * positions * d if step.checkpointing else layer_bytes(step, positions, keys))
         if step.k:  # keys and values that later calls read
             kept += layers * positions * 2 * kv * step.width
+    if step.parallel_passes and not step.checkpointing:  # each pass joins the keys before it to its own
+        kept += sum(layers * (step.batch_size * keys - own) * 2 * q * step.width for own, keys in step.calls()[1:-1])
     if step.width == 2:
         layer_copies = 0 if step.checkpointing else step.adapter if step.rank else step.projections
         kept += 2 * (step.embedding + layer_copies)

@@ -19,7 +19,6 @@ from latent_gemma.training.curriculum import (
     AnnealCurriculum,
     Curriculum,
     StagedCurriculum,
-    WrittenCurriculum,
     check_thoughts,
 )
 from latent_gemma.training.lora import with_lora
@@ -80,8 +79,7 @@ def fit(
         raise ConfigError("no example has written steps to learn from", "use data with steps, or --reasoning none")
     trained: Any = model
     if lora is not None and lora.rank > 0:
-        thinks = not isinstance(curriculum, WrittenCurriculum)
-        trained = with_lora(model, lora, ("bridge",) if thinks and model.model.bridge is not None else ())
+        trained = with_lora(model, lora)
     else:
         model.freeze_phases()
     arguments = TrainingArguments(**trainer_arguments(settings, run))

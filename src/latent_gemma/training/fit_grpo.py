@@ -13,6 +13,7 @@ from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.fast.steps import FastSteps
 from latent_gemma.launch import process_count
+from latent_gemma.model.halting import check_grows
 from latent_gemma.model.prompt import Frame, Mode
 from latent_gemma.training.batches import OnBad, sound
 from latent_gemma.training.clean_stop import CleanStop
@@ -120,10 +121,14 @@ def fit_grpo(
         RunError: if `resume` finds no checkpoint, or a step that should change weights changes none.
     """
     this = Run.begin(model, run, settings, title, resume, started_s)
-    frame, num_thoughts = Frame(tokenizer, model.config.latent), model.config.latent.num_thoughts
+    latent = model.config.latent
+    frame, num_thoughts = Frame(tokenizer, latent), latent.own_thoughts
+    if num_thoughts == "auto" and mode == "latent":
+        check_grows(latent)
     arguments = grpo_arguments(settings, grpo, beta, run)
     room = model.config.max_position_embeddings - grpo.max_new_tokens
-    examples = _with_room(frame, examples, mode, num_thoughts, room, on_bad)
+    most = latent.most_thoughts if num_thoughts == "auto" else num_thoughts
+    examples = _with_room(frame, examples, mode, most, room, on_bad)
     _check_count(examples, settings, grpo)
     ends = model.generation_config.eos_token_id
     model.generation_config.eos_token_id = list(frame.end_ids)

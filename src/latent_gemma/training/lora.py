@@ -9,6 +9,7 @@ from peft import PeftModel
 
 from latent_gemma.errors import ConfigError
 from latent_gemma.launch import is_main_process
+from latent_gemma.model.gemma import is_latent_parameter
 from latent_gemma.training.settings import LoraSettings
 
 
@@ -44,13 +45,12 @@ def quantization(settings: LoraSettings) -> Any:
     )
 
 
-def lora_config(model: Any, settings: LoraSettings, beside: Sequence[str] = ()) -> Any:
+def lora_config(model: Any, settings: LoraSettings) -> Any:
     """PEFT's configuration of an adapter.
 
     Args:
         model: what it is for.
         settings: the adapter.
-        beside: names of modules that train as they are, and are kept with the adapter.
 
     Returns:
         The configuration.
@@ -66,7 +66,6 @@ def lora_config(model: Any, settings: LoraSettings, beside: Sequence[str] = ()) 
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=list(settings.targets),
-        modules_to_save=list(beside) or None,
         task_type="CAUSAL_LM",
     )
 
@@ -87,13 +86,12 @@ def _check_targets(model: Any, targets: Sequence[str]) -> None:
             raise ConfigError(f"--targets {target} is no projection", "q_proj or down_proj is one")
 
 
-def with_lora(model: Any, settings: LoraSettings, beside: Sequence[str] = ()) -> Any:
+def with_lora(model: Any, settings: LoraSettings) -> Any:
     """Put an adapter on a model.
 
     Args:
-        model: the model; its own weights are frozen.
+        model: the model; its own weights are frozen, but for those that only thoughts see.
         settings: the adapter.
-        beside: as `lora_config`.
 
     Returns:
         The PEFT wrapper.
@@ -105,7 +103,11 @@ def with_lora(model: Any, settings: LoraSettings, beside: Sequence[str] = ()) ->
 
     if settings.quantize == "4bit":
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
-    return get_peft_model(model, lora_config(model, settings, beside))
+    wrapped = get_peft_model(model, lora_config(model, settings))
+    for name, parameter in wrapped.named_parameters():
+        if is_latent_parameter(name):
+            parameter.requires_grad_(True)
+    return wrapped
 
 
 def merge(trained: Any, folder: Path) -> Any:

@@ -12,6 +12,8 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models import prepare_fsdp
 from trl.trainer.utils import RepeatSampler, add_fused_lm_head, disable_dropout_in_model
 
+from latent_gemma.choices import NumThoughts
+from latent_gemma.generation.answers import choose_thoughts
 from latent_gemma.training.finite_steps import FiniteSteps
 from latent_gemma.training.frozen import hold_in_bfloat16
 from latent_gemma.training.rewarding import RewardBook, Sample
@@ -40,13 +42,15 @@ class FramedGrpoTrainer(FiniteSteps, GRPOTrainer):
     Args:
         book: scores completions; has the model's frame, and the mode: "words", or "latent" for prompts that end in
             `bot, thought x K, eot`.
-        num_thoughts: K.
+        num_thoughts: K; with "auto" each prompt has as many as the model, as it is now, chooses greedily.
         model: the model; without `peft_config` a copy of it is the reference of the KL term.
         args: TRL's configuration.
         **kwargs: as TRL's trainer and `FiniteSteps`.
     """
 
-    def __init__(self, book: RewardBook, num_thoughts: int, model: Any, args: GRPOConfig, **kwargs: Any) -> None:
+    def __init__(
+        self, book: RewardBook, num_thoughts: NumThoughts, model: Any, args: GRPOConfig, **kwargs: Any
+    ) -> None:
         self.book, self.num_thoughts = book, num_thoughts
         # TRL loads its reference from disk and by the classes transformers ships, ours not among them: build it here.
         copies = args.beta > 0.0 and kwargs.get("peft_config") is None
@@ -73,8 +77,18 @@ class FramedGrpoTrainer(FiniteSteps, GRPOTrainer):
             super()._send_telemetry()
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
-        book = self.book
-        return [book.frame.prompt(prompt, book.mode, self.num_thoughts) for prompt in prompts], None, {}
+        book, latent = self.book, self.book.frame.latent
+        asked = {prompt: book.frame.prompt(prompt, book.mode, self.num_thoughts) for prompt in prompts}
+        if book.mode == "latent" and self.num_thoughts == "auto":
+            model: Any = self.accelerator.unwrap_model(self.model)
+            model = model.get_base_model() if hasattr(model, "get_base_model") else model
+            training = model.training
+            with self.accelerator.autocast():
+                chosen = choose_thoughts(model.eval(), list(asked.values()), book.frame.pad_id)
+            model.train(training)
+            for ids, k in zip(asked.values(), chosen, strict=True):
+                ids += [*[latent.thought_id] * k, latent.eot_id]
+        return [list(asked[prompt]) for prompt in prompts], None, {}
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         # TRL samples from a model with an adapter outside autocast, which wraps the outermost forward alone: in another

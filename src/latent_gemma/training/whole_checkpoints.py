@@ -11,6 +11,7 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 
 from latent_gemma.errors import RunError
 from latent_gemma.files import PARTIAL, publish_folder
+from latent_gemma.model.gemma import is_latent_parameter
 from latent_gemma.training.checkpoints import PREFIX, last_checkpoint, rotate, write_manifest
 from latent_gemma.training.states import random_state, read_state, set_random_state, write_state
 
@@ -137,8 +138,25 @@ class WholeCheckpoints(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
+        folder = Path(str(output_dir or self.args.output_dir))
         # a pickle that nothing here reads
-        (Path(str(output_dir or self.args.output_dir)) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+        (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+        if beside := self._beside_adapter():
+            write_state(folder / "latent", {name: weight.detach() for name, weight in beside.items()})
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        beside = self._beside_adapter()
+        for name, weight in read_state(Path(resume_from_checkpoint) / "latent").items() if beside else ():
+            beside[name].data.copy_(weight)
+
+    def _beside_adapter(self) -> dict[str, Tensor]:
+        """What trains beside a PEFT adapter, which is all that PEFT saves: the weights that only thoughts see."""
+        assert self.model is not None
+        if self.is_sharded or not hasattr(self.model, "peft_config"):
+            return {}
+        weights = self.model.named_parameters()
+        return {name: weight for name, weight in weights if weight.requires_grad and is_latent_parameter(name)}
 
     @property
     def is_sharded(self) -> bool:
