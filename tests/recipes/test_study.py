@@ -252,10 +252,12 @@ def test_a_study_of_a_saved_model_with_an_adapter_on_held_out_rows(here):
     rows = [{"question": f"{i}+1=", "steps": [str(i + 1)], "answer": str(i + 1)} for i in range(12)]
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     command = ["study", "--model", "base", "--holdout", "4", *SHORT, "--epochs", "0.5", "--rank", "2"]
-    assert main([*command, "--data", "rows.jsonl", "--methods", "coconut", "--out", "out"]) == 0
-    assert {(row["label"], row["total"], row["mode"]) for row in report(here / "out")["rows"]} == {
-        ("COCONUT", 4, "latent")
-    }
+    assert main([*command, "--data", "rows.jsonl", "--methods", "coconut,soft", "--out", "out"]) == 0
+    found = report(here / "out")["rows"]
+    shown = {(row["label"], row["total"], row["mode"]) for row in found}
+    assert shown == {("COCONUT", 4, "latent"), ("soft", 4, "latent")}
+    assert "auto" in {row["k"] for row in found if row["label"] == "soft"}, "it ends its thinking itself"
+    assert not (here / "out" / "seed-0" / "soft" / "run.json").exists(), "there is nothing to train"
     for method, parent in (("words", "base"), ("coconut", "out/seed-0/words")):
         folder = here / "out" / "seed-0" / method
         record = json.loads((folder / "run.json").read_text())

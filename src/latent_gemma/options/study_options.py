@@ -30,7 +30,7 @@ class StudyOptions(Common):
         step_separator: text after each written step.
         latent: the latent part of the methods that think.
         lora: low-rank adaptation of every stage, merged at its end; rank 0 trains all weights.
-        k: numbers of latent steps to try besides each model's own, e.g. 0,1,2,4,8.
+        k: numbers of latent steps to try besides each model's own, e.g. 0,1,2,4,auto.
         p: shares of the token embedding to try besides each model's own, e.g. 0,0.5,1.
         controls: "basic" measures zeroed, noise, swapped, permuted and pause thoughts, "full" also curves over added
             noise and over the first thoughts, "none" neither.

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from transformers import set_seed
 
-from latent_gemma.choices import Controls, ThoughtsPerStep
+from latent_gemma.choices import Controls, NumThoughts, ThoughtsPerStep
 from latent_gemma.data.example import Example
 from latent_gemma.errors import DataError
 from latent_gemma.evaluation.engine import Evaluator
@@ -100,7 +100,7 @@ class Study:
     c_thought: ThoughtsPerStep = 1
     latent: Mapping[str, Any] = field(default_factory=dict)
     lora: LoraSettings = field(default_factory=LoraSettings)
-    ks: tuple[int, ...] = ()
+    ks: tuple[NumThoughts, ...] = ()
     ps: tuple[float, ...] = ()
     further: Mapping[str, Sequence[Example]] = field(default_factory=dict)
     controls: Controls = "basic"

@@ -20,7 +20,7 @@ from latent_gemma.model.loading import TINY
 from latent_gemma.model.tiny import build_tokenizer
 from latent_gemma.options.study_options import StudyOptions
 from latent_gemma.origin import write_origin
-from latent_gemma.ranges import MOST, SHARES, THOUGHTS, parse_numbers
+from latent_gemma.ranges import MOST, SHARES, parse_numbers, parse_thoughts
 from latent_gemma.recipes.methods import Budget, methods_of
 from latent_gemma.recipes.resume import Origin, Unfinished, resume_study
 from latent_gemma.recipes.stage import RECORD, Parent, bad_rows, run_folder, run_record, say_options
@@ -120,7 +120,7 @@ def study_of(config: StudyOptions, equal: Match) -> Study:
         c_thought=c_thought,
         latent=vars(config.latent),
         lora=config.lora,
-        ks=parse_numbers(config.k, int, "--k", THOUGHTS),
+        ks=parse_thoughts(config.k, "--k"),
         ps=parse_numbers(config.p, float, "--p", SHARES),
         further={config.ood: load_examples(further, bad_rows(config))} if config.ood else {},
         controls=config.controls,
