@@ -79,11 +79,12 @@ def strike_in(monkeypatch, number):
 
 
 def test_a_study_that_was_stopped_twice_ends_as_if_it_never_was(here, monkeypatch, capsys):
-    command = [*STUDY, "--seeds", "0,1", "--resume", "auto", "--out"]
+    command = [*STUDY, "--seeds", "0,1", "--resume", "auto", "--ood", "chains:length=3", "--out"]
     assert main([*command, "whole"]) == 0
     whole = content(here / "whole")
     assert labels(here / "whole" / "seed-1") == labels(here / "whole") == ["words", "annealed"]
     assert [grid["title"] for grid in report(here / "whole")["tables"]][:1] == ["Over seeds"]
+    assert "Questions of another kind (seed 0)" in [grid["title"] for grid in report(here / "whole")["tables"]]
     assert {row["total"] for row in report(here / "whole")["rows"]} == {10}, "5 questions under each of 2 seeds"
     assert whole["seed-0/words/model/model.safetensors"] != whole["seed-1/words/model/model.safetensors"]
     capsys.readouterr()
@@ -126,7 +127,7 @@ def test_a_question_that_is_too_long_is_told_before_anything_is_trained(here, ca
     rows = [{"question": "1+1=", "steps": ["2"], "answer": "2"}] * 5 + [{"question": "1" * 3000, "answer": "1"}]
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main([*STUDY, "--data", "rows.jsonl", "--holdout", "2", "--out", "out"]) == 2
-    assert "test question 2: 3005 tokens, and the model takes 2048" in capsys.readouterr().err
+    assert "test question 2: 3006 tokens, and the model takes 2048" in capsys.readouterr().err
     assert not Path("out").exists()
 
 
@@ -251,10 +252,12 @@ def test_a_study_of_a_saved_model_with_an_adapter_on_held_out_rows(here):
     rows = [{"question": f"{i}+1=", "steps": [str(i + 1)], "answer": str(i + 1)} for i in range(12)]
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     command = ["study", "--model", "base", "--holdout", "4", *SHORT, "--epochs", "0.5", "--rank", "2"]
-    assert main([*command, "--data", "rows.jsonl", "--methods", "coconut", "--out", "out"]) == 0
-    assert {(row["label"], row["total"], row["mode"]) for row in report(here / "out")["rows"]} == {
-        ("COCONUT", 4, "latent")
-    }
+    assert main([*command, "--data", "rows.jsonl", "--methods", "coconut,soft", "--out", "out"]) == 0
+    found = report(here / "out")["rows"]
+    shown = {(row["label"], row["total"], row["mode"]) for row in found}
+    assert shown == {("COCONUT", 4, "latent"), ("soft", 4, "latent")}
+    assert "auto" in {row["k"] for row in found if row["label"] == "soft"}, "it ends its thinking itself"
+    assert not (here / "out" / "seed-0" / "soft" / "run.json").exists(), "there is nothing to train"
     for method, parent in (("words", "base"), ("coconut", "out/seed-0/words")):
         folder = here / "out" / "seed-0" / method
         record = json.loads((folder / "run.json").read_text())

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from latent_gemma.choices import AskedKind
+from latent_gemma.choices import AskedKind, Controls
 from latent_gemma.errors import ConfigError
 from latent_gemma.options.stages import Common, LatentModel
 from latent_gemma.ranges import Advanced, Count, Range, Whole, check_ranges, parse_numbers
@@ -30,8 +30,12 @@ class StudyOptions(Common):
         step_separator: text after each written step.
         latent: the latent part of the methods that think.
         lora: low-rank adaptation of every stage, merged at its end; rank 0 trains all weights.
-        k: numbers of latent steps to try besides each model's own, e.g. 0,1,2,4,8.
+        k: numbers of latent steps to try besides each model's own, e.g. 0,1,2,4,auto.
         p: shares of the token embedding to try besides each model's own, e.g. 0,0.5,1.
+        controls: "basic" measures zeroed, noise, swapped, permuted and pause thoughts, "full" also curves over added
+            noise and over the first thoughts, "none" neither.
+        ood: further questions, of another kind or harder, on which the main setting is measured too, as chains:length=6
+            beside chains:length=4.
         answer_kind: how answers are compared: as "number", "math", "choice", "text" or "translation"; "auto" takes
             what the format of the data says.
         max_new_tokens: bound on generated tokens.
@@ -50,6 +54,8 @@ class StudyOptions(Common):
     lora: LoraSettings = field(default_factory=LoraSettings)
     k: str = ""
     p: str = ""
+    controls: Controls = "basic"
+    ood: str = ""
     answer_kind: Advanced[AskedKind] = "auto"
     max_new_tokens: Count = 256
     eval_batch_size: Advanced[Count] = 64

@@ -10,19 +10,19 @@ from typing import Any
 from rich.console import Console
 from transformers import set_seed
 
-from latent_gemma.choices import ThoughtsPerStep
+from latent_gemma.choices import Controls, NumThoughts, ThoughtsPerStep
 from latent_gemma.data.example import Example
 from latent_gemma.errors import DataError
 from latent_gemma.evaluation.engine import Evaluator
 from latent_gemma.evaluation.items import Item
-from latent_gemma.evaluation.log import ItemLog, open_log
+from latent_gemma.evaluation.log import open_log
 from latent_gemma.evaluation.points import EvalSettings, too_long
 from latent_gemma.evaluation.results import EvalReport, EvalRow, Grid, ThoughtTrace
 from latent_gemma.inspection.comparison import best_grid, choose, cost_charts, paired_grid
 from latent_gemma.inspection.lens import trace_examples
-from latent_gemma.inspection.numbers import with_interval
 from latent_gemma.inspection.seeds import over_seeds
 from latent_gemma.inspection.select import main_rows
+from latent_gemma.inspection.tables import further_grid
 from latent_gemma.inspection.verdict import uses_thoughts, verdict
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.loading import TINY, load_model
@@ -78,6 +78,7 @@ class Study:
         ks: numbers of latent steps to try besides.
         ps: shares of the token to try besides.
         further: name -> questions of another kind on which the main setting is measured too.
+        controls: of the methods that think; see `EvalSettings`.
         batch_size: questions answered at once.
         match: how answers are compared.
         on_bad: told of training rows that cannot be used; None ends at the first.
@@ -99,9 +100,10 @@ class Study:
     c_thought: ThoughtsPerStep = 1
     latent: Mapping[str, Any] = field(default_factory=dict)
     lora: LoraSettings = field(default_factory=LoraSettings)
-    ks: tuple[int, ...] = ()
+    ks: tuple[NumThoughts, ...] = ()
     ps: tuple[float, ...] = ()
     further: Mapping[str, Sequence[Example]] = field(default_factory=dict)
+    controls: Controls = "basic"
     batch_size: int = 250
     match: Match = answers_match
     on_bad: OnBad | None = None
@@ -138,7 +140,7 @@ class _Found:
     traces: list[ThoughtTrace] = field(default_factory=list)
     curves: dict[str, Any] = field(default_factory=dict)
     training: list[tuple[str, ...]] = field(default_factory=list)
-    further: list[tuple[str, ...]] = field(default_factory=list)
+    further: dict[str, list[EvalRow]] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
     parameters: int = 0
     seconds: float = 0.0
@@ -285,6 +287,8 @@ def _train(run: _Run, clock: StudyClock) -> tuple[Any, Any, FitResult] | None:
         model, tokenizer = _start(run, parent)
         if run.parent is None:
             _refuse_long(study, model, tokenizer)
+        if not parent.sha256:  # a hub model has been downloaded only now
+            origin = replace(origin, parent=Parent.of(parent.name))
         begin(run.folder, origin)
         result = fit(
             model, tokenizer, examples, method.curriculum, replace(settings, max_hours=hours), run.folder,
@@ -349,7 +353,7 @@ def _note(
 def _measure(run: _Run, model: Any, tokenizer: Any, found: _Found, say: Callable[[str], None]) -> None:
     study, method, latent = run.study, run.method, model.config.latent
     settings = EvalSettings(
-        ks=study.ks, ps=study.ps, controls=method.thinks, batch_size=study.batch_size,
+        ks=study.ks, ps=study.ps, controls=study.controls if method.thinks else "none", batch_size=study.batch_size,
         max_new_tokens=study.max_new_tokens, seed=run.seed, match=study.match,
     )  # fmt: skip
     mode = method.asked or own_mode(latent)
@@ -365,13 +369,11 @@ def _measure(run: _Run, model: Any, tokenizer: Any, found: _Found, say: Callable
         measured = evaluator.run(say, mode)
     found.rows += [each.row for each in measured]
     found.items[method.label] = measured[0].items
-    cells = []
     for name, tests in study.further.items():
         say(f"{method.label} on {name}")
-        further = Evaluator(model, tokenizer, tests, settings, method.label, ItemLog())
-        cells.append(with_interval(further.measure(mode, latent.own_thoughts if mode == "latent" else 0).row))
-    if cells:
-        found.further.append((method.label, *cells))
+        further = Evaluator(model, tokenizer, tests, settings, method.label)
+        k = latent.own_thoughts if mode == "latent" else 0
+        found.further.setdefault(name, []).append(further.measure(mode, k).row)
     if method.thinks and mode == "latent":
         found.traces += trace_examples(
             model, tokenizer, study.tests[:4], method.label, study.max_new_tokens, match=study.match
@@ -384,11 +386,7 @@ def _report(study: Study, seed: int, found: _Found) -> EvalReport:
         f"Batches of {study.settings.batch_size * study.settings.accumulate}, peak learning rate "
         f"{study.settings.lr:g}; losses in nats per token."
     )
-    tables = [Grid("Training", ("method", "from", "steps", "seconds", "last loss"), tuple(found.training), note)]
-    if found.further:
-        header = ("method", *(f"{name} (n = {len(rows)})" for name, rows in study.further.items()))
-        note = "Accuracy in % with its 95 % Wilson interval, at the main setting."
-        tables.append(Grid("Questions of another kind", header, tuple(found.further), note))
+    training = Grid("Training", ("method", "from", "steps", "seconds", "last loss"), tuple(found.training), note)
     mains, paired = main_rows(found.rows), paired_grid(found.items)
     against = best_grid(found.items) if len(found.items) > 2 else ()  # of two methods the pairs say it
     unused = {label for label, row in mains.items() if uses_thoughts(found.rows, row) is False}
@@ -411,7 +409,9 @@ def _report(study: Study, seed: int, found: _Found) -> EvalReport:
             "time": f"{found.seconds / 60:.1f} minutes", "machine": machine(), "seed": str(seed), **versions(),
         },
         curves=found.curves,
-        tables=(*tables, *against, *([] if paired is None else [paired])),
+        tables=(
+            training, *further_grid(found.rows, found.further), *against, *([] if paired is None else [paired])
+        ),
         charts=cost_charts(mains),
     )  # fmt: skip
 

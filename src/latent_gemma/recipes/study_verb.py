@@ -20,7 +20,7 @@ from latent_gemma.model.loading import TINY
 from latent_gemma.model.tiny import build_tokenizer
 from latent_gemma.options.study_options import StudyOptions
 from latent_gemma.origin import write_origin
-from latent_gemma.ranges import MOST, SHARES, THOUGHTS, parse_numbers
+from latent_gemma.ranges import MOST, SHARES, parse_numbers, parse_thoughts
 from latent_gemma.recipes.methods import Budget, methods_of
 from latent_gemma.recipes.resume import Origin, Unfinished, resume_study
 from latent_gemma.recipes.stage import RECORD, Parent, bad_rows, run_folder, run_record, say_options
@@ -101,6 +101,7 @@ def study_of(config: StudyOptions, equal: Match) -> Study:
     c_thought = config.latent.c_thought
     budget = Budget(config.text_steps or steps, steps, longest, config.max_latent_steps, c_thought)
     tests = load_examples(spec, bad_rows(config))
+    further = replace(config.data, data=config.ood, holdout=0).spec("test", config.train.seed, config.items)
     kind = answer_kind(spec, tests) if config.answer_kind == "auto" else config.answer_kind
     return Study(
         name="study",
@@ -119,8 +120,10 @@ def study_of(config: StudyOptions, equal: Match) -> Study:
         c_thought=c_thought,
         latent=vars(config.latent),
         lora=config.lora,
-        ks=parse_numbers(config.k, int, "--k", THOUGHTS),
+        ks=parse_thoughts(config.k, "--k"),
         ps=parse_numbers(config.p, float, "--p", SHARES),
+        further={config.ood: load_examples(further, bad_rows(config))} if config.ood else {},
+        controls=config.controls,
         batch_size=config.eval_batch_size,
         match=match_of(kind, equal),
         on_bad=bad_rows(config),
