@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         AnnealCurriculum,
         CoconutCurriculum,
         CodiCurriculum,
+        InternalizeCurriculum,
         Stage,
         WrittenCurriculum,
     )
@@ -57,7 +58,10 @@ _HOMES = {
     "model.loading": ("load_model",),
     "model.prompt": ("Frame",),
     "text.answers": ("Grade", "grade"),
-    "training.curriculum": ("AnnealCurriculum", "CoconutCurriculum", "CodiCurriculum", "Stage", "WrittenCurriculum"),
+    "training.curriculum": (
+        *("AnnealCurriculum", "CoconutCurriculum", "CodiCurriculum", "InternalizeCurriculum"),
+        *("Stage", "WrittenCurriculum"),
+    ),
     "training.fit": ("fit",),
     "training.run": ("FitResult",),
     "training.settings": ("LoraSettings", "TrainSettings"),
@@ -78,6 +82,7 @@ __all__ = [
     "FitResult",
     "Frame",
     "Grade",
+    "InternalizeCurriculum",
     "LatentConfig",
     "LatentGemmaError",
     "LatentReasoningGemmaForCausalLM",

@@ -33,7 +33,7 @@ def nearest(name: str, known: Sequence[str], otherwise: str) -> str:
     Returns:
         The remedy.
     """
-    close = get_close_matches(name, known, n=1)
+    close = get_close_matches(name, known, n=1, cutoff=0.7)  # --learning-rate is no --learn-k
     return f"did you mean {close[0]}?" if close else otherwise
 
 
