@@ -16,14 +16,15 @@ def find_donors(lengths: Sequence[int]) -> list[int]:
         lengths: thoughts of each question.
 
     Returns:
-        For each the next question, behind the last the first, that has as many thoughts; where no other has, the next.
+        For each the next question, behind the last the first, that has as many thoughts; where no other has, the next
+        that has any, and where none has, the next.
     """
-    count = len(lengths)
-    return [
-        next((other for other in others if lengths[other] == lengths[index]), (index + 1) % count)
-        for index in range(count)
-        for others in [[(index + ahead) % count for ahead in range(1, count)]]
-    ]
+    count, donors = len(lengths), []
+    for index, length in enumerate(lengths):
+        others = [(index + ahead) % count for ahead in range(1, count)]
+        alike = (other for other in others if lengths[other] == length)
+        donors.append(next(alike, next((other for other in others if lengths[other]), (index + 1) % count)))
+    return donors
 
 
 def deranged(count: int, rng: random.Random) -> list[int]:
@@ -96,7 +97,7 @@ class ControlThoughts:
         if not self.aligned:
             return given
         return [
-            other if len(other) == len(one) or not len(other) else other[torch.arange(len(one)) % len(other)]
+            other[torch.arange(len(one)) % len(other)] if len(other) else torch.zeros_like(one)
             for one, other in zip(self.own, given, strict=True)
         ]
 
