@@ -26,6 +26,8 @@ def read(given):
         ([2, 2, 2], [1, 2, 0]),
         ([1, 2, 1, 2], [2, 3, 0, 1]),
         ([3, 1, 2, 1], [1, 3, 3, 1]),
+        ([3, 0, 2], [2, 2, 0]),
+        ([3, 0, 0], [1, 2, 1]),
         ([4], [0]),
     ],
 )
@@ -41,6 +43,10 @@ def test_thoughts_of_another_number_are_cut_or_repeated():
     assert read(controls.of("stop_2")) == [[1, 2], [4], [5, 6]]
     assert read(controls.of("pause")) == [[9, 9, 9], [9], [9, 9]]
     assert read(controls.of("zero")) == [[0, 0, 0], [0], [0, 0]]
+
+
+def test_where_nobody_else_thinks_zeros_are_swapped_in():
+    assert read(ControlThoughts([thoughts(1, 2), thoughts()], PAUSE, 0).of("swap")) == [[0, 0], []]
 
 
 def test_positions_of_a_prompt_are_swapped_as_they_are():

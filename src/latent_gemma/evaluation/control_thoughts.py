@@ -1,6 +1,7 @@
 """What each control puts into the thought positions, made of the model's own thoughts."""
 
 import random
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
 import torch
@@ -16,16 +17,21 @@ def find_donors(lengths: Sequence[int]) -> list[int]:
         lengths: thoughts of each question.
 
     Returns:
-        For each the next question, behind the last the first, that has as many thoughts; where no other has, the next.
+        For each the next question, behind the last the first, that has as many thoughts; where no other has, the next
+        that has any, and where none has, the next.
     """
+    count = len(lengths)
     alike: dict[int, list[int]] = {}
+    donors = [(index + 1) % count for index in range(count)]
+    thinking = [index for index, length in enumerate(lengths) if length]
     for index, length in enumerate(lengths):
         alike.setdefault(length, []).append(index)
-    donors = [(index + 1) % len(lengths) for index in range(len(lengths))]
-    for group in alike.values():
-        if len(group) > 1:
-            for index, donor in zip(group, [*group[1:], group[0]], strict=True):
-                donors[index] = donor
+    for index, length in enumerate(lengths):
+        for group in (alike[length], thinking):
+            if [index] != group and group:
+                donors[index] = group[bisect_right(group, index) % len(group)]
+                break
+    return donors
     return donors
 
 
@@ -99,7 +105,7 @@ class ControlThoughts:
         if not self.aligned:
             return given
         return [
-            other if len(other) == len(one) or not len(other) else other[torch.arange(len(one)) % len(other)]
+            other[torch.arange(len(one)) % len(other)] if len(other) else torch.zeros_like(one)
             for one, other in zip(self.own, given, strict=True)
         ]
 

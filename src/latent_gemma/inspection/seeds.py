@@ -103,8 +103,10 @@ def _summed(group: Sequence[tuple[int, EvalRow]]) -> EvalRow:
             else None
         )
 
-    sums = {name: sum(value for _, value in values) if (values := known(name)) else None for name in _COUNTS}
-    means = {name: mean(name, lambda row: row.total) for name in _MEANS}
+    sums: dict[str, Any] = {
+        name: sum(value for _, value in values) if (values := known(name)) else None for name in _COUNTS
+    }
+    means: dict[str, Any] = {name: mean(name, lambda row: row.total) for name in _MEANS}
     # n is how many questions one seed has, and so may be a fraction where they differ
     low, high = wilson_interval(sums["correct"] / len(rows), sums["total"] / len(rows))
     counts: dict[tuple[int | None, int], int] = {}
