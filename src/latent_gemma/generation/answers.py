@@ -91,8 +91,7 @@ def answer(
     times, latent = len(temperatures), frame.latent
     if num_thoughts == "auto" and forced is not None:
         num_thoughts = [len(thought) for thought in forced]
-    same = isinstance(num_thoughts, int | str)
-    counts: list[Any] = [num_thoughts] * len(questions) if same else list(num_thoughts)
+    counts: list[Any] = [num_thoughts] * len(questions) if isinstance(num_thoughts, int | str) else [*num_thoughts]
     grows = mode == "latent" and num_thoughts == "auto"
     prompts = [frame.prompt(question, mode, k) for question, k in zip(questions, counts, strict=True)]
     ids, mask, room = _padded(model, prompts, frame.pad_id, latent.most_thoughts + 1 if grows else 0)
