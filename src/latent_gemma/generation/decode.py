@@ -218,25 +218,26 @@ def decode(
     for step in range(room):
         # one draw for every row of the batch, so that none depends on which others have ended
         uniform = torch.rand(batch, generator=generator).to(device)
-        tokens, chosen = torch.full_like(rows, latent.thought_id), torch.zeros_like(logprobs[rows])
+        answers, last = alive & ~thinks, hidden[:, -1]
         if thinking:
+            tokens, chosen = torch.full_like(rows, latent.thought_id), torch.zeros_like(logprobs[rows])
             those = thinks.nonzero()[:, 0]
-            stops = _stops(model, project, hidden[those, -1], temperatures[rows[those]], uniform[rows[those]])
+            stops = _stops(model, project, last[those], temperatures[rows[those]], uniform[rows[those]])
             tokens[those[stops | (step == most_thoughts)]] = latent.eot_id
-        answers = alive & ~thinks
-        if thinking < len(rows):
-            those = (~thinks).nonzero()[:, 0] if thinking else torch.arange(len(rows), device=device)
-            last, at_first = hidden[those, -1], lead[rows[those]] == step
-            found, said = _next_tokens(model, project, last, temperatures[rows[those]], uniform[rows[those]])
-            if ranks is not None:
-                wanted = torch.where(at_first, ranks[rows[those]], 0)
-                branch, branch_said, margin = _branches(model, project, last, wanted)
-                found, said = torch.where(at_first, branch, found), torch.where(at_first, branch_said, said)
-                # an end says nothing about an answer, unless it is all there is
-                counts = answers[those] & (at_first | ~torch.isin(found, ends))
-                spans[rows[those]] += counts
-                margins[rows[those]] += torch.where(counts, margin, 0.0).to(margins.dtype)
-            tokens[those], chosen[those] = found, said.to(chosen.dtype)
+            those = (~thinks).nonzero()[:, 0]
+            if len(those):
+                found, said = _next_tokens(model, project, last[those], temperatures[rows[those]], uniform[rows[those]])
+                tokens[those], chosen[those] = found, said.to(chosen.dtype)
+        else:
+            tokens, chosen = _next_tokens(model, project, last, temperatures[rows], uniform[rows])
+        if ranks is not None:
+            first = answers & (lead[rows] == step)
+            branch, said, margin = _branches(model, project, last, torch.where(first, ranks[rows], 0))
+            tokens, chosen = torch.where(first, branch, tokens), torch.where(first, said, chosen)
+            # an end says nothing about an answer, unless it is all there is
+            counts = answers & (first | ~torch.isin(tokens, ends))
+            spans[rows] += counts
+            margins[rows] += torch.where(counts, margin, 0.0)
         generated[rows, torch.where(answers, step - lead[rows], max_new_tokens)] = tokens
         logprobs[rows] += torch.where(answers, chosen, 0.0)
         stopped = thinks & (tokens == latent.eot_id)
