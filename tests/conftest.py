@@ -29,6 +29,17 @@ def weighted(model, std=0.1):
     return model
 
 
+def hesitant(model, scale=12.0):
+    """The model with a head that prefers `eot` now and then; a random one hardly ever does."""
+    # a head of its own, so that what is fed back stays what it is
+    model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())
+    model.config.tie_word_embeddings = False
+    row = torch.randn(model.config.hidden_size, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        model.lm_head.weight[EOT] = row / model.config.hidden_size**0.5 * scale
+    return model
+
+
 #: Latent parts that take different ways through a position.
 every_kind = pytest.mark.parametrize(
     "latent",

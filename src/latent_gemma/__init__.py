@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from latent_gemma.evaluation.results import EvalReport, EvalRow, ThoughtStep
     from latent_gemma.evaluation.voting import VotedAnswer, Voter
     from latent_gemma.fast.steps import FastSteps
+    from latent_gemma.generation.answers import Answers, answer
     from latent_gemma.inspection.lens import read_thoughts
     from latent_gemma.inspection.verdict import verdict
     from latent_gemma.inspection.write import write_report
@@ -51,6 +52,7 @@ _HOMES = {
     "evaluation.results": ("EvalReport", "EvalRow", "ThoughtStep"),
     "evaluation.voting": ("VotedAnswer", "Voter"),
     "fast.steps": ("FastSteps",),
+    "generation.answers": ("Answers", "answer"),
     "inspection.lens": ("read_thoughts",),
     "inspection.verdict": ("verdict",),
     "inspection.write": ("write_report",),
@@ -68,6 +70,7 @@ _HOMES = {
 }
 __all__ = [
     "AnnealCurriculum",
+    "Answers",
     "CoconutCurriculum",
     "CodiCurriculum",
     "ConfigError",
@@ -99,6 +102,7 @@ __all__ = [
     "VotedAnswer",
     "Voter",
     "WrittenCurriculum",
+    "answer",
     "fit",
     "grade",
     "load_examples",

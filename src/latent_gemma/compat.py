@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from latent_gemma.choices import NumThoughts
 from latent_gemma.errors import ConfigError
 from latent_gemma.generation.paths import AnswerPath, explore_paths
 from latent_gemma.model.config import LatentConfig
@@ -17,7 +18,7 @@ def generate_answer(
     k: int | None = None,
     max_length: int | None = None,
     return_paths: bool = False,
-    num_thoughts: int | None = None,
+    num_thoughts: NumThoughts | None = None,
     mode: Mode | None = None,
     noise_std: float = 0.0,
     dropout: float = 0.0,

@@ -18,7 +18,7 @@ from latent_gemma.generation import answers
 from latent_gemma.generation.decode import Decoded
 from latent_gemma.model import ThoughtRecord
 from latent_gemma.model.prompt import Frame, Written
-from tests.conftest import EOT, RECURRENCES
+from tests.conftest import EOT, RECURRENCES, hesitant
 
 TESTS = list(itertools.islice(chain_examples(ChainConfig(2), "test", 0), 7))
 
@@ -50,6 +50,34 @@ def test_every_setting_is_measured_once_with_its_controls(evaluator):
         assert (row.answer_logprob or 1) < 0 if scored else row.answer_logprob is None
         assert (row.donor_rate is None) == (row.control != "swap")
         assert row.k_table == ()
+
+
+def test_where_k_is_learnt_controls_have_as_many_thoughts_as_the_model_chose(make_model, tokenizer):
+    model = hesitant(make_model(num_thoughts=2, learned_k=True, max_thoughts=5))
+    settings = EvalSettings(ks=(3, 1), ps=(0.5,), batch_size=3, max_new_tokens=4, votes=2, noise=0.2)
+    found = Evaluator(model, tokenizer, TESTS, settings, "latent").run()
+    keys = [(one.row.k, one.row.p, one.row.control) for one in found]
+    assert keys == [
+        ("auto", 0.0, "none"), (0, None, "none"), (1, 0.0, "none"), (3, 0.0, "none"), ("auto", 0.5, "none"),
+        ("auto", 0.0, "zero"), ("auto", 0.0, "noise"), ("auto", 0.0, "swap"), ("auto", 0.0, "pause"),
+        ("auto", 0.0, "permute"), ("auto", 0.0, "none"), (1, 0.0, "none"), (3, 0.0, "none"), ("auto", 0.5, "none"),
+    ]  # fmt: skip
+    chosen = [item.latent_steps for item in found[0].items]
+    assert len(set(chosen)) > 1
+    assert found[0].row.latent_steps_per_answer == pytest.approx(sum(chosen) / len(chosen))
+    assert found[0].row.passes_per_answer == pytest.approx(found[0].row.tokens_per_answer + sum(chosen) / len(chosen))
+    for one in found[5:10]:
+        assert [item.latent_steps for item in one.items] == chosen
+    assert [item.latent_steps for item in found[11].items] == [2] * len(TESTS)
+
+
+def test_a_donor_gives_as_many_thoughts_as_are_wanted(evaluator):
+    tenths = torch.arange(3)[:, None].expand(-1, 32) / 10
+    thoughts = [i + tenths[:length] for i, length in enumerate([3, 0, 1, 2])]
+    swapped = evaluator().control_thoughts(thoughts).of("swap")
+    assert [one[:, 0].tolist() for one in swapped] == [
+        pytest.approx([2.0, 2.0, 2.0]), [], pytest.approx([3.0]), pytest.approx([0.0, 0.1])
+    ]  # fmt: skip
 
 
 def test_a_question_is_tokenised_once_for_all_settings(evaluator, monkeypatch):

@@ -21,6 +21,8 @@ from latent_gemma.evaluation.lm_eval import LatentGemmaLM
 from latent_gemma.generation.score import score_continuations
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.prompt import Frame
+from latent_gemma.model.tiny import build_tiny, build_tokenizer
+from tests.conftest import hesitant
 from tests.saving import save_tiny
 
 DATA = Path(os.environ.get("LATENT_GEMMA_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
@@ -96,6 +98,23 @@ def test_answers_in_a_batch_are_the_engines(lm):
     questions = ["1+2=", "a much longer question, so that rows are padded", "2", "3+4+5="]
     answers = lm.generate_until(asked("generate_until", *((q, {"until": [], "max_gen_toks": 9}) for q in questions)))
     assert answers == [by_engine(lm, [question], 9)[0].graded for question in questions]
+
+
+def test_a_learnt_number_is_chosen_greedily_and_then_scored(tmp_path):
+    latent = LatentConfig(num_thoughts=2, learned_k=True, max_thoughts=5, trained_for="latent")
+    hesitant(build_tiny(latent=latent, **SIZES)).save_pretrained(tmp_path)
+    build_tokenizer().save_pretrained(tmp_path)
+    lm = LatentGemmaLM(str(tmp_path), batch_size=2, num_thoughts="auto")
+    assert LatentGemmaLM(str(tmp_path)).num_thoughts == "auto"
+    questions = ["1+2=", "a much longer question, so that rows are padded", "2", "3+4+5="]
+    answers = lm.generate_until(asked("generate_until", *((q, {"until": [], "max_gen_toks": 9}) for q in questions)))
+    batch = answer_batch(lm.model, lm.frame, questions, "latent", "auto", max_new_tokens=9)
+    assert len(set(batch.num_thoughts)) > 1
+    assert answers == [written.graded for written in batch.answers]
+    scores = lm.loglikelihood(asked("loglikelihood", *((question, "12") for question in questions)))
+    prompts = [lm.frame.prompt(q, "latent", k) for q, k in zip(questions, batch.num_thoughts, strict=True)]
+    expected = score_continuations(lm.model, prompts, [lm.frame.text_ids("12")] * 4, lm.frame.pad_id)
+    assert [score for score, _ in scores] == pytest.approx([score for score, _ in expected], abs=1e-4)
 
 
 def test_a_stop_string_ends_an_answer_and_spares_its_neighbours(lm):

@@ -19,6 +19,7 @@ from transformers import (
 
 from latent_gemma import LatentConfig, LatentReasoningGemmaForCausalLM
 from latent_gemma.errors import ConfigError, ModelError
+from latent_gemma.generation import answers
 from latent_gemma.model.config import as_latent_config
 from latent_gemma.model.gemma import is_latent_parameter
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
@@ -245,8 +246,8 @@ def test_a_model_that_has_its_tokenizer_is_asked_as_one_that_is_handed_it(make_m
 def test_paths_are_explored_in_one_batch_and_scored_by_their_margins(make_model, tokenizer, monkeypatch):
     model = make_model(num_thoughts=2)
     calls = []
-    generate = type(model).generate
-    monkeypatch.setattr(type(model), "generate", lambda self, ids, **kw: calls.append(ids) or generate(self, ids, **kw))
+    decode = answers.decode
+    monkeypatch.setattr(answers, "decode", lambda m, ids, *rest, **kw: calls.append(ids) or decode(m, ids, *rest, **kw))
     paths = model.generate_answer(tokenizer=tokenizer, question="1+2=", k=4, max_length=20, return_paths=True)
     assert len(calls) == 1
     assert len(calls[0]) == 4

@@ -1,5 +1,7 @@
 """Compiled steps of a fixed shape give what the others give."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from latent_gemma.fast.steps import FastSteps
 from latent_gemma.generation.answers import answer
 from latent_gemma.generation.decode import decode
 from latent_gemma.model.prompt import Frame, pad_left
-from tests.conftest import FAMILIES
+from tests.conftest import FAMILIES, hesitant
 
 QUESTIONS = ["1+2=", "what is 31 + 4?", "7", "12-9="]
 
@@ -67,6 +69,22 @@ def test_traces_of_a_vote_are_the_same(make_model, tokenizer, taken):
         [trace.written for trace in group] for group in plain
     ]
     assert len(taken) == 3 + 8  # the thoughts of the prompts, which are read without their last column, and the tokens
+
+
+@pytest.mark.parametrize("latent", [{"p": 0.5}, {"adapter": "lora"}])
+def test_a_model_that_ends_its_thinking_itself_does_so_at_the_same_step(make_model, tokenizer, taken, latent):
+    model = hesitant(make_model(num_thoughts=3, learned_k=True, **latent))
+    frame = Frame(tokenizer, model.config.latent)
+    ask = lambda: answer(model, frame, QUESTIONS, "latent", "auto", max_new_tokens=6)  # noqa: E731
+    with model.thinking(steps=FastSteps(model)):
+        plain = ask()
+    with model.thinking(steps=compiled(model)):
+        fixed = ask()
+    assert fixed.traces == [
+        [replace(one, logprob=pytest.approx(one.logprob, abs=1e-4)) for one in group] for group in plain.traces
+    ]
+    assert len({group[0].num_thoughts for group in plain.traces}) > 1
+    assert taken
 
 
 def test_steps_are_kept_until_the_weights_change(make_model, tokenizer, taken):

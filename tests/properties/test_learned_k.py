@@ -10,8 +10,9 @@ from latent_gemma.fast.steps import FastSteps
 from latent_gemma.generation.answers import answer, choose_thoughts
 from latent_gemma.generation.decode import decode
 from latent_gemma.model import ThoughtRecord
+from latent_gemma.model.adapters import thought_phase
 from latent_gemma.model.prompt import Frame, pad_left
-from tests.conftest import BOT, EOT, THOUGHT, every_family
+from tests.conftest import BOT, EOT, THOUGHT, every_family, hesitant
 from tests.properties.test_rollout import randomise_latent_part
 
 QUESTIONS = ["1+2=", "what is 31 + 4?", "7", "12-9=", "3*3=", "0"]
@@ -21,18 +22,12 @@ every_way = pytest.mark.parametrize("way", [lambda model: None, FastSteps], ids=
 
 
 @pytest.fixture
-def hesitant(make_model, tokenizer):
-    """A model whose rows stop thinking at different steps, and its frame: a random head hardly ever prefers `eot`."""
+def thinker(make_model, tokenizer):
+    """A model whose rows stop thinking at different steps, and its frame."""
 
     def build(family="gemma2", scale=12.0, **latent):
         settings = {"num_thoughts": 4, "learned_k": True, "max_thoughts": 6, **latent}
-        model = randomise_latent_part(make_model(family, sliding_window=8, **settings))
-        # a head of its own, so that what is fed back stays what it is
-        model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())
-        model.config.tie_word_embeddings = False
-        with torch.no_grad():
-            row = torch.randn(32, generator=torch.Generator().manual_seed(2)) / 32**0.5
-            model.lm_head.weight[EOT] = row * scale
+        model = hesitant(randomise_latent_part(make_model(family, sliding_window=8, **settings)), scale)
         return model, Frame(tokenizer, model.config.latent)
 
     return build
@@ -63,8 +58,6 @@ def plainly(model, prompt, tokens, most):
         at = torch.tensor([[i in fed for i in range(len(ids))]])
         if latent.adapter == "none":
             return decoder(inputs_embeds=embeds, use_cache=False).last_hidden_state[0, -1]
-        from latent_gemma.model.adapters import thought_phase
-
         with thought_phase(at[:, :, None]):
             return decoder.decoder_call(inputs_embeds=embeds, use_cache=False).last_hidden_state[0, -1]
 
@@ -98,8 +91,8 @@ def plainly(model, prompt, tokens, most):
 @every_family
 @every_latent
 @torch.no_grad()
-def test_it_is_the_plain_loop_in_double_precision(family, latent, hesitant, true_double):
-    model, frame = hesitant(family, **latent)
+def test_it_is_the_plain_loop_in_double_precision(family, latent, thinker, true_double):
+    model, frame = thinker(family, **latent)
     model.double()
     found = decoded(model, frame, prompts_of(frame))
     plain = [plainly(model, prompt, 5, 6) for prompt in prompts_of(frame)]
@@ -110,8 +103,8 @@ def test_it_is_the_plain_loop_in_double_precision(family, latent, hesitant, true
 @every_family
 @every_latent
 @every_way
-def test_a_batch_is_its_rows_and_the_number_it_chose(family, latent, way, hesitant):
-    model, frame = hesitant(family, **latent)
+def test_a_batch_is_its_rows_and_the_number_it_chose(family, latent, way, thinker):
+    model, frame = thinker(family, **latent)
     with model.thinking(steps=way(model)):
         together = decoded(model, frame, prompts_of(frame))
         alone = [decoded(model, frame, [prompt]) for prompt in prompts_of(frame)]
@@ -125,8 +118,8 @@ def test_a_batch_is_its_rows_and_the_number_it_chose(family, latent, way, hesita
 
 @every_family
 @every_latent
-def test_generate_takes_the_same_thoughts(family, latent, hesitant):
-    model, frame = hesitant(family, **latent)
+def test_generate_takes_the_same_thoughts(family, latent, thinker):
+    model, frame = thinker(family, **latent)
     expected = decoded(model, frame, prompts_of(frame))
     questions = [frame.question_ids(question) for question in QUESTIONS]
     left, mask = pad_left(questions, 0)
@@ -147,8 +140,8 @@ def test_generate_takes_the_same_thoughts(family, latent, hesitant):
     assert all(rows == texts[0] for rows in texts)
 
 
-def test_the_models_own_number_is_auto_where_it_learnt_it(hesitant, tokenizer):
-    model, frame = hesitant()
+def test_the_models_own_number_is_auto_where_it_learnt_it(thinker, tokenizer):
+    model, frame = thinker()
     ids = torch.tensor([frame.question_ids("1+2=")])
     options = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
     model.tokenizer = tokenizer
@@ -168,9 +161,9 @@ class OneEnd(LogitsProcessor):
 
 
 @every_family
-def test_the_best_beam_is_that_of_the_number_that_was_chosen(family, hesitant):
+def test_the_best_beam_is_that_of_the_number_that_was_chosen(family, thinker):
     # sure of when to stop, so that no beam gains or loses by another number
-    model, frame = hesitant(family, scale=2000.0)
+    model, frame = thinker(family, scale=2000.0)
     found = decoded(model, frame, prompts_of(frame))
     assert len(set(found.num_thoughts)) > 1
     options = {"num_beams": 3, "max_new_tokens": 5, "do_sample": False, "length_penalty": 0.0}
@@ -190,8 +183,8 @@ def test_the_best_beam_is_that_of_the_number_that_was_chosen(family, hesitant):
     assert not torch.equal(greedy, together), "no beam was reordered: nothing is tested"
 
 
-def test_drafts_change_nothing(hesitant, make_model):
-    model, frame = hesitant()
+def test_drafts_change_nothing(thinker, make_model):
+    model, frame = thinker()
     plain_gemma = Gemma2ForCausalLM(Gemma2Config(**{**make_model().config.to_dict(), "model_type": "gemma2"})).eval()
     options = {"num_thoughts": "auto", "max_new_tokens": 6, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
     for question in QUESTIONS[:3]:
@@ -205,8 +198,8 @@ def test_drafts_change_nothing(hesitant, make_model):
         model.generate(ids, **options, assistant_model=model)
 
 
-def test_a_number_is_drawn_with_the_heads_probabilities(hesitant):
-    model, frame = hesitant("gemma")
+def test_a_number_is_drawn_with_the_heads_probabilities(thinker):
+    model, frame = thinker("gemma")
     prompt, draws, temperature, wanted = (
         frame.prompt("1+2=", "latent", "auto"),
         3000,
@@ -241,8 +234,8 @@ def test_a_number_is_drawn_with_the_heads_probabilities(hesitant):
 
 
 @every_family
-def test_at_p_one_it_is_words_until_the_head_prefers_the_end(family, hesitant):
-    model, frame = hesitant(family, scale=40.0, p=1.0)
+def test_at_p_one_it_is_words_until_the_head_prefers_the_end(family, thinker):
+    model, frame = thinker(family, scale=40.0, p=1.0)
     record, ended = ThoughtRecord(), 0
     with model.thinking(record=record):
         found = decoded(model, frame, prompts_of(frame))
@@ -260,8 +253,8 @@ def test_at_p_one_it_is_words_until_the_head_prefers_the_end(family, hesitant):
     assert ended
 
 
-def test_the_bound_ends_what_would_go_on(hesitant):
-    model, frame = hesitant()
+def test_the_bound_ends_what_would_go_on(thinker):
+    model, frame = thinker()
     with torch.no_grad():
         model.lm_head.weight[EOT] = 0.0
     model.set_latent(max_thoughts=3)
@@ -273,8 +266,8 @@ def test_the_bound_ends_what_would_go_on(hesitant):
     assert decoded(model, frame, prompts_of(frame)).num_thoughts == [0] * 6
 
 
-def test_what_is_fed_back_is_neither_thought_nor_end(hesitant):
-    model, frame = hesitant(scale=40.0, p=0.5)
+def test_what_is_fed_back_is_neither_thought_nor_end(thinker):
+    model, frame = thinker(scale=40.0, p=0.5)
     with torch.no_grad():
         model.lm_head.weight[THOUGHT] = -model.lm_head.weight[EOT]
     record = ThoughtRecord()
@@ -288,8 +281,8 @@ def test_what_is_fed_back_is_neither_thought_nor_end(hesitant):
 
 
 @every_way
-def test_traces_their_numbers_and_their_thoughts(way, hesitant):
-    model, frame = hesitant(p=0.4)
+def test_traces_their_numbers_and_their_thoughts(way, thinker):
+    model, frame = thinker(p=0.4)
     settings = {"temperatures": [0.0, 1.0, 2.0], "max_new_tokens": 5, "seed": 3}
     with model.thinking(steps=way(model)):
         found = answer(model, frame, QUESTIONS, "latent", "auto", noise_std=0.1, **settings)
@@ -304,8 +297,8 @@ def test_traces_their_numbers_and_their_thoughts(way, hesitant):
 
 
 @pytest.mark.parametrize("recurrence", ["append", "sequence"])
-def test_forced_thoughts_may_differ_in_number(recurrence, hesitant):
-    model, frame = hesitant(recurrence=recurrence, learned_k=False)
+def test_forced_thoughts_may_differ_in_number(recurrence, thinker):
+    model, frame = thinker(recurrence=recurrence, learned_k=False)
     ks = [2, 0, 3, 1, 2, 4]
     own = answer(model, frame, QUESTIONS, "latent", ks, max_new_tokens=5)
     for question, k, (thought,), (trace,) in zip(QUESTIONS, ks, own.thoughts, own.traces, strict=True):
@@ -326,8 +319,8 @@ def test_forced_thoughts_may_differ_in_number(recurrence, hesitant):
         assert [trace.written for (trace,) in auto.traces] == [trace.written for (trace,) in other.traces]
 
 
-def test_what_cannot_be_asked_is_refused_in_a_line(hesitant):
-    model, frame = hesitant(recurrence="sequence")
+def test_what_cannot_be_asked_is_refused_in_a_line(thinker):
+    model, frame = thinker(recurrence="sequence")
     ids = torch.tensor([frame.question_ids("1")])
     with pytest.raises(ConfigError, match="in recurrence 'sequence'"):
         answer(model, frame, ["1"], "latent", "auto")

@@ -11,6 +11,7 @@ from trl.trainer import base_trainer
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError, RunError
+from latent_gemma.generation.answers import choose_thoughts
 from latent_gemma.model.prompt import Frame
 from latent_gemma.training.checkpoints import last_checkpoint
 from latent_gemma.training.clean_stop import CleanStop
@@ -18,6 +19,7 @@ from latent_gemma.training.fit_grpo import fit_grpo, grpo_arguments
 from latent_gemma.training.rewarding import RewardBook
 from latent_gemma.training.rollouts import FramedGrpoTrainer
 from latent_gemma.training.settings import GrpoSettings, LoraSettings, RewardSettings, TrainSettings
+from tests.conftest import hesitant
 
 chains = chain_examples(ChainConfig(2), "train", 0)
 CHAINS = [next(chains) for _ in range(24)]
@@ -272,3 +274,32 @@ def test_a_step_that_changes_no_weight_is_an_error(make_model, tokenizer, tmp_pa
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ConfigError):
         GrpoSettings(**wrong)
+
+
+def test_where_k_is_learnt_each_prompt_thinks_as_long_as_it_chooses(make_model, tokenizer, tmp_path, monkeypatch):
+    model = hesitant(make_model(num_thoughts=2, learned_k=True, max_thoughts=5))
+    frame = Frame(tokenizer, model.config.latent)
+    seen, original = {}, FramedGrpoTrainer._tokenize_prompts
+
+    def spy(trainer, prompts):
+        found = original(trainer, prompts)
+        if not seen:  # before the first step
+            seen.update(zip(prompts, found[0], strict=True))
+            chosen = choose_thoughts(model, [frame.prompt(one, "latent", "auto") for one in seen], 0)
+            assert [*seen.values()] == [frame.prompt(one, "latent", k) for one, k in zip(seen, chosen, strict=True)]
+        return found
+
+    monkeypatch.setattr(FramedGrpoTrainer, "_tokenize_prompts", spy)
+    before = model.model.embed_tokens.weight.detach().clone()
+    result = fit_grpo(
+        model, tokenizer, CHAINS, [even], "latent", replace(FAST, steps=1, batch_size=32), GROUPS, tmp_path, NO_LORA
+    )
+    assert len({len(ids) for ids in seen.values()}) > 1
+    assert result.finished
+    assert not torch.equal(result.model.model.embed_tokens.weight, before)
+
+
+def test_thoughts_that_cannot_be_added_one_by_one_are_refused(make_model, tokenizer, tmp_path):
+    model = make_model(num_thoughts=2, learned_k=True, recurrence="sequence")
+    with pytest.raises(ConfigError, match="recurrence 'sequence'"):
+        fit_grpo(model, tokenizer, CHAINS, [even], "latent", FAST, GROUPS, tmp_path, NO_LORA)

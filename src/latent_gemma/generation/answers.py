@@ -54,6 +54,7 @@ def answer(
     noise_std: float = 0.0,
     max_new_tokens: int = 256,
     seed: int | None = None,
+    branches: bool = False,
 ) -> Answers:
     """Answer a batch of questions, each once or by several traces, in one generation call.
 
@@ -74,6 +75,7 @@ def answer(
             question is read once.
         max_new_tokens: bound on the generated tokens of a trace; thoughts do not count.
         seed: of what is drawn, the caller's random state is left as it was; None draws from that.
+        branches: begin a question's i-th trace with the i-th most probable token, and say how sure the model is of it.
 
     Returns:
         The traces, their thoughts and the time they took.
@@ -89,31 +91,37 @@ def answer(
     times, latent = len(temperatures), frame.latent
     if num_thoughts == "auto" and forced is not None:
         num_thoughts = [len(thought) for thought in forced]
-    counts = [num_thoughts] * len(questions) if isinstance(num_thoughts, int | str) else list(num_thoughts)
+    counts: list[Any] = [num_thoughts] * len(questions) if isinstance(num_thoughts, int | str) else [*num_thoughts]
     grows = mode == "latent" and num_thoughts == "auto"
     prompts = [frame.prompt(question, mode, k) for question, k in zip(questions, counts, strict=True)]
-    ids, mask, bound = _padded(model, prompts, frame.pad_id, latent.most_thoughts + 1 if grows else 0)
-    written = 0 if mode != "latent" or grows else max(k for k in counts if k != "auto")
-    columns = 0
-    if times > 1 and forced is None:  # else there is nothing to share, or it is given row by row
-        columns = shared_columns(latent.recurrence, ids.shape[1], written, varied=noise_std > 0.0)
-    asked = list(temperatures) * len(questions)
-    bound = min(max_new_tokens, bound)
-    settings: dict[str, Any] = {} if p is None else {"p": p}
-    settings |= {"noise_std": noise_std} if noise_std else {}
+    ids, mask, room = _padded(model, prompts, frame.pad_id, latent.most_thoughts + 1 if grows else 0)
+    fixed = [0 if mode != "latent" or k == "auto" else k for k in counts for _ in range(times)]
+    bound, most = min(max_new_tokens, room), latent.most_thoughts if grows else None
+    cold = list(temperatures) * len(questions)
+    ranks = torch.arange(times, device=model.device).repeat(len(questions)) if branches else None
+    record = ThoughtRecord()
+    settings: dict[str, Any] = {"record": record}
+    if p is not None:
+        settings["p"] = p
+    if noise_std:
+        settings["noise_std"] = noise_std
     if forced is not None:
         settings["forced"] = _stack(forced, latent.recurrence, times).to(model.device)
-    record = ThoughtRecord()
     started = time.perf_counter()
-    with _seeded(model.device, seed), model.thinking(record=record, **settings):
+    with _seeded(model.device, seed), model.thinking(**settings) as force:
+        columns = 0
+        if times > 1 and forced is None:  # else there is nothing to share, or it is given row by row
+            varied = force.noise_std > 0.0 or force.dropout > 0.0
+            columns = shared_columns(latent.recurrence, ids.shape[1], max(fixed), varied)
         cache = read_prefix(model, ids, mask, columns, ids.shape[1] + bound, times)
-        wide = (part.repeat_interleave(times, dim=0) for part in (ids, mask))
-        most = latent.most_thoughts if grows else None
-        rows = torch.tensor(asked, dtype=torch.float32, device=model.device)
-        decoded = decode(model, *wide, rows, frame.end_ids, bound, cache, most_thoughts=most)
+        decoded = decode(
+            model, ids.repeat_interleave(times, dim=0), mask.repeat_interleave(times, dim=0),
+            torch.tensor(cold, dtype=torch.float32, device=model.device), frame.end_ids, bound, cache,
+            most_thoughts=most, ranks=ranks,
+        )  # fmt: skip
     seconds = time.perf_counter() - started
-    taken = decoded.num_thoughts if grows else [k if mode == "latent" else 0 for k in counts for _ in range(times)]
-    traces = _traces(frame, mode, decoded, taken, asked)
+    taken = decoded.num_thoughts if grows else fixed
+    traces = _traces(frame, mode, decoded, taken, cold)
     thoughts = _thoughts(record, mask, taken[::times], latent.recurrence)
     if grows and not thoughts:  # every row stopped at once
         thoughts = [torch.zeros(0, model.config.hidden_size)] * len(taken)
@@ -174,13 +182,10 @@ def _seeded(device: torch.device, seed: int | None) -> Iterator[None]:
 def _traces(
     frame: Frame, mode: Mode, decoded: Decoded, taken: Sequence[int], temperatures: Sequence[float]
 ) -> list[Trace]:
-    return [
-        Trace(text, total / max(1, text.tokens), temperature, k)
-        for text, total, temperature, k in zip(
-            (frame.read(row, mode) for row in decoded.tokens), decoded.logprobs.tolist(), temperatures, taken,
-            strict=True,
-        )
-    ]  # fmt: skip
+    written = [frame.read(row, mode) for row in decoded.tokens]
+    means = [total / max(1, text.tokens) for total, text in zip(decoded.logprobs.tolist(), written, strict=True)]
+    sure = [None] * len(written) if decoded.margins is None else decoded.margins.tolist()
+    return [Trace(*parts) for parts in zip(written, means, temperatures, taken, sure, strict=True)]
 
 
 def _thoughts(record: ThoughtRecord, mask: Tensor, counts: Sequence[int], recurrence: str) -> list[Tensor]:

@@ -36,11 +36,14 @@ class Decoded:
         tokens: ids of each row's answer, up to and with the end token.
         logprobs: sum of their log-probabilities at temperature 1, [B] float32, nats.
         num_thoughts: thoughts that each row took of its own accord.
+        margins: mean difference between the two highest probabilities over the tokens of each row's answer, without its
+            end, 0 to 1, [B]; None unless it was asked for.
     """
 
     tokens: list[list[int]]
     logprobs: Tensor
     num_thoughts: list[int]
+    margins: Tensor | None = None
 
 
 def _parts(model: Any, hidden: Tensor, *others: Tensor) -> Any:
@@ -60,6 +63,21 @@ def _next_tokens(
         chosen.append(choose(scores, cold, draws))
     tokens, logprobs = zip(*chosen, strict=True)
     return torch.cat(tokens), torch.cat(logprobs)
+
+
+def _branches(
+    model: Any, project: Callable[[Tensor], Tensor], hidden: Tensor, ranks: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What may follow final hidden states [B, D]: tokens by their ranks [B], from 0, log-probabilities and margins."""
+    found = []
+    for rows, wanted in _parts(model, hidden, ranks):
+        scores = project(rows).float()
+        best = scores.softmax(-1).topk(2, dim=-1).values
+        scores[:, model.never_generated] = float("-inf")
+        tokens = scores.topk(int(wanted.max()) + 1, dim=-1).indices.gather(1, wanted[:, None])
+        found.append((tokens[:, 0], scores.log_softmax(-1).gather(1, tokens)[:, 0], best[:, 0] - best[:, 1]))
+    tokens, logprobs, margins = (torch.cat(part) for part in zip(*found, strict=True))
+    return tokens, logprobs, margins
 
 
 def _stops(
@@ -150,6 +168,7 @@ def decode(
     cache: Any = None,
     generator: torch.Generator | None = None,
     most_thoughts: int | None = None,
+    ranks: Tensor | None = None,
 ) -> Decoded:
     """Generate an answer to every prompt of a batch.
 
@@ -164,6 +183,8 @@ def decode(
         generator: of the draws, on the CPU; None takes the global one.
         most_thoughts: the prompts end in `bot`, and each row thinks until its head prefers `eot` (at a temperature: by
             a draw), at most so many thoughts; then comes its answer. None thinks what is in the prompts.
+        ranks: of the token that each row's answer begins with, [B], 0 for the most probable one; margins are then
+            measured. None chooses it like all others.
 
     Returns:
         What was generated.
@@ -180,7 +201,7 @@ def decode(
     ends = torch.tensor(end_ids, device=device)
     # behind the last column, what is no token of an answer
     generated = torch.full((batch, max_new_tokens + 1), end_ids[0], device=device)
-    logprobs = torch.zeros(batch, device=device)
+    logprobs, margins, spans = torch.zeros(3, batch, device=device)
     thinks = torch.full_like(alive, most_thoughts is not None)
     thinking = 0 if most_thoughts is None else batch  # how many do
     lead = torch.zeros(batch, dtype=torch.long, device=device)  # steps before the first token of each row's answer
@@ -197,18 +218,26 @@ def decode(
     for step in range(room):
         # one draw for every row of the batch, so that none depends on which others have ended
         uniform = torch.rand(batch, generator=generator).to(device)
-        tokens, chosen = torch.full_like(rows, latent.thought_id), torch.zeros_like(logprobs[rows])
+        answers, last = alive & ~thinks, hidden[:, -1]
         if thinking:
+            tokens, chosen = torch.full_like(rows, latent.thought_id), torch.zeros_like(logprobs[rows])
             those = thinks.nonzero()[:, 0]
-            stops = _stops(model, project, hidden[those, -1], temperatures[rows[those]], uniform[rows[those]])
+            stops = _stops(model, project, last[those], temperatures[rows[those]], uniform[rows[those]])
             tokens[those[stops | (step == most_thoughts)]] = latent.eot_id
-        if thinking < len(rows):
-            those = (~thinks).nonzero()[:, 0] if thinking else slice(None)
-            found, said = _next_tokens(
-                model, project, hidden[those, -1], temperatures[rows[those]], uniform[rows[those]]
-            )
-            tokens[those], chosen[those] = found, said.to(chosen.dtype)
-        answers = alive & ~thinks
+            those = (~thinks).nonzero()[:, 0]
+            if len(those):
+                found, said = _next_tokens(model, project, last[those], temperatures[rows[those]], uniform[rows[those]])
+                tokens[those], chosen[those] = found, said.to(chosen.dtype)
+        else:
+            tokens, chosen = _next_tokens(model, project, last, temperatures[rows], uniform[rows])
+        if ranks is not None:
+            first = answers & (lead[rows] == step)
+            branch, said, margin = _branches(model, project, last, torch.where(first, ranks[rows], 0))
+            tokens, chosen = torch.where(first, branch, tokens), torch.where(first, said, chosen)
+            # an end says nothing about an answer, unless it is all there is
+            counts = answers & (first | ~torch.isin(tokens, ends))
+            spans[rows] += counts
+            margins[rows] += torch.where(counts, margin, 0.0)
         generated[rows, torch.where(answers, step - lead[rows], max_new_tokens)] = tokens
         logprobs[rows] += torch.where(answers, chosen, 0.0)
         stopped = thinks & (tokens == latent.eot_id)
@@ -232,7 +261,10 @@ def decode(
         else:
             hidden = advance(tokens[:, None], at)
     taken = [0] * batch if most_thoughts is None else (lead - 1).tolist()
-    return Decoded([_until(row, end_ids) for row in generated[:, :max_new_tokens].tolist()], logprobs, taken)
+    return Decoded(
+        [_until(row, end_ids) for row in generated[:, :max_new_tokens].tolist()], logprobs, taken,
+        None if ranks is None else margins / spans.clamp(min=1.0),
+    )  # fmt: skip
 
 
 def _until(row: list[int], end_ids: Sequence[int]) -> list[int]:

@@ -13,6 +13,7 @@ from trl.models import prepare_fsdp
 from trl.trainer.utils import RepeatSampler, add_fused_lm_head, disable_dropout_in_model
 
 from latent_gemma.choices import NumThoughts
+from latent_gemma.errors import ConfigError
 from latent_gemma.generation.answers import choose_thoughts
 from latent_gemma.training.finite_steps import FiniteSteps
 from latent_gemma.training.frozen import hold_in_bfloat16
@@ -59,6 +60,8 @@ class FramedGrpoTrainer(FiniteSteps, GRPOTrainer):
         if copies:
             args.beta = 0.0
         super().__init__(model=model, args=args, reward_funcs=book.functions(), **kwargs)
+        if self.is_sharded and book.mode == "latent" and num_thoughts == "auto":
+            raise ConfigError("a learnt K with sharded weights", "launch it without FSDP or DeepSpeed ZeRO-3")
         if reference is not None:
             if args.bf16 and not self.is_sharded:
                 hold_in_bfloat16(reference)  # only read, and under autocast
