@@ -46,7 +46,8 @@ def test_every_setting_is_measured_once_with_its_controls(evaluator):
         assert row.strict <= row.correct
         assert row.passes_per_answer == pytest.approx(row.tokens_per_answer + row.k)
         assert row.seconds_per_answer > 0
-        assert row.answer_logprob < 0
+        scored = (row.k, row.p, row.control) in ((2, 0.0, "none"), (0, None, "none"), (2, 0.0, "swap"))
+        assert (row.answer_logprob or 1) < 0 if scored else row.answer_logprob is None
         assert (row.donor_rate is None) == (row.control != "swap")
         assert row.k_table == ()
 
@@ -173,7 +174,9 @@ def test_of_a_learnt_k_the_choice_is_counted_and_controls_think_as_long(talks):
 
 
 def test_wrong_choices_of_k_are_seen(talks, monkeypatch):
-    longer = [replace(example, steps=("s", *example.steps)) if index < 2 else example for index, example in enumerate(TALKS)]
+    longer = [
+        replace(example, steps=("s", *example.steps)) if index < 2 else example for index, example in enumerate(TALKS)
+    ]
     monkeypatch.setattr("tests.evaluation.test_engine.TALKS", longer)
     row = talks(last, learned_k=True)["none"].row
     assert row.k_table == ((1, 1, 2), (2, 1, 1), (2, 2, 2), (3, 2, 1), (3, 3, 2))

@@ -44,8 +44,8 @@ def test_the_report_shows_each_seed(two):
     report = over_seeds(two, (3, 5))
     grid, training = report.tables
     assert grid.rows == (
-        ("annealed", "98.0", "2.8", "96.0–100.0", "[96.4–98.9]", "96.0", "100.0"),
-        ("words", "98.0", "–", "98.0–98.0", "[96.4–98.9]", "98.0", "–"),
+        ("annealed", "98.0", "2.8", "96.0–100.0", "[96.4–98.9]", "96.0 100.0"),
+        ("words", "98.0", "–", "98.0–98.0", "[96.4–98.9]", "98.0 –"),
     )
     assert training.title == "Training (seed 3)"
     assert report.context == {"seed": "3, 5", "seeds shown in detail": "3"}

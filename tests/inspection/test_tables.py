@@ -88,7 +88,9 @@ def test_questions_of_another_kind_stand_below_the_others(chosen, row, draw):
 
 
 def test_several_seeds_show_their_mean_and_spread(report, draw):
-    rows = tuple(replace(row, by_seed=((0, 0.95), (1, 0.974))) if row.label == "annealed" else row for row in report.rows)
+    rows = tuple(
+        replace(row, by_seed=((0, 0.95), (1, 0.974))) if row.label == "annealed" else row for row in report.rows
+    )
     lines = draw(results_table(replace(report, rows=rows)), width=80)
     assert "annealed 96.2 ± 1.7 (2 seeds) 95.6 4.2 8.2 12.3 500" in lines
 

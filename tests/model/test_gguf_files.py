@@ -172,6 +172,9 @@ def test_what_cannot_be_written_is_told_in_one_line(tmp_path, capsys, write):
     model.config.query_pre_attn_scalar = 7
     with pytest.raises(ModelError, match="query_pre_attn_scalar 7"):
         write_gguf(tmp_path / "x.gguf", model, gemma_tokenizer(), "f16", keeps_latent=True)
+    model.config.attn_logit_softcapping = None
+    with pytest.raises(ModelError, match="attn_logit_softcapping None"):
+        write_gguf(tmp_path / "x.gguf", model, gemma_tokenizer(), "f16", keeps_latent=True)
 
 
 def test_a_cache_that_cannot_be_written_and_a_broken_file_get_one_line(write, tmp_path, monkeypatch):

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from latent_gemma.errors import ConfigError
+from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.model import LatentConfig, LatentReasoningGemmaForCausalLM, ThoughtRecord
-from latent_gemma.model.prompt import pad_left
+from latent_gemma.model.halting import stop_margin
+from latent_gemma.model.prompt import Frame, pad_left
 from tests.conftest import THOUGHT, every_family
 
 
@@ -111,3 +113,17 @@ def test_generation_takes_it(paused, prompts):
         logits = model(generated[:, :length]).logits[:, -1]
         logits[:, THOUGHT] = -torch.inf
         assert torch.equal(logits.argmax(-1), generated[:, length])
+
+
+def test_the_model_that_takes_it_ends_its_thinking_itself(paused, tokenizer):
+    model = paused(learned_k=True, max_thoughts=3)
+    frame, found = Frame(tokenizer, model.config.latent), []
+    for question in ("1+2=", "3*4-5=", "7="):
+        answers = answer_batch(model, frame, [question], "latent", "auto", max_new_tokens=3)
+        found.append(answers.num_thoughts[0])
+        ids = torch.tensor([frame.prompt(question, "latent", 3)])
+        margins = stop_margin(model(ids).logits[0, -5:-1], frame.latent.eot_id)
+        expected = next((k for k in range(3) if margins[k] > 0), 3)
+        assert found[-1] == expected
+        again = answer_batch(model, frame, [question], "latent", expected, max_new_tokens=3)
+        assert again.answers == answers.answers

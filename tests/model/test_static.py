@@ -38,6 +38,7 @@ def answers(model, tokenizer, mode, thoughts, tokens=12):
     ("latent", 4, {"p": 0.5}),
     ("latent", 4, {"adapter": "lora"}),
     ("latent", 3, {"recurrence": "sequence"}),
+    ("latent", 4, {"recurrence": "parallel", "parallel_passes": 2}),
 ])  # fmt: skip
 @pytest.mark.parametrize("window", [6, 4096])
 def test_answers_are_the_same(make_model, tokenizer, taken, family, mode, thoughts, latent, window):

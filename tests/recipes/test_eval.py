@@ -397,8 +397,8 @@ def test_harder_questions_are_asked_under_the_main_setting(model, words, answere
     assert [row[:2] for row in grid["rows"]] == [
         [name, questions] for name in (latent, tagged) for questions in ("the questions above", "chains:length=3")
     ]
-    assert all(row["answer_logprob"] < 0 for row in data["rows"] if row["mode"] != "words")
-    assert [row["answer_logprob"] for row in data["rows"] if row["mode"] == "words"] == [None]
+    scored = [(row["k"], row["p"], row["control"]) for row in data["rows"] if row["answer_logprob"] is not None]
+    assert scored == [(2, 0.0, "none"), (0, None, "none"), (2, 0.0, "swap")], "not behind words"
     assert any(table["title"] == "Against the best" for table in data["tables"])
     assert "chains:length=3" in data["context"]["further data"]
     harder = read_items(out / "ood" / FILE)
@@ -420,3 +420,4 @@ def test_curves_of_controls_are_drawn(model, tmp_path):
     names = {path.name for path in out.iterdir()}
     assert {"accuracy_over_k.png", "accuracy_over_noise.png", "accuracy_over_kept.png", "controls.png"} <= names
     assert {row["control"] for row in report(out)["rows"]} >= {"keep_1", "noise_0.25", "noise_2", "permute"}
+    assert all(row["answer_logprob"] < 0 for row in report(out)["rows"])

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -196,7 +197,7 @@ def test_a_card_says_how_the_model_was_made_and_its_code_runs(capsys):
 class StandIn:
     """A hub that takes everything."""
 
-    calls: list = []
+    calls: ClassVar[list] = []
 
     def create_repo(self, repo_id, private, exist_ok):
         self.calls.append(("create", repo_id, private, exist_ok))
@@ -219,7 +220,7 @@ def test_a_model_is_uploaded_with_its_figures(tmp_path, monkeypatch, capsys):
     assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= set(uploaded[2])
     card = Path("words/model/README.md").read_text()
     assert 'from_pretrained("owner/name")' in card
-    assert re.search(r"\| words \| words \| [0-9.]+ \([0-9.]+ to [0-9.]+\) \|", card)
+    assert re.search(r"\| words \| words \| [0-9.]+ \[[0-9.]+–[0-9.]+\] \|", card)
     assert card.index("## Figures") < card.index("| words |") < card.index("## How to load")
     assert main(["push", "words", "owner/name", "--report", str(tmp_path)]) == 2
     assert "holds no report" in capsys.readouterr().err

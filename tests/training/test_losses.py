@@ -8,10 +8,11 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from latent_gemma.data.example import Example
 from latent_gemma.model import ThoughtRecord
+from latent_gemma.model.halting import stop_margin
 from latent_gemma.model.prompt import Frame
 from latent_gemma.training.batches import IGNORE, build_row, encode_examples, pad_rows
 from latent_gemma.training.curriculum import ALL_STEPS, Stage
-from latent_gemma.training.losses import halting_scores, latent_loss
+from latent_gemma.training.losses import latent_loss
 from latent_gemma.training.step_batches import with_places
 from tests.conftest import EOT, FAMILIES, THOUGHT
 
@@ -67,7 +68,7 @@ def test_a_decision_that_is_certain_has_a_finite_loss(eot):
     logits = torch.zeros(2, 7)
     logits[0, eot], logits[1, eot] = 300.0, -300.0
     logits.requires_grad_()
-    scores = halting_scores(logits, eot)
+    scores = stop_margin(logits, eot)
     torch.testing.assert_close(scores.detach(), torch.tensor([300.0, -300.0]) - torch.log(torch.tensor(6.0)))
     torch.nn.functional.binary_cross_entropy_with_logits(scores, torch.tensor([0.0, 1.0])).backward()
     assert logits.grad.isfinite().all()

@@ -18,12 +18,15 @@ def find_donors(lengths: Sequence[int]) -> list[int]:
     Returns:
         For each the next question, behind the last the first, that has as many thoughts; where no other has, the next.
     """
-    count = len(lengths)
-    return [
-        next((other for other in others if lengths[other] == lengths[index]), (index + 1) % count)
-        for index in range(count)
-        for others in [[(index + ahead) % count for ahead in range(1, count)]]
-    ]
+    alike: dict[int, list[int]] = {}
+    for index, length in enumerate(lengths):
+        alike.setdefault(length, []).append(index)
+    donors = [(index + 1) % len(lengths) for index in range(len(lengths))]
+    for group in alike.values():
+        if len(group) > 1:
+            for index, donor in zip(group, [*group[1:], group[0]], strict=True):
+                donors[index] = donor
+    return donors
 
 
 def deranged(count: int, rng: random.Random) -> list[int]:

@@ -108,7 +108,9 @@ class Evaluator:
                 thoughts[index] = thought
             taken = answered.num_thoughts
             cost = Cost(answered.seconds / len(batch), peak_gib(self.model.device), self.frame.latent.passes_bound)
-            scores = self._scores(indices, mode, taken, p, answered.thoughts)
+            scores: Sequence[float | None] = [None] * len(batch)
+            if self._is_scored(Point(k, p, control)):
+                scores = self._scores(indices, mode, taken, p, answered.thoughts)
             return [
                 single_item(
                     setting, index, example, self._wanted(example), written,
@@ -150,6 +152,11 @@ class Evaluator:
     def _answers(self) -> list[list[int]]:
         """The right answers with their ends, in ids."""
         return [[*self.frame.text_ids(example.answer), self.frame.end_id] for example in self.examples]
+
+    def _is_scored(self, point: Point) -> bool:
+        """Whether the right answer is scored: with all controls everywhere, else where it tells most, for it costs."""
+        main = point.k in (self.k, 0) and point.p is None and point.control in ("none", "swap")
+        return main or self.settings.controls == "full"
 
     def _scores(
         self, indices: Sequence[int], mode: Mode, taken: Sequence[int], p: float | None, thoughts: Sequence[Tensor]

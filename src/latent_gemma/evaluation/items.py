@@ -193,7 +193,8 @@ def single_item(
         expected=example.answers, answer=written.answer, reasoning=written.reasoning, extracted=grade.extracted or None,
         marked=is_marked(written), correct=grade.lenient, strict=grade.strict,
         complete=written.complete if setting.mode == "words" else None, tokens=written.tokens,
-        finished=written.finished, seconds=cost.seconds, peak_mem_gib=cost.peak_mem_gib, parallel_passes=cost.parallel_passes, **asdict(extra),
+        finished=written.finished, seconds=cost.seconds, peak_mem_gib=cost.peak_mem_gib,
+        parallel_passes=cost.parallel_passes, **asdict(extra),
     )  # fmt: skip
 
 

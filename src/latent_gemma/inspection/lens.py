@@ -9,6 +9,7 @@ from torch import Tensor
 from latent_gemma.data.example import Example
 from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.evaluation.results import ThoughtStep, ThoughtTrace
+from latent_gemma.model.alignment import aligned_tokens
 from latent_gemma.model.prompt import Frame
 from latent_gemma.model.thinking import ThoughtRecord
 from latent_gemma.text.answers import Match, answers_match, grade
@@ -69,14 +70,13 @@ def _layer_tokens(model: Any, tokenizer: Any, hidden_states: Sequence[Tensor], c
 
 
 def _targets(example: Example, frame: Frame) -> list[str]:
-    """What each thought stands for: its written step, or its token; nothing where several tokens share a thought."""
+    """What each thought stands for: its written step, or its token, the last of several that share a thought."""
     latent = frame.latent
     if latent.c_thought != "tokens":
         return [step for step in example.steps for _ in range(latent.c_thought)]
-    if latent.thoughts_per_token < 1.0:
-        return []
-    pieces = [piece for step in example.steps for piece in (step, latent.step_separator)]
-    return [frame.tokenizer.decode([token]) for piece in pieces for token in frame.text_ids(piece)]
+    separator = frame.text_ids(latent.step_separator)
+    tokens = [aligned_tokens(frame.text_ids(step), separator, latent) for step in example.steps]
+    return [frame.tokenizer.decode([token]) for of_step in tokens for token in of_step]
 
 
 def trace_examples(

@@ -68,12 +68,13 @@ def seeds_grid(rows: Sequence[EvalRow], seeds: Sequence[int]) -> tuple[Grid, ...
         known = dict(row.by_seed)
         spread = ABSENT if row.seed_sd is None else percent(row.seed_sd)
         ends = f"{percent(min(known.values()))}–{percent(max(known.values()))}"
-        each = (percent(known[seed]) if seed in known else ABSENT for seed in seeds)
-        lines.append((label, percent(row.accuracy), spread, ends, interval(row), *each))
-    header = ("method", "mean", "sd", "min–max", "over questions", *(f"seed {seed}" for seed in seeds))
+        # in one cell, which a narrow terminal breaks between the seeds
+        each = " ".join(percent(known[seed]) if seed in known else ABSENT for seed in seeds)
+        lines.append((label, percent(row.accuracy), spread, ends, interval(row), each))
+    header = ("method", "mean", "sd", "min–max", "over questions", "each seed")
     note = (
-        "Accuracy in %: mean, standard deviation and range over seeds; over questions: the 95 % Wilson interval that the "
-        "questions of one seed give."
+        "Accuracy in %: mean, standard deviation and range over seeds; over questions: the 95 % Wilson interval that "
+        f"the questions of one seed give; the seeds are {', '.join(map(str, seeds))}."
     )
     return (Grid("Over seeds", header, tuple(lines), note),)
 
@@ -96,7 +97,11 @@ def _summed(group: Sequence[tuple[int, EvalRow]]) -> EvalRow:
 
     def mean(name: str, weight: Callable[[EvalRow], float]) -> float | None:
         values = known(name)
-        return sum(weight(row) * value for row, value in values) / sum(weight(row) for row, _ in values) if values else None
+        return (
+            sum(weight(row) * value for row, value in values) / sum(weight(row) for row, _ in values)
+            if values
+            else None
+        )
 
     sums = {name: sum(value for _, value in values) if (values := known(name)) else None for name in _COUNTS}
     means = {name: mean(name, lambda row: row.total) for name in _MEANS}

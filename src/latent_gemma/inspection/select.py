@@ -98,9 +98,9 @@ def curves(rows: Sequence[EvalRow]) -> tuple[Curve, ...]:
         for row in rows if main.k else ():
             if row.label != label:
                 continue
-            for name, found in over.items() if (row.k, row.p) == (main.k, main.p) else ():
+            for name, points in over.items() if (row.k, row.p) == (main.k, main.p) else ():
                 if (at := strength(row.control, name)) is not None:
-                    found.setdefault(label, _ends(name, main, control_rows(rows, main)))[at] = row
+                    points.setdefault(label, _ends(name, main, control_rows(rows, main)))[at] = row
             if row.control != "none":
                 continue
             # p does not exist where no latent step is taken, so k = 0 belongs to every p.

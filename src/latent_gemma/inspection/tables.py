@@ -255,7 +255,9 @@ class _Results:
     """The main table; where it is wider than the terminal, the controls stand in a second one below."""
 
     def __init__(self, grid: Grid) -> None:
-        controls = [index for index, heading in enumerate(grid.header) if heading in (*CONTROL_HEADINGS.values(), DONOR)]
+        controls = [
+            index for index, heading in enumerate(grid.header) if heading in (*CONTROL_HEADINGS.values(), DONOR)
+        ]
         others = [index for index in range(len(grid.header)) if index not in controls]
         self.whole = _draw(grid)
         self.parts: list[ConsoleRenderable] = [_draw(_columns(grid, grid.title, others))]
@@ -338,7 +340,13 @@ def to_markdown(report: EvalReport) -> str:
         f"**{_cell(report.choice)}.** {_cell(report.reason)}" if report.choice else "",
         _cell(report.verdict),
     ]
-    for grid in (results_grid(report), *measured_grids(report), *report.tables, *curve_grids(report), *differences_grid(report)):
+    for grid in (
+        results_grid(report),
+        *measured_grids(report),
+        *report.tables,
+        *curve_grids(report),
+        *differences_grid(report),
+    ):
         if grid.rows:
             parts += [f"## {_cell(grid.title)}", _markdown(grid.header, grid.rows), _cell(grid.note)]
     if report.context:

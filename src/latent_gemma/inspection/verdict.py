@@ -15,8 +15,8 @@ from latent_gemma.inspection.select import (
     main_rows,
 )
 
-#: The controls that decide, the first first. The thoughts of another question are thoughts as the model knows them, with
-#: other content; zeros it has never seen. Noise can hurt a model that ignores the content of its thoughts.
+#: The controls that decide, in order. The thoughts of another question are thoughts as the model knows them, with other
+#: content; zeros it has never seen. Noise can hurt a model that ignores the content of its thoughts.
 DECIDING = ("swap", "zero")
 #: From this donor rate on what the thoughts carry is said to be the answer itself.
 CARRIED = 0.5
@@ -62,7 +62,9 @@ def thoughts_clause(rows: Sequence[EvalRow], main: EvalRow) -> str:
     if used:
         name, how = ("swap", "swapping") if "swap" in found else ("zero", "zeroing")
         lost = percent(main.accuracy - found[name].accuracy)
-        return f"{main.label} uses its thoughts: {how} them takes {lost} points ({', '.join(measured)}){_carried(found)}"
+        return (
+            f"{main.label} uses its thoughts: {how} them takes {lost} points ({', '.join(measured)}){_carried(found)}"
+        )
     survivors = [CONTROL_NAMES[name] for name in DECIDING if name in found and found[name].high >= main.low]
     reason = f"95 % intervals of {' and '.join(survivors)} reach that of intact, n = {main.total}"
     return f"{main.label} is not using its thoughts: {', '.join(measured)} ({reason})"
@@ -115,8 +117,9 @@ def _comparison(reference: EvalRow, latent: Sequence[EvalRow], with_cost: bool) 
 def verdict(rows: Sequence[EvalRow]) -> str:
     """What was found, in a few sentences.
 
-    The first, one for each latent method, say whether it uses its thoughts, what they carry, and whether a trained pause
-    does as well; the others compare them with each method that was asked without reasoning or in words. Differences count only where 95 % intervals do not overlap.
+    The first, one for each latent method, say whether it uses its thoughts, what they carry, and whether a trained
+    pause does as well; the others compare them with each method that was asked without reasoning or in words.
+    Differences count only where 95 % intervals do not overlap.
 
     Args:
         rows: the rows of a report.
@@ -131,9 +134,7 @@ def verdict(rows: Sequence[EvalRow]) -> str:
     if not latent:
         measured = [f"{label} {with_interval(main)} % (n = {main.total})" for label, main in mains.items()]
         return f"Accuracy with 95 % interval: {', '.join(measured)}."
-    sentences = [
-        f"{thoughts_clause(rows, main)}{_chosen(main)}{_against_pause(rows, main)}." for main in latent
-    ]
+    sentences = [f"{thoughts_clause(rows, main)}{_chosen(main)}{_against_pause(rows, main)}." for main in latent]
     for label, mode in ((NO_REASONING, "none"), (WORDS, "words")):
         for main in mains.values():
             if not main.k and (main.label == label or (main.mode == mode and not main.label.endswith(VOTED))):

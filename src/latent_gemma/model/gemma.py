@@ -259,7 +259,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
     def is_plain(self) -> bool:
         """Whether it was trained to do without thoughts and has no weights that a stock Gemma lacks."""
         trained_for = self.config.latent.trained_for
-        return trained_for in ("words", "none") and not any(is_latent_parameter(name) for name in self.state_dict())
+        return trained_for in ("words", "none") and not any(is_latent_parameter(n) for n, _ in self.named_parameters())
 
     def save_plain(self, folder: Path, keeps_latent: bool) -> None:
         """Write the stock Gemma in this model, which loads without this package.

@@ -24,6 +24,7 @@ from transformers import (
 
 from latent_gemma.errors import ModelError
 from latent_gemma.files import whole_folder
+from latent_gemma.model.config import LATENT_CONFIGS
 
 #: Keys of the files that `export` writes: Gemma's configuration, the latent part in it, and how answers are generated.
 #: What llama.cpp reads of a file says less: not Gemma 2's softcaps to transformers, say, nor a question's system text.
@@ -146,9 +147,11 @@ def _own(reader: Any) -> PreTrainedModel:
     """The model of a file that `export` wrote."""
     gguf = gguf_package()
     fields = json.loads(reader.get_field(CONFIG).contents())
+    if fields["model_type"] not in LATENT_CONFIGS:
+        raise ValueError(f"type {fields['model_type']!r}")
     config = CONFIG_MAPPING[fields["model_type"]](**fields)
     with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
     names, weights = gguf_names(model.state_dict(), config), {}
     for tensor in reader.tensors:
         values = Tensor(gguf.dequantize(tensor.data, tensor.tensor_type).copy())

@@ -332,7 +332,7 @@ class Rollout:
         return hidden.masked_fill(thought[:, :, None], 0.0), layers
 
     def feed_back(self, hidden: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Next input for final hidden states [..., D], and the most probable tokens [...]; None of a pause, and while p = 0."""
+        """Next input for final hidden states [..., D], and the best tokens [...], None for a pause or p = 0."""
         tokens, dtype = None, torch.promote_types(hidden.dtype, torch.float32)
         if self.decoder.pause is not None:
             fed = self.settings.perturb(self.decoder.pause.to(dtype).expand(hidden.shape), self.embed_rms)

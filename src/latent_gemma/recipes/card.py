@@ -90,7 +90,8 @@ def write_card(folder: Path, name: str, record: Mapping[str, Any], frame: Frame,
     lineage = _lineage(record)
     base = lineage[-1] if lineage else TINY
     on_hub = base not in (TINY, TRIAL) and not Path(base).exists() and base.count("/") == 1
-    source = record.get("config", {}).get("data", {}).get("data", "")
+    given = record.get("config", {}).get("data")
+    source = given.get("data", "") if isinstance(given, dict) else given or ""
     data = ModelCardData(
         library_name="transformers" if plain else "latent-gemma",
         license=None if base == TINY else "gemma",
@@ -107,7 +108,7 @@ def write_card(folder: Path, name: str, record: Mapping[str, Any], frame: Frame,
     )  # fmt: skip
     metrics = record.get("metrics", {})
     ends = ", ".join(f"{key.replace('_', ' ')} {metrics[key]:.4g}" for key in _ENDS if key in metrics)
-    rows = f"{source}, {record.get('data_rows', 0)} rows (SHA-256 {record.get('data_sha256', '')[:12]})"
+    rows = f"{source or 'its own'}, {record.get('data_rows', 0)} rows (SHA-256 {record.get('data_sha256', '')[:12]})"
     came = [f"`{Path(parent).name if Path(parent).exists() else parent}`" for parent in lineage]
     versions = record.get("versions", {})
     facts = {

@@ -11,7 +11,15 @@ from latent_gemma.errors import ConfigError, LatentGemmaError, RunError
 from latent_gemma.evaluation.items import FILE, Item, read_items
 from latent_gemma.evaluation.results import Differences, EvalReport, EvalRow, ThoughtTrace
 from latent_gemma.evaluation.vote_rows import VOTED
-from latent_gemma.inspection.comparison import best_grid, choose, cost_charts, differing, paired_grid, spread, trace_item
+from latent_gemma.inspection.comparison import (
+    best_grid,
+    choose,
+    cost_charts,
+    differing,
+    paired_grid,
+    spread,
+    trace_item,
+)
 from latent_gemma.inspection.lens import trace_examples
 from latent_gemma.inspection.select import main_rows
 from latent_gemma.inspection.tables import metrics_grid

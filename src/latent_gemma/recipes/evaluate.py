@@ -183,7 +183,7 @@ def _write(
             **{f"model {number}": one.name for number, one in enumerate(contestants, start=1)},
             **{f"sha256 {number}": model_hash(one.name) for number, one in enumerate(contestants, start=1)},
             "data": target.source,
-            **{"further data": other.source for other in further},
+            **({"further data": ", ".join(other.source for other in further)} if further else {}),
             "answers compared": COMPARED[target.kind],
             "items": str(len(target.examples)),
             "seed": str(config.seed),

@@ -48,7 +48,9 @@ def run_export(config: Export) -> Path:
                 tokenizer.save_pretrained(partial)
                 for file in run_files(Path(resolve_model(config.run)[0])):
                     asked = latent if plain else replace(latent, trained_for="none")
-                    write_card(partial, config.to.name, read_origin(file), Frame(tokenizer, asked), plain=True)
+                    write_card(
+                        partial, config.to.resolve().name, read_origin(file), Frame(tokenizer, asked), plain=True
+                    )
     except OSError as error:
         raise RunError(f"--to {config.to} cannot be written, {error}", "give a folder that can be") from error
     print(displayable(f"{_left_out(model)}{written}"))

@@ -39,6 +39,7 @@ def write_gguf(path: Path, model: Any, tokenizer: Any, kind: GgufKind, keeps_lat
     try:
         file_type = gguf.LlamaFileType.MOSTLY_F16 if kind == "f16" else gguf.LlamaFileType.MOSTLY_Q8_0
         writer.add_file_type(file_type)
+        writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         _add_dimensions(writer, config)
         _add_tokenizer(writer, tokenizer, config.vocab_size)
         writer.add_string(CONFIG, json.dumps(config.to_dict()))
@@ -62,6 +63,9 @@ def _refuse_other(config: Any) -> None:
     usual = type(config)(num_hidden_layers=config.num_hidden_layers)
     if layers != getattr(usual, "layer_types", None):
         raise ModelError("GGUF has no place for this order of sliding and full attention layers")
+    for name in ("attn_logit_softcapping", "final_logit_softcapping"):
+        if (getattr(config, name, None) is not None) != (config.model_type == "gemma2"):
+            raise ModelError(f"GGUF has no place for {name} {getattr(config, name, None)} of a {config.model_type}")
     scale = getattr(config, "query_pre_attn_scalar", config.head_dim)
     if scale not in (config.head_dim, config.hidden_size // config.num_attention_heads):
         raise ModelError(f"GGUF has no place for query_pre_attn_scalar {scale}")

@@ -226,7 +226,7 @@ def save_stage(run: Path, origin: Mapping[str, Any], tokenizer: Any, result: Fit
             else:
                 model.save_pretrained(partial)
             tokenizer.save_pretrained(partial)
-            write_card(partial, run.name, record, frame, model.is_plain)
+            write_card(partial, run.resolve().name, record, frame, model.is_plain)
     except (OSError, SafetensorError) as error:
         after = "the same command with --resume auto goes on from the last checkpoint"
         raise cannot_save("the model", run, sum(map(bytes_of, model.parameters())), error, after) from error

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latent_gemma.model.halting import stop_margin
 from latent_gemma.training.batches import IGNORE
 
 
@@ -61,12 +62,6 @@ def targets_of(batch: dict[str, Tensor], anchor_weight: float, halt_weight: floa
     return Targets(tokens, labels != IGNORE, halts)
 
 
-def halting_scores(logits: Tensor, eot_id: int) -> Tensor:
-    """Log-odds of `eot` against all other tokens, [N], of logits [N, V]: above 0, ending is more probable than not."""
-    others = torch.logaddexp(logits[:, :eot_id].logsumexp(-1), logits[:, eot_id + 1 :].logsumexp(-1))
-    return logits[:, eot_id] - others
-
-
 def latent_loss(
     model: Any,
     batch: dict[str, Tensor],
@@ -110,9 +105,9 @@ def latent_loss(
     total, halt = answer + anchor_weight * anchor, torch.zeros_like(answer)
     if halt_weight > 0.0:
         halted = batch["halted"] if "halted" in batch else wanted.halted()
-        scores = halting_scores(logits[halted], model.config.latent.eot_id if eot_id is None else eot_id)
-        stops = wanted.at(wanted.halts, read)[halted].to(scores.dtype)
-        halt = torch.nn.functional.binary_cross_entropy_with_logits(scores, stops, reduction="sum")
+        margins = stop_margin(logits[halted], model.config.latent.eot_id if eot_id is None else eot_id)
+        stops = wanted.at(wanted.halts, read)[halted].to(margins.dtype)
+        halt = torch.nn.functional.binary_cross_entropy_with_logits(margins, stops, reduction="sum")
         halt = halt / (counts[2].clamp(min=1) if counts else max(1, len(stops)))
         total = total + halt_weight * halt
     return Losses(total, answer.detach(), anchor.detach(), halt.detach())
