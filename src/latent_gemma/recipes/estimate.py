@@ -135,7 +135,7 @@ def _study(config: Estimate, file: Path) -> tuple[Estimate, list[Part]]:
         config, model=study.model, rank=study.lora.rank, batch_size=train.batch_size, precision=train.precision,
         checkpointing=train.checkpointing,
     )  # fmt: skip
-    dimensions = build_tiny(**study.sizes).config if study.model == TINY else dimensions_of(study.model)
+    dimensions = build_tiny("gemma2", None, **study.sizes).config if study.model == TINY else dimensions_of(study.model)
     parts = []
     for method in methods_of(study.names, Budget(study.text_steps or steps, steps, longest=1)):
         written = method.label == WORDS

@@ -3,7 +3,6 @@
 import contextlib
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,7 +129,7 @@ def study_of(config: StudyOptions, equal: Match) -> Study:
     )
 
 
-def _training_rows(config: StudyOptions) -> Sequence[Example]:
+def _training_rows(config: StudyOptions) -> list[Example]:
     """All rows that methods learn from: of a generator as many as the longest training sees, unless --limit says."""
     size = config.train.batch_size * config.train.accumulate
     steps = (config.text_steps or config.train.steps) + config.train.steps
