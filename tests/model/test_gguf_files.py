@@ -158,7 +158,24 @@ def test_a_file_is_parsed_once(write, monkeypatch):
     torch.testing.assert_close(third.model.norm.weight, first.model.norm.weight + 1)
 
 
-def test_a_file_of_others_has_no_latent_part(write):
+@pytest.mark.parametrize("kind", ["f16", "q8_0"])
+@pytest.mark.parametrize("family", ["gemma2", "gemma3"])
+def test_a_file_of_others_is_read_by_transformers_and_kept_too(family, kind, write, monkeypatch):
+    monkeypatch.setattr("latent_gemma.recipes.gguf_export.CONFIG", "somebody.config")
+    path, model, tokenizer = write(family, kind)
+    again, read = load_model(str(path))
+    assert again.config.latent.trained_for == latent_of(str(path)).trained_for == "unknown"
+    assert again.dtype == torch.float32
+    assert not hasattr(again.config, "quantization_config")
+    assert read(TEXTS[0]).input_ids[-3:] == tokenizer(TEXTS[0]).input_ids[-3:]
+    if kind == "f16":
+        same_weights(model.state_dict(), again.state_dict())
+    monkeypatch.setattr(gguf_files, "_parse", None)
+    kept, _ = load_model(str(path))
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), kept.parameters(), strict=True))
+
+
+def test_a_plain_file_has_no_latent_part(write):
     path, _, _ = write(keeps_latent=False)
     assert load_model(str(path))[0].config.latent.trained_for == "unknown"
 

@@ -25,6 +25,7 @@ from transformers import (
 from latent_gemma.errors import ModelError
 from latent_gemma.files import whole_folder
 from latent_gemma.model.config import LATENT_CONFIGS
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 
 #: Keys of the files that `export` writes: Gemma's configuration, the latent part in it, and how answers are generated.
 #: What llama.cpp reads of a file says less: not Gemma 2's softcaps to transformers, say, nor a question's system text.
@@ -100,7 +101,7 @@ def parsed(file: Path) -> Path:
     status = file.stat()
     source = {"file": str(file), "size": status.st_size, "changed": status.st_mtime_ns}
     source |= {"transformers": transformers.__version__}
-    name = f"{file.stem}-{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
+    name = f"{file.stem[:100]}-{hashlib.sha256(str(file).encode()).hexdigest()[:12]}"
     folder = Path(constants.HF_HOME) / "latent-gemma" / "gguf" / name
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -126,19 +127,18 @@ def _parse(file: Path, folder: Path, source: dict[str, Any]) -> None:
     gguf = gguf_package()
     where: dict[str, Any] = {"pretrained_model_name_or_path": str(file.parent), "gguf_file": file.name}
     reader = gguf.GGUFReader(file)
-    if reader.get_field(CONFIG):
-        # AutoTokenizer would look for a configuration, which it finds in no file of a Gemma 1
-        model, tokenizer = _own(reader), PreTrainedTokenizerFast.from_pretrained(**where)
-    else:
-        # an adapter that lies beside the file is passed over
-        model = AutoModelForCausalLM.from_pretrained(
-            **where, dtype=torch.float32, adapter_kwargs={"subfolder": "no-adapter"}
-        )
-        if hasattr(model.config, "quantization_config"):  # it has been dequantised
-            del model.config.quantization_config
-        tokenizer = AutoTokenizer.from_pretrained(**where, trust_remote_code=False)
     with whole_folder(folder) as partial:
-        model.save_pretrained(partial)
+        if reader.get_field(CONFIG):
+            _own(reader).save_pretrained(partial)
+            # AutoTokenizer would look for a configuration, which it finds in no file of a Gemma 1
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(**where)
+        else:
+            # an adapter that lies beside the file is passed over
+            beside: dict[str, Any] = {"adapter_kwargs": {"subfolder": "no-adapter"}}
+            base = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, **beside)
+            # in a class of its own, for transformers saves none that came from a GGUF file
+            LatentReasoningGemmaForCausalLM.from_base(base).save_plain(partial, keeps_latent=False)
+            tokenizer = AutoTokenizer.from_pretrained(**where, trust_remote_code=False)
         tokenizer.save_pretrained(partial)
         (partial / SOURCE).write_text(json.dumps(source), encoding="utf-8")
 
