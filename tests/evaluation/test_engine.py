@@ -59,8 +59,8 @@ def test_where_k_is_learnt_controls_have_as_many_thoughts_as_the_model_chose(mak
     keys = [(one.row.k, one.row.p, one.row.control) for one in found]
     assert keys == [
         ("auto", 0.0, "none"), (0, None, "none"), (1, 0.0, "none"), (3, 0.0, "none"), ("auto", 0.5, "none"),
-        ("auto", 0.0, "zero"), ("auto", 0.0, "noise"), ("auto", 0.0, "swap"), ("auto", 0.0, "pause"),
-        ("auto", 0.0, "permute"), ("auto", 0.0, "none"), (1, 0.0, "none"), (3, 0.0, "none"), ("auto", 0.5, "none"),
+        ("auto", 0.0, "zero"), ("auto", 0.0, "noise"), ("auto", 0.0, "swap"), ("auto", 0.0, "permute"),
+        ("auto", 0.0, "pause"), ("auto", 0.0, "none"), (1, 0.0, "none"), (3, 0.0, "none"), ("auto", 0.5, "none"),
     ]  # fmt: skip
     chosen = [item.latent_steps for item in found[0].items]
     assert len(set(chosen)) > 1
