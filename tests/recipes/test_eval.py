@@ -157,7 +157,7 @@ def test_models_by_tasks_by_k_by_p_by_votes(model, words, tmp_path, capsys):
 def hostile(texts, monkeypatch):
     def answer(model, frame, questions, *rest):
         given = [texts[question] for question in questions]
-        return Batch([Written(text, "", text, text, True, 5, True) for text in given], 0.1, [])
+        return Batch([Written(text, "", text, text, True, 5, True) for text in given], 0.1, [], [0] * len(given))
 
     monkeypatch.setattr(engine, "answer_batch", answer)
 
