@@ -296,6 +296,22 @@ def test_traces_their_numbers_and_their_thoughts(way, thinker):
         assert traces[0].written == greedy.written
 
 
+def test_parallel_thoughts_stop_where_thoughts_one_by_one_do(thinker):
+    model, frame = thinker()
+    chosen = choose_thoughts(model, prompts_of(frame), frame.pad_id)
+    found = answer(model, frame, QUESTIONS, "latent", "auto", max_new_tokens=5)
+    model.set_latent(recurrence="parallel")  # in as many passes as there are thoughts
+    frame = Frame(frame.tokenizer, model.config.latent)
+    assert choose_thoughts(model, prompts_of(frame), frame.pad_id) == chosen
+    assert len(set(chosen)) > 1
+    again = answer(model, frame, QUESTIONS, "latent", "auto", max_new_tokens=5)
+    assert [trace.num_thoughts for (trace,) in again.traces] == chosen
+    assert [trace.written for (trace,) in again.traces] == [trace.written for (trace,) in found.traces]
+    model.set_latent(parallel_passes=1)
+    alone = [choose_thoughts(model, [prompt], frame.pad_id)[0] for prompt in prompts_of(frame)]
+    assert choose_thoughts(model, prompts_of(frame), frame.pad_id) == alone
+
+
 @pytest.mark.parametrize("recurrence", ["append", "sequence"])
 def test_forced_thoughts_may_differ_in_number(recurrence, thinker):
     model, frame = thinker(recurrence=recurrence, learned_k=False)
@@ -322,7 +338,7 @@ def test_forced_thoughts_may_differ_in_number(recurrence, thinker):
 def test_what_cannot_be_asked_is_refused_in_a_line(thinker):
     model, frame = thinker(recurrence="sequence")
     ids = torch.tensor([frame.question_ids("1")])
-    with pytest.raises(ConfigError, match="in recurrence 'sequence'"):
+    with pytest.raises(ConfigError, match='in recurrence "sequence"'):
         answer(model, frame, ["1"], "latent", "auto")
     with pytest.raises(ConfigError, match="in recurrence 'sequence'"):
         model.generate(ids, num_thoughts="auto")

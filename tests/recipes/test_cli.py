@@ -30,6 +30,7 @@ def test_train_evaluate_and_ask(model, tmp_path, capsys):
     assert run("train", "sft", "--model", model, "--out", words, "--rank", 2, "--step-separator", "", *options) == 0
     assert run("train", "coconut", "--model", words, "--out", coconut, "--max-latent-stage", 2, *options) == 0
     latent = ["--bridge", "mlp", "--adapter", "lora", "--trains", "thoughts", "--recurrence", "sequence"]
+    latent += ["--c-thought", 1, "--no-learn-k"]
     assert run("train", "anneal", "--model", words, "--out", anneal, *latent, *options) == 0
     for folder, recipe in ((words, "sft"), (coconut, "coconut"), (anneal, "anneal")):
         record = json.loads((folder / "run.json").read_text())
@@ -47,7 +48,7 @@ def test_train_evaluate_and_ask(model, tmp_path, capsys):
     grid = ["--k", "0,1,2", "--p", "0,0.5,1", "--max-new-tokens", 4, "--batch-size", 4]
     assert run("eval", coconut, "--data", "chains:length=2", "--limit", 6, *grid, "--layers", "--out", report) == 0
     data = json.loads((report / "report.json").read_text())
-    assert {row["control"] for row in data["rows"]} == {"none", "zero", "noise", "swap", "pause"}
+    assert {row["control"] for row in data["rows"]} == {"none", "zero", "noise", "swap", "permute", "pause"}
     assert data["traces"][0]["steps"][0]["layers"]
     assert {"report.html", "report.md", "accuracy_over_k.png"} <= {path.name for path in report.iterdir()}
     assert (

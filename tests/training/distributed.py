@@ -31,7 +31,10 @@ CASES: dict[str, tuple[LatentConfig, Curriculum]] = {
     ),
     "codi": (LatentConfig(bridge="mlp"), CodiCurriculum(num_thoughts=3)),
     "grouped": (LatentConfig(), CoconutCurriculum(first_stage=0, max_latent_stage=2)),
-    "sequence": (LatentConfig(recurrence="sequence", backprop_steps=2), CoconutCurriculum(max_latent_stage=3)),
+    "sequence": (
+        LatentConfig(recurrence="sequence", backprop_steps=2),
+        CoconutCurriculum(max_latent_stage=3, learn_k=False),
+    ),
 }
 
 

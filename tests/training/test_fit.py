@@ -80,7 +80,8 @@ def test_frozen_phases_stay_bit_for_bit(recurrence, checkpointing, precision, ma
     model = make_model(trains="thoughts", adapter="lora", bridge="mlp", recurrence=recurrence, **LATENT)
     before = weights(model)
     settings = TrainSettings(steps=3, batch_size=4, lr=1e-2, precision=precision, checkpointing=checkpointing)
-    fit(model, tokenizer, CHAINS, AnnealCurriculum(), settings, tmp_path, "test")
+    curriculum = AnnealCurriculum(learn_k=recurrence != "sequence")
+    fit(model, tokenizer, CHAINS, curriculum, settings, tmp_path, "test")
     for name, value in model.named_parameters():
         assert value.dtype == torch.float32
         moved = not torch.equal(before[name], value)
@@ -199,6 +200,8 @@ def test_every_example_has_its_own_k_and_what_is_saved_says_so(make_model, token
         assert [bool(note) for note in result.notes] == [True] * (name == "rest"), name
     with pytest.raises(ConfigError, match="--no-learn-k with --c-thought tokens"):
         fit(make_model(c_thought="tokens"), tokenizer, data, AnnealCurriculum(learn_k=False), FAST, tmp_path / "x", "")
+    with pytest.raises(ConfigError, match="--recurrence sequence cannot learn K"):
+        fit(make_model(recurrence="sequence"), tokenizer, data, AnnealCurriculum(), FAST, tmp_path / "x", "")
     with pytest.raises(ConfigError, match="--compress with --c-thought 1"):
         fit(make_model(), tokenizer, data, AnnealCurriculum(compress="0.5"), FAST, tmp_path / "x", "")
 

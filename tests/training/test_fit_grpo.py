@@ -299,7 +299,7 @@ def test_where_k_is_learnt_each_prompt_thinks_as_long_as_it_chooses(make_model, 
     assert not torch.equal(result.model.model.embed_tokens.weight, before)
 
 
-def test_thoughts_that_cannot_be_added_one_by_one_are_refused(make_model, tokenizer, tmp_path):
+def test_thoughts_that_do_not_say_when_to_stop_are_refused(make_model, tokenizer, tmp_path):
     model = make_model(num_thoughts=2, learned_k=True, recurrence="sequence")
-    with pytest.raises(ConfigError, match="recurrence 'sequence'"):
+    with pytest.raises(ConfigError, match='recurrence "sequence"'):
         fit_grpo(model, tokenizer, CHAINS, [even], "latent", FAST, GROUPS, tmp_path, NO_LORA)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from latent_gemma.choices import NumThoughts
 from latent_gemma.errors import ConfigError, DataError
-from latent_gemma.generation.decode import Decoded, decode
+from latent_gemma.generation.decode import Decoded, decode, positions_of
 from latent_gemma.generation.prefix import read_prefix, shared_columns
-from latent_gemma.model.halting import check_grows
+from latent_gemma.model.halting import stop_margin
 from latent_gemma.model.prompt import Frame, Mode, pad_left
 from latent_gemma.model.thinking import ThoughtRecord
 from latent_gemma.model.traces import Trace
@@ -67,7 +67,8 @@ def answer(
         questions: the questions.
         mode: "latent" thinks `num_thoughts` steps and answers; "words" writes its steps first; "none" answers at once.
         num_thoughts: K, the same for all questions or one for each; "auto" thinks until the model's head prefers to
-            stop, each row for itself (at a temperature: by a draw), or as many steps as thoughts are forced.
+            stop, each row for itself (at a temperature: by a draw), or as many steps as thoughts are forced. In
+            recurrence "parallel" it is chosen greedily first, see `choose_thoughts`.
         p: share of the token embedding; None as it is in force.
         forced: thoughts to use instead of the model's own, one tensor a question, as `Answers.thoughts` gives them.
         temperatures: one for each trace of a question, 0 or more; 0 decodes greedily.
@@ -81,8 +82,7 @@ def answer(
         The traces, their thoughts and the time they took.
 
     Raises:
-        ConfigError: for no temperature or a negative one, for negative noise, or for K "auto" in a recurrence that
-            cannot add a thought.
+        ConfigError: for no temperature or a negative one, for negative noise, or for K "auto" in recurrence "sequence".
         DataError: if a prompt is longer than the model allows.
     """
     check_temperatures(temperatures)
@@ -91,6 +91,11 @@ def answer(
     times, latent = len(temperatures), frame.latent
     if num_thoughts == "auto" and forced is not None:
         num_thoughts = [len(thought) for thought in forced]
+    started = time.perf_counter()
+    if mode == "latent" and num_thoughts == "auto" and latent.recurrence != "append":
+        begun = [frame.prompt(question, mode, "auto") for question in questions]
+        with model.thinking() if p is None else model.thinking(p=p):
+            num_thoughts = choose_thoughts(model, begun, frame.pad_id)
     counts: list[Any] = [num_thoughts] * len(questions) if isinstance(num_thoughts, int | str) else [*num_thoughts]
     grows = mode == "latent" and num_thoughts == "auto"
     prompts = [frame.prompt(question, mode, k) for question, k in zip(questions, counts, strict=True)]
@@ -107,7 +112,6 @@ def answer(
         settings["noise_std"] = noise_std
     if forced is not None:
         settings["forced"] = _stack(forced, latent.recurrence, times).to(model.device)
-    started = time.perf_counter()
     with _seeded(model.device, seed), model.thinking(**settings) as force:
         columns = 0
         if times > 1 and forced is None:  # else there is nothing to share, or it is given row by row
@@ -143,19 +147,40 @@ def choose_thoughts(model: Any, prompts: Sequence[Sequence[int]], pad_id: int) -
         K of each.
 
     Raises:
-        ConfigError: for a recurrence that cannot add a thought.
+        ConfigError: for recurrence "sequence", whose thoughts are the prompt's own positions: nothing says at them
+            whether to stop.
         DataError: if a prompt is longer than the model allows.
     """
     latent = model.config.latent
+    if latent.recurrence == "sequence":
+        raise ConfigError('K "auto" in recurrence "sequence", whose thoughts do not say when to stop', "give a number")
+    if latent.recurrence == "parallel":
+        return _searched(model, prompts, pad_id)
     ids, mask, _ = _padded(model, prompts, pad_id, latent.most_thoughts + 1)
     cold = torch.zeros(len(ids), device=model.device)
     return decode(model, ids, mask, cold, (latent.eot_id,), 0, most_thoughts=latent.most_thoughts).num_thoughts
 
 
+def _searched(model: Any, prompts: Sequence[Sequence[int]], pad_id: int) -> list[int]:
+    """K of each prompt where a thought more changes those before it: every number is tried, from 0 on."""
+    latent, waiting = model.config.latent, [*range(len(prompts))]
+    chosen = [latent.most_thoughts] * len(prompts)
+    for k in range(latent.most_thoughts):
+        ids, mask, _ = _padded(model, [[*prompts[row], *[latent.thought_id] * k] for row in waiting], pad_id, 1)
+        hidden = model.model(
+            input_ids=ids, attention_mask=mask, position_ids=positions_of(mask), use_cache=False, project=model.project
+        ).last_hidden_state[:, -1]
+        stops = (stop_margin(model.project(hidden).float(), latent.eot_id) > 0.0).tolist()
+        for row in (row for row, stop in zip(waiting, stops, strict=True) if stop):
+            chosen[row] = k
+        waiting = [row for row, stop in zip(waiting, stops, strict=True) if not stop]
+        if not waiting:
+            break
+    return chosen
+
+
 def _padded(model: Any, prompts: Sequence[Sequence[int]], pad_id: int, thinking: int) -> tuple[Tensor, Tensor, int]:
     """Prompts padded on the left, [B, T], their mask, and the columns left behind them and their own thoughts."""
-    if thinking:
-        check_grows(model.config.latent)
     ids, mask = pad_left(prompts, pad_id)
     room = model.config.max_position_embeddings - ids.shape[1] - thinking
     if room <= 0:

@@ -25,7 +25,7 @@ def stop_margin(logits: Tensor, eot_id: int) -> Tensor:
 
 
 def check_grows(latent: LatentConfig) -> None:
-    """Refuse K "auto" where thoughts cannot be added one at a time.
+    """Refuse K "auto" where thoughts cannot be added to a cache one at a time.
 
     Args:
         latent: the model's latent configuration.
@@ -35,8 +35,8 @@ def check_grows(latent: LatentConfig) -> None:
     """
     if latent.recurrence != "append":
         raise ConfigError(
-            f'K "auto" in recurrence {latent.recurrence!r}, in which thoughts cannot be added one at a time',
-            "give a number",
+            f'K "auto" in generate in recurrence {latent.recurrence!r}: a thought more changes those before it',
+            "give a number, or ask with latent_gemma.answer",
         )
 
 

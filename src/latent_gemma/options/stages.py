@@ -110,7 +110,7 @@ class Coconut(Common):
     curriculum: CoconutCurriculum = field(default_factory=CoconutCurriculum)
 
     def __post_init__(self) -> None:
-        check_thoughts(self.curriculum, self.latent.c_thought)
+        check_thoughts(self.curriculum, self.latent.c_thought, self.latent.recurrence)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Anneal(Common):
     curriculum: AnnealCurriculum = field(default_factory=AnnealCurriculum)
 
     def __post_init__(self) -> None:
-        check_thoughts(self.curriculum, self.latent.c_thought)
+        check_thoughts(self.curriculum, self.latent.c_thought, self.latent.recurrence)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
-from latent_gemma.choices import Mode, ThoughtsPerStep
+from latent_gemma.choices import Mode, Recurrence, ThoughtsPerStep
 from latent_gemma.errors import ConfigError
 from latent_gemma.ranges import Advanced, Amount, Range, Share, check_ranges, parse_numbers
 
@@ -299,16 +299,23 @@ class WrittenCurriculum:
 Curriculum = CoconutCurriculum | InternalizeCurriculum | AnnealCurriculum | CodiCurriculum | WrittenCurriculum
 
 
-def check_thoughts(curriculum: Curriculum, c_thought: ThoughtsPerStep) -> None:
+def check_thoughts(curriculum: Curriculum, c_thought: ThoughtsPerStep, recurrence: Recurrence) -> None:
     """Refuse a curriculum whose number of thoughts makes no sense with what stands for a step.
 
     Args:
         curriculum: what is latent, and when.
         c_thought: thoughts for a written step.
+        recurrence: of the thoughts.
 
     Raises:
-        ConfigError: for a K that is the same for every example where thoughts are counted by tokens, or the reverse.
+        ConfigError: for a K that is the same for every example where thoughts are counted by tokens, or the reverse; for
+            a K to learn where no thought has a position of its own.
     """
+    if recurrence == "sequence" and getattr(curriculum, "learn_k", False):
+        raise ConfigError(
+            "--recurrence sequence cannot learn K: its thoughts are the prompt's own positions",
+            "--no-learn-k, with a number for --c-thought",
+        )
     if c_thought == "tokens":
         if not getattr(curriculum, "learn_k", True):
             raise ConfigError("--no-learn-k with --c-thought tokens: every example has a K of its own", "learn it")

@@ -64,7 +64,7 @@ def fit(
         DataError: if an example is longer than the model allows, or spells a tag that it stands in; if all do.
         RunError: if `resume` finds no checkpoint.
     """
-    check_thoughts(curriculum, model.config.latent.c_thought)
+    check_thoughts(curriculum, model.config.latent.c_thought, model.config.latent.recurrence)
     this = Run.begin(model, run, settings, title, resume, started_s)
     frame = Frame(tokenizer, model.config.latent)
     longest = max((len(example.steps) for example in examples), default=0)

@@ -13,7 +13,6 @@ from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.fast.steps import FastSteps
 from latent_gemma.launch import process_count
-from latent_gemma.model.halting import check_grows
 from latent_gemma.model.prompt import Frame, Mode
 from latent_gemma.training.batches import OnBad, sound
 from latent_gemma.training.clean_stop import CleanStop
@@ -123,8 +122,6 @@ def fit_grpo(
     this = Run.begin(model, run, settings, title, resume, started_s)
     latent = model.config.latent
     frame, num_thoughts = Frame(tokenizer, latent), latent.own_thoughts
-    if num_thoughts == "auto" and mode == "latent":
-        check_grows(latent)
     arguments = grpo_arguments(settings, grpo, beta, run)
     room = model.config.max_position_embeddings - grpo.max_new_tokens
     most = latent.most_thoughts if num_thoughts == "auto" else num_thoughts
