@@ -308,8 +308,8 @@ def check_thoughts(curriculum: Curriculum, c_thought: ThoughtsPerStep, recurrenc
         recurrence: of the thoughts.
 
     Raises:
-        ConfigError: for a K that is the same for every example where thoughts are counted by tokens, or the reverse; for
-            a K to learn where no thought has a position of its own.
+        ConfigError: for a K that is the same for every example where thoughts are counted by tokens, or the reverse,
+            and for a K to learn where no thought has a position of its own.
     """
     if recurrence == "sequence" and getattr(curriculum, "learn_k", False):
         raise ConfigError(
