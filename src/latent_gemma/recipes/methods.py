@@ -87,11 +87,10 @@ class Budget:
         """COCONUT's stages up to where all that may be latent is; longer examples drop the rest in a stage more."""
         return {"max_latent_stage": self.most, "final_stages": int(self.most < self.longest), "uniform_prob": 0.1}
 
-    def anneal(self, learn_k: bool = True) -> AnnealCurriculum:
+    @property
+    def anneal(self) -> AnnealCurriculum:
         """The annealed plan: K has grown, p has fallen and the anchor is gone before the end."""
-        return AnnealCurriculum(
-            max_latent_steps=self.max_latent_steps, grow_until=0.35, p_until=0.7, anchor_until=0.85, learn_k=learn_k
-        )
+        return AnnealCurriculum(max_latent_steps=self.max_latent_steps, grow_until=0.35, p_until=0.7, anchor_until=0.85)
 
 
 #: Name -> the method with a budget. "none" has as many steps as the others have in both their stages.
@@ -99,7 +98,7 @@ METHODS: dict[str, Callable[[Budget], Method]] = {
     "none": lambda budget: Method("no reasoning", None, WrittenCurriculum("none"), budget.text_steps + budget.steps),
     "words": lambda budget: Method("words", None, WrittenCurriculum("words"), budget.text_steps),
     "coconut": lambda budget: Method("COCONUT", "words", CoconutCurriculum(**budget.stages), budget.steps),
-    "anneal": lambda budget: Method("annealed", "words", budget.anneal(), budget.steps),
+    "anneal": lambda budget: Method("annealed", "words", budget.anneal, budget.steps),
     # COCONUT's curriculum with one learnt constant for its thoughts, and with nothing in their place.
     "pause": lambda budget: Method(
         "pause", "words", CoconutCurriculum(**budget.stages), budget.steps, latent={"fed": "pause"}
@@ -111,10 +110,9 @@ METHODS: dict[str, Callable[[Budget], Method]] = {
         "CODI", "words", CodiCurriculum(num_thoughts=budget.most * budget.fixed), budget.steps,
         latent={"bridge": "mlp", "c_thought": 1},
     ),
-    # Its thoughts come all at once, so their number cannot be left to the model.
+    # In three passes, as published; in as many as there are thoughts it would be the annealed plan again.
     "parallel": lambda budget: Method(
-        "parallel", "words", budget.anneal(learn_k=False), budget.steps,
-        latent={"recurrence": "parallel", "c_thought": budget.fixed},
+        "parallel", "words", budget.anneal, budget.steps, latent={"recurrence": "parallel", "parallel_passes": 3}
     ),
     # No training: at p = 1 and a thought a token, thinking is what the words model writes, mixed over its vocabulary.
     "soft": lambda budget: Method(
