@@ -63,7 +63,7 @@ def test_the_version_is_the_same_everywhere():
     places = {
         "pyproject.toml": r'^version = "(.+)"$',
         "CITATION.cff": r"^version: (.+)$",
-        "CHANGELOG.md": r"^## (\S+)",
+        "CHANGELOG.md": r"^## (\d\S*)",
     }
     texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in places}
     assert len({re.search(pattern, texts[name], re.MULTILINE)[1] for name, pattern in places.items()}) == 1
