@@ -1,7 +1,6 @@
 """How probable the right answer is to a model, behind given thoughts."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,12 +8,14 @@ from torch import Tensor
 from latent_gemma.generation.decode import SCORE_BYTES, SCORE_BYTES_ELSEWHERE, positions_of
 from latent_gemma.generation.score import score_continuations
 from latent_gemma.model.adapters import thought_phase
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import pad_left
 
 
 @torch.no_grad()
 def score_answers(
-    model: Any, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], thoughts: Sequence[Tensor],
+    model: LatentReasoningGemmaForCausalLM,
+    prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], thoughts: Sequence[Tensor],
     pad_id: int,
 ) -> list[float]:  # fmt: skip
     """Log-probability of an answer to each prompt, behind the thoughts that were taken.

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
 from latent_gemma.choices import NumThoughts
 from latent_gemma.generation.answers import answer
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame, Mode, Written
 
 
@@ -29,7 +29,7 @@ class Batch:
 
 
 def answer_batch(
-    model: Any,
+    model: LatentReasoningGemmaForCausalLM,
     frame: Frame,
     questions: Sequence[str],
     mode: Mode = "latent",

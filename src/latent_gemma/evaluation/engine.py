@@ -23,6 +23,7 @@ from latent_gemma.evaluation.row_counts import count_row, further_figures
 from latent_gemma.evaluation.vote_rows import VoteMeasured, measure_vote
 from latent_gemma.evaluation.voting import Voter
 from latent_gemma.fast.steps import FastSteps
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame, Mode, own_mode
 from latent_gemma.text.answers import grade
 from latent_gemma.text.language import ask_in, wanted_language
@@ -59,7 +60,8 @@ class Evaluator:
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, examples: Sequence[Example], settings: EvalSettings, label: str,
+        self, model: LatentReasoningGemmaForCausalLM,
+        tokenizer: Any, examples: Sequence[Example], settings: EvalSettings, label: str,
         log: ItemLog | None = None, progress: Progress | None = None,
     ) -> None:  # fmt: skip
         self.model, self.examples, self.settings, self.label = model.eval(), list(examples), settings, label

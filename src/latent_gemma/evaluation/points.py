@@ -12,6 +12,7 @@ from latent_gemma.evaluation.results import CONTROLS, DOSE, KEEP, STOP
 from latent_gemma.evaluation.vote_rows import VOTED
 from latent_gemma.evaluation.voting import TEMPERATURES
 from latent_gemma.model.config import LatentConfig
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame, Mode
 from latent_gemma.ranges import k_order
 from latent_gemma.text.answers import Match, answers_match
@@ -130,7 +131,12 @@ def plan(k: NumThoughts, p: float, mode: Mode, settings: EvalSettings, ordered: 
 
 
 def too_long(
-    model: Any, tokenizer: Any, examples: Sequence[Example], mode: Mode, k: NumThoughts, answer_language: AnswerLanguage
+    model: LatentReasoningGemmaForCausalLM,
+    tokenizer: Any,
+    examples: Sequence[Example],
+    mode: Mode,
+    k: NumThoughts,
+    answer_language: AnswerLanguage,
 ) -> dict[int, str]:
     """Find questions that a model cannot take.
 

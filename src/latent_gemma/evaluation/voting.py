@@ -9,6 +9,7 @@ from latent_gemma.choices import NumThoughts
 from latent_gemma.errors import ConfigError
 from latent_gemma.fast.steps import FastSteps
 from latent_gemma.generation.answers import answer, check_temperatures
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame, Mode, own_mode
 from latent_gemma.model.thinking import Steps
 from latent_gemma.model.traces import Trace
@@ -68,7 +69,7 @@ class Voter:
 
     def __init__(
         self,
-        model: Any,
+        model: LatentReasoningGemmaForCausalLM,
         tokenizer: Any,
         temperatures: Sequence[float] = TEMPERATURES,
         traces: int | None = None,

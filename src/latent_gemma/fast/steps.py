@@ -18,6 +18,7 @@ from latent_gemma.fast.single import SingleForward
 from latent_gemma.fast.unrolled import Unrolled
 from latent_gemma.model.adapters import thought_phase
 from latent_gemma.model.cache import SegmentCache
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.thinking import Step
 
 Forward = SingleForward | CompiledForward
@@ -65,7 +66,13 @@ class FastSteps:
         ConfigError: if there is nothing here to compile with.
     """
 
-    def __init__(self, model: Any, packed: bool = True, compiled: bool = False, backend: str = "inductor") -> None:
+    def __init__(
+        self,
+        model: LatentReasoningGemmaForCausalLM,
+        packed: bool = True,
+        compiled: bool = False,
+        backend: str = "inductor",
+    ) -> None:
         if compiled and model.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
             raise ConfigError(
                 "there is no C++ compiler to compile decoding with", "install g++, or leave it uncompiled"
@@ -92,7 +99,7 @@ class FastSteps:
         eager = SingleForward(decoder, self.packing.layout())
         return CachedStep(self._compile(eager) if self.compiled else eager, eager, past)
 
-    def head(self, model: Any) -> Callable[[Tensor], Tensor]:
+    def head(self, model: LatentReasoningGemmaForCausalLM) -> Callable[[Tensor], Tensor]:
         """See `latent_gemma.model.thinking.Steps`."""
         weight, layout = model.lm_head.weight, self.packing.layout()
         if id(weight) not in layout:

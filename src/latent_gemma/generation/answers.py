@@ -13,6 +13,7 @@ from latent_gemma.choices import NumThoughts
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.generation.decode import Decoded, decode, positions_of
 from latent_gemma.generation.prefix import read_prefix, shared_columns
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.halting import stop_margin
 from latent_gemma.model.prompt import Frame, Mode, pad_left
 from latent_gemma.model.thinking import ThoughtRecord
@@ -43,7 +44,7 @@ def check_temperatures(temperatures: Sequence[float]) -> None:
 
 @torch.no_grad()
 def answer(
-    model: Any,
+    model: LatentReasoningGemmaForCausalLM,
     frame: Frame,
     questions: Sequence[str],
     mode: Mode = "latent",
@@ -135,7 +136,7 @@ def answer(
 
 
 @torch.no_grad()
-def choose_thoughts(model: Any, prompts: Sequence[Sequence[int]], pad_id: int) -> list[int]:
+def choose_thoughts(model: LatentReasoningGemmaForCausalLM, prompts: Sequence[Sequence[int]], pad_id: int) -> list[int]:
     """How many thoughts a model chooses, greedily.
 
     Args:
@@ -161,7 +162,7 @@ def choose_thoughts(model: Any, prompts: Sequence[Sequence[int]], pad_id: int) -
     return decode(model, ids, mask, cold, (latent.eot_id,), 0, most_thoughts=latent.most_thoughts).num_thoughts
 
 
-def _searched(model: Any, prompts: Sequence[Sequence[int]], pad_id: int) -> list[int]:
+def _searched(model: LatentReasoningGemmaForCausalLM, prompts: Sequence[Sequence[int]], pad_id: int) -> list[int]:
     """K of each prompt where a thought more changes those before it: every number is tried, from 0 on."""
     latent, waiting = model.config.latent, [*range(len(prompts))]
     chosen = [latent.most_thoughts] * len(prompts)
@@ -179,7 +180,9 @@ def _searched(model: Any, prompts: Sequence[Sequence[int]], pad_id: int) -> list
     return chosen
 
 
-def _padded(model: Any, prompts: Sequence[Sequence[int]], pad_id: int, thinking: int) -> tuple[Tensor, Tensor, int]:
+def _padded(
+    model: LatentReasoningGemmaForCausalLM, prompts: Sequence[Sequence[int]], pad_id: int, thinking: int
+) -> tuple[Tensor, Tensor, int]:
     """Prompts padded on the left, [B, T], their mask, and the columns left behind them and their own thoughts."""
     ids, mask = pad_left(prompts, pad_id)
     room = model.config.max_position_embeddings - ids.shape[1] - thinking

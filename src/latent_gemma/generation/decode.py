@@ -20,6 +20,7 @@ from torch.nn.functional import pad
 
 from latent_gemma.generation.sample import choose
 from latent_gemma.model.cache import RolloutNote, seen_columns
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.halting import stop_margin
 from latent_gemma.model.thinking import ThoughtRecord
 
@@ -46,14 +47,18 @@ class Decoded:
     margins: Tensor | None = None
 
 
-def _parts(model: Any, hidden: Tensor, *others: Tensor) -> Any:
+def _parts(model: LatentReasoningGemmaForCausalLM, hidden: Tensor, *others: Tensor) -> Any:
     """Final hidden states [B, D] and what else there is of each row, as few rows at a time as scores are made of."""
     size = SCORE_BYTES.get(hidden.device.type, SCORE_BYTES_ELSEWHERE) // (4 * model.config.vocab_size)
     return zip(*(part.split(max(1, size)) for part in (hidden, *others)), strict=True)
 
 
 def _next_tokens(
-    model: Any, project: Callable[[Tensor], Tensor], hidden: Tensor, temperatures: Tensor, uniform: Tensor
+    model: LatentReasoningGemmaForCausalLM,
+    project: Callable[[Tensor], Tensor],
+    hidden: Tensor,
+    temperatures: Tensor,
+    uniform: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Tokens and log-probabilities [B] that follow final hidden states [B, D]."""
     chosen = []
@@ -66,7 +71,7 @@ def _next_tokens(
 
 
 def _branches(
-    model: Any, project: Callable[[Tensor], Tensor], hidden: Tensor, ranks: Tensor
+    model: LatentReasoningGemmaForCausalLM, project: Callable[[Tensor], Tensor], hidden: Tensor, ranks: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What may follow final hidden states [B, D]: tokens by their ranks [B], from 0, log-probabilities and margins."""
     found = []
@@ -81,7 +86,11 @@ def _branches(
 
 
 def _stops(
-    model: Any, project: Callable[[Tensor], Tensor], hidden: Tensor, temperatures: Tensor, uniform: Tensor
+    model: LatentReasoningGemmaForCausalLM,
+    project: Callable[[Tensor], Tensor],
+    hidden: Tensor,
+    temperatures: Tensor,
+    uniform: Tensor,
 ) -> Tensor:
     """Whether thinking ends behind final hidden states [B, D], [B] bool: by preference, or drawn where not greedy."""
     eot_id = model.config.latent.eot_id
@@ -105,7 +114,7 @@ class _Advance:
         total: columns there may be in all.
     """
 
-    def __init__(self, model: Any, cache: Any, padding: Tensor | None, total: int) -> None:
+    def __init__(self, model: LatentReasoningGemmaForCausalLM, cache: Any, padding: Tensor | None, total: int) -> None:
         self.decoder, self.project, self.cache = model.model, model.project, cache
         decoder = self.decoder
         room = total - int(cache.get_seq_length())
@@ -159,7 +168,7 @@ def _spread(record: ThoughtRecord, step: ThoughtRecord, rows: Tensor, batch: int
 
 @torch.no_grad()
 def decode(
-    model: Any,
+    model: LatentReasoningGemmaForCausalLM,
     input_ids: Tensor,
     attention_mask: Tensor,
     temperatures: Tensor,

@@ -6,6 +6,7 @@ from typing import Any
 from latent_gemma.choices import NumThoughts
 from latent_gemma.errors import ConfigError
 from latent_gemma.generation.answers import answer
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame, Mode, own_mode
 
 
@@ -23,7 +24,7 @@ class AnswerPath:
 
 
 def explore_paths(
-    model: Any,
+    model: LatentReasoningGemmaForCausalLM,
     tokenizer: Any,
     question: str,
     k: int,

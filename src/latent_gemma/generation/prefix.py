@@ -1,11 +1,10 @@
 """The part of a prompt that several answers share: read once a question, its cache handed to every answer."""
 
-from typing import Any
-
 from torch import Tensor
 from transformers import DynamicCache
 
 from latent_gemma.generation.decode import positions_of
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 
 
 def shared_columns(recurrence: str, length: int, thoughts: int, varied: bool) -> int:
@@ -26,7 +25,9 @@ def shared_columns(recurrence: str, length: int, thoughts: int, varied: bool) ->
     return length - 1
 
 
-def read_prefix(model: Any, ids: Tensor, mask: Tensor, columns: int, total: int, times: int) -> DynamicCache | None:
+def read_prefix(
+    model: LatentReasoningGemmaForCausalLM, ids: Tensor, mask: Tensor, columns: int, total: int, times: int
+) -> DynamicCache | None:
     """Read the first columns of each prompt, once a question.
 
     Args:

@@ -1,17 +1,20 @@
 """Log-probabilities of given texts after given prompts, in one forward a batch."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from latent_gemma.generation.decode import positions_of
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import pad_left
 
 
 @torch.no_grad()
 def score_continuations(
-    model: Any, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], pad_id: int
+    model: LatentReasoningGemmaForCausalLM,
+    prompts: Sequence[Sequence[int]],
+    continuations: Sequence[Sequence[int]],
+    pad_id: int,
 ) -> list[tuple[float, bool]]:
     """Score what follows each prompt; the thoughts of all prompts stay in the same columns.
 

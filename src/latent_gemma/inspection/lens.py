@@ -10,6 +10,7 @@ from latent_gemma.data.example import Example
 from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.evaluation.results import ThoughtStep, ThoughtTrace
 from latent_gemma.model.alignment import aligned_tokens
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame
 from latent_gemma.model.thinking import ThoughtRecord
 from latent_gemma.text.answers import Match, answers_match, grade
@@ -17,7 +18,12 @@ from latent_gemma.text.answers import Match, answers_match, grade
 
 @torch.no_grad()
 def read_thoughts(
-    model: Any, tokenizer: Any, question: str, num_thoughts: int, top: int = 5, layers: bool = False
+    model: LatentReasoningGemmaForCausalLM,
+    tokenizer: Any,
+    question: str,
+    num_thoughts: int,
+    top: int = 5,
+    layers: bool = False,
 ) -> list[ThoughtStep]:
     """Read the latent steps of one question.
 
@@ -61,7 +67,9 @@ def read_thoughts(
     return steps
 
 
-def _layer_tokens(model: Any, tokenizer: Any, hidden_states: Sequence[Tensor], column: int) -> tuple[str, ...]:
+def _layer_tokens(
+    model: LatentReasoningGemmaForCausalLM, tokenizer: Any, hidden_states: Sequence[Tensor], column: int
+) -> tuple[str, ...]:
     last = len(hidden_states) - 1
     return tuple(
         tokenizer.decode([int(model.project(state if i == last else model.model.norm(state)).argmax())])
@@ -80,7 +88,8 @@ def _targets(example: Example, frame: Frame) -> list[str]:
 
 
 def trace_examples(
-    model: Any, tokenizer: Any, examples: Sequence[Example], label: str, max_new_tokens: int, layers: bool = False,
+    model: LatentReasoningGemmaForCausalLM,
+    tokenizer: Any, examples: Sequence[Example], label: str, max_new_tokens: int, layers: bool = False,
     match: Match = answers_match,
 ) -> list[ThoughtTrace]:  # fmt: skip
     """Answer a few examples and read their thoughts.

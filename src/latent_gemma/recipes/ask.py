@@ -13,6 +13,7 @@ from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.fast.steps import FastSteps
 from latent_gemma.generation.paths import explore_paths
 from latent_gemma.inspection.lens import read_thoughts
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Frame
 from latent_gemma.options.questions import Ask, Asking, Chat
@@ -21,7 +22,9 @@ from latent_gemma.text.display import displayable
 from latent_gemma.text.language import ask_in, translation_request
 
 
-def _answer(model: Any, tokenizer: Any, question: str, asking: Asking, console: Console) -> None:
+def _answer(
+    model: LatentReasoningGemmaForCausalLM, tokenizer: Any, question: str, asking: Asking, console: Console
+) -> None:
     if asking.translate:
         question = translation_request(question, asking.translate)
     else:

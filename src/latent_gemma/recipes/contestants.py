@@ -11,6 +11,7 @@ from latent_gemma.choices import AskedMode, Mode, NumThoughts, WordsFormat
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.evaluation.points import EvalSettings, Point, ordered_thoughts, plan, too_long
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.loading import latent_of, read_config, resolve_model
 from latent_gemma.model.prompt import own_mode
 from latent_gemma.recipes.stage import model_hash
@@ -128,7 +129,8 @@ def identity(name: str) -> dict[str, str]:
 
 
 def fitting(
-    one: Contestant, target: Target, model: Any, tokenizer: Any, skip_bad: bool, settings: EvalSettings,
+    one: Contestant, target: Target, model: LatentReasoningGemmaForCausalLM,
+    tokenizer: Any, skip_bad: bool, settings: EvalSettings,
     say: Callable[[str], None],
 ) -> list[Example]:  # fmt: skip
     """The questions that a model can take.

@@ -25,6 +25,7 @@ from latent_gemma.inspection.numbers import percent, with_interval
 from latent_gemma.inspection.vote_tables import votes_charts, votes_grids
 from latent_gemma.inspection.write import publish
 from latent_gemma.model.config import LatentConfig
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
 from latent_gemma.origin import write_origin
 from latent_gemma.recipes.resume import (
@@ -142,7 +143,9 @@ def _folder(method: str) -> str:
     return method.lower().replace(" + ", "-")
 
 
-def _train(method: str, model: Any, tokenizer: Any, config: Any, started_s: float, found: _Progress) -> Any:
+def _train(
+    method: str, model: LatentReasoningGemmaForCausalLM, tokenizer: Any, config: Any, started_s: float, found: _Progress
+) -> Any:
     """Train one method on top of the one before and save it as a stage, unless it is finished; returns the model."""
     run, seed, first = config.out / _folder(method), config.seed, method == "SFT"
     settings = SFT if first else GRPO
@@ -209,7 +212,9 @@ def _verdict(found: _Progress) -> str:
     )
 
 
-def _report(model: Any, found: _Progress, tests: list[Example], minutes: float, seed: int) -> EvalReport:
+def _report(
+    model: LatentReasoningGemmaForCausalLM, found: _Progress, tests: list[Example], minutes: float, seed: int
+) -> EvalReport:
     rows = tuple(row for method in METHODS for row in (found.singles[method], found.votes[method].row))
     return EvalReport(
         title="A tiny Gemma 2 learns to reason in words",

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub import HfApi, constants
@@ -10,7 +9,7 @@ from huggingface_hub import HfApi, constants
 from latent_gemma.errors import RunError
 from latent_gemma.files import whole_folder, write_atomically
 from latent_gemma.model.config import LATENT_CONFIGS
-from latent_gemma.model.gemma import is_latent_parameter
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM, is_latent_parameter
 from latent_gemma.model.loading import latent_of, load_model, load_tokenizer, read_config, resolve_model
 from latent_gemma.model.prompt import Frame
 from latent_gemma.options.tools import Export, Push
@@ -57,7 +56,7 @@ def run_export(config: Export) -> Path:
     return written
 
 
-def _left_out(model: Any) -> str:
+def _left_out(model: LatentReasoningGemmaForCausalLM) -> str:
     """A line on what of a latent model no plain Gemma has; none where that is nothing."""
     latent = model.config.latent
     own = sum(value.numel() for name, value in model.named_parameters() if is_latent_parameter(name))

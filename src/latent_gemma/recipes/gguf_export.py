@@ -9,14 +9,16 @@ import torch
 
 from latent_gemma.errors import ModelError
 from latent_gemma.model.config import as_plain_config
-from latent_gemma.model.gemma import is_latent_parameter
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM, is_latent_parameter
 from latent_gemma.model.gguf_files import CONFIG, GENERATION, architecture, gguf_names, gguf_package, is_norm
 from latent_gemma.options.tools import GgufKind
 
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
-def write_gguf(path: Path, model: Any, tokenizer: Any, kind: GgufKind, keeps_latent: bool) -> None:
+def write_gguf(
+    path: Path, model: LatentReasoningGemmaForCausalLM, tokenizer: Any, kind: GgufKind, keeps_latent: bool
+) -> None:
     """Write the stock Gemma in a latent model, and its tokenizer.
 
     Args:

@@ -21,6 +21,7 @@ from latent_gemma.evaluation.results import Chart, EvalReport, EvalRow, Point
 from latent_gemma.inspection.numbers import with_interval
 from latent_gemma.inspection.write import publish
 from latent_gemma.launch import process_count
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Mode
 from latent_gemma.options.stages import Grpo
@@ -214,7 +215,13 @@ def _verdict(betas: Sequence[float], before: EvalRow, after: Sequence[EvalRow]) 
 
 
 def _measure(
-    model: Any, tokenizer: Any, mode: Mode, tests: Sequence[Example], label: str, config: Grpo, match: Match
+    model: LatentReasoningGemmaForCausalLM,
+    tokenizer: Any,
+    mode: Mode,
+    tests: Sequence[Example],
+    label: str,
+    config: Grpo,
+    match: Match,
 ) -> EvalRow:
     settings = EvalSettings(max_new_tokens=config.grpo.max_new_tokens, seed=config.train.seed, match=match)
     evaluator = Evaluator(model, tokenizer, tests, settings, label)

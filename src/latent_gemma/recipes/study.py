@@ -25,6 +25,7 @@ from latent_gemma.inspection.select import main_rows
 from latent_gemma.inspection.tables import further_grid
 from latent_gemma.inspection.verdict import uses_thoughts, verdict
 from latent_gemma.model.config import LatentConfig
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.loading import TINY, load_model
 from latent_gemma.model.prompt import Frame, own_mode
 from latent_gemma.model.tiny import build_tiny
@@ -314,7 +315,7 @@ def _start(run: _Run, parent: Parent) -> tuple[Any, Any]:
     return load_model(parent.name, run.latent, quantization=quantized)
 
 
-def _refuse_long(study: Study, model: Any, tokenizer: Any) -> None:
+def _refuse_long(study: Study, model: LatentReasoningGemmaForCausalLM, tokenizer: Any) -> None:
     """Refuse questions that no method could be asked, before the first is trained."""
     for number, said in too_long(model, tokenizer, study.tests, "latent", study.num_thoughts, "same").items():
         raise DataError(f"{study.task}, test question {number + 1}: {said}", "leave it out of the data")
@@ -332,7 +333,13 @@ def _asked_otherwise(run: _Run) -> tuple[Any, Any, FitResult]:
 
 
 def _note(
-    run: _Run, found: _Found, model: Any, tokenizer: Any, result: FitResult, console: Console, place: str
+    run: _Run,
+    found: _Found,
+    model: LatentReasoningGemmaForCausalLM,
+    tokenizer: Any,
+    result: FitResult,
+    console: Console,
+    place: str,
 ) -> None:
     """Note how a run was trained, and measure it."""
     started, label = time.monotonic(), run.method.label
@@ -350,7 +357,9 @@ def _note(
     found.seconds += result.seconds + time.monotonic() - started
 
 
-def _measure(run: _Run, model: Any, tokenizer: Any, found: _Found, say: Callable[[str], None]) -> None:
+def _measure(
+    run: _Run, model: LatentReasoningGemmaForCausalLM, tokenizer: Any, found: _Found, say: Callable[[str], None]
+) -> None:
     study, method, latent = run.study, run.method, model.config.latent
     settings = EvalSettings(
         ks=study.ks, ps=study.ps, controls=study.controls if method.thinks else "none", batch_size=study.batch_size,

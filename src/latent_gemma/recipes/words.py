@@ -4,6 +4,7 @@ from typing import Any
 
 from latent_gemma.choices import AskedMode, Mode, WordsFormat
 from latent_gemma.model.config import LatentConfig
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import own_mode
 
 
@@ -20,7 +21,7 @@ def writing_mode(latent: LatentConfig, asked: AskedMode) -> Mode:
     return own_mode(latent) if asked == "auto" else asked
 
 
-def ask_for(model: Any, words_format: WordsFormat | None, system: str | None) -> None:
+def ask_for(model: LatentReasoningGemmaForCausalLM, words_format: WordsFormat | None, system: str | None) -> None:
     """Change how a model is asked for its words.
 
     Args:

@@ -13,6 +13,7 @@ from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.fast.steps import FastSteps
 from latent_gemma.launch import process_count
+from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame, Mode
 from latent_gemma.training.batches import OnBad, sound
 from latent_gemma.training.clean_stop import CleanStop
@@ -77,7 +78,7 @@ def grpo_arguments(settings: TrainSettings, grpo: GrpoSettings, beta: float, run
 
 
 def fit_grpo(
-    model: Any,
+    model: LatentReasoningGemmaForCausalLM,
     tokenizer: Any,
     examples: Sequence[Example],
     rewards: Sequence[Any],
