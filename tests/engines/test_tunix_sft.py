@@ -107,9 +107,9 @@ def test_the_command_stops_in_time_goes_on_and_ends_in_a_model(tunix_sft, start,
     model, tokenizer, *_ = start()
     model.save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
-    options = ["--data", "chains:length=2", "--limit", "22", "--steps", "7", "--batch-size", "4", "--accumulate", "2"]
-    options += ["--lr", "3e-3", "--log-every", "1", "--format", "tags", "--rank", "4", "--alpha", "8", "--targets", *LORA.targets]
-    command = ["train", "sft", "--model", str(tmp_path / "base"), *options, "--engine", "tunix", "--mesh", "1,1"]
+    options = "--data chains:length=2 --limit 22 --steps 7 --batch-size 4 --accumulate 2 --lr 3e-3 --log-every 1"
+    options += f" --format tags --rank 4 --alpha 8 --targets {' '.join(LORA.targets)} --engine tunix --mesh 1,1"
+    command = ["train", "sft", "--model", str(tmp_path / "base"), *options.split()]
     command += ["--out", str(tmp_path / "run")]
     monkeypatch.setattr("latent_gemma.training.clean_stop.LEAST_SAVE_S", 0.0)
     assert main([*command, "--max-hours", "1e-9"]) == 0
@@ -119,7 +119,8 @@ def test_the_command_stops_in_time_goes_on_and_ends_in_a_model(tunix_sft, start,
     assert (record["config"]["train"]["engine"], record["config"]["train"]["mesh"]) == ("tunix", "1,1")
     assert {"jax", "flax", "google-tunix", "torch"} <= record["versions"].keys()
     assert "JAX" in record["machine"]
-    assert [entry["step"] for entry in read_metrics(tmp_path / "run" / "metrics.jsonl") if "loss" in entry] == [*range(1, 8)]
+    entries = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [entry["step"] for entry in entries if "loss" in entry] == [*range(1, 8)]
     assert (tmp_path / "run" / "training.png").is_file()
     assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
     assert main(["ask", str(tmp_path / "run"), "1+1=", "--max-new-tokens", "4"]) == 0
@@ -143,7 +144,7 @@ def test_checkpointing_changes_no_loss_and_bfloat16_little(tunix_sft, start, tmp
 def test_steps_that_are_never_finite_end_the_run(tunix_sft, start, tmp_path, capsys):
     model, *rest = start()
     model.model.norm.weight.data[0] = float("nan")
-    with pytest.raises(RunError, match="5 steps in a row.*lower --lr"):
+    with pytest.raises(RunError, match=r"5 steps in a row.*lower --lr"):
         tunix_sft.fit(model, *rest, SETTINGS, tmp_path, "t")
 
 
@@ -159,6 +160,12 @@ def test_steps_that_are_never_finite_end_the_run(tunix_sft, start, tmp_path, cap
 def test_settings_it_cannot_use_are_refused(tunix_sft, start, tmp_path, changes, said):
     with pytest.raises(ConfigError, match=said):
         tunix_sft.fit(*start(), replace(SETTINGS, **changes), tmp_path, "t")
+
+
+def test_several_processes_are_refused(tunix_sft, start, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="several processes"):
+        tunix_sft.fit(*start(), SETTINGS, tmp_path, "t")
 
 
 def test_a_latent_stage_is_refused(tunix_sft, start, tmp_path):

@@ -51,7 +51,9 @@ def logits(module, ids):
 
 
 @settings(max_examples=25, deadline=None)
-@given(kv_heads=strategies.integers(1, 3), groups=strategies.integers(1, 3), head_dim=strategies.sampled_from([2, 6, 8]))
+@given(
+    kv_heads=strategies.integers(1, 3), groups=strategies.integers(1, 3), head_dim=strategies.sampled_from([2, 6, 8])
+)
 def test_weights_come_back_bit_for_bit(tunix_sft, kv_heads, groups, head_dim):
     from latent_gemma.engines.tunix.weights import from_tunix, to_tunix, torch_weights, tunix_config
 
@@ -96,7 +98,7 @@ def test_an_adapter_merged_in_torch_is_the_adapter_in_tunix(tunix_sft, kv_heads,
     np.testing.assert_array_equal(logits(adapted, ids), before)
     keys = iter(jax.random.split(jax.random.key(1), 100))
     factors = nnx.state(adapted, nnx.LoRAParam)
-    drawn = jax.tree.map(lambda factor: 0.3 * jax.random.normal(next(keys), factor.shape), factors)
+    drawn = jax.tree.map(lambda factor: 0.15 * jax.random.normal(next(keys), factor.shape), factors)
     nnx.update(adapted, drawn)
     moved = logits(adapted, ids)
     assert np.abs(moved - before).max() > 0.1
@@ -127,14 +129,14 @@ def test_what_tunix_computes_otherwise_is_refused(tunix_sft, options, said):
 def test_other_families_are_refused(tunix_sft, family, make_model):
     from latent_gemma.engines.tunix.weights import tunix_config
 
-    with pytest.raises(ModelError, match="Gemma 2 alone.*--engine torch"):
+    with pytest.raises(ModelError, match=r"Gemma 2 alone.*--engine torch"):
         tunix_config(make_model(family).config)
 
 
 def test_a_latent_model_is_refused(tunix_sft, make_model):
     from latent_gemma.engines.tunix.weights import torch_weights
 
-    with pytest.raises(ModelError, match="latent model.*--engine torch"):
+    with pytest.raises(ModelError, match=r"latent model.*--engine torch"):
         torch_weights(make_model(bridge="linear"))
 
 

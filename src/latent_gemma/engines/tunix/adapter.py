@@ -1,4 +1,4 @@
-"""A low-rank adapter in Tunix's model, its numbers taken from PEFT's adapter of the torch model and given back to it."""
+"""A low-rank adapter in Tunix's model: its numbers come from PEFT's adapter of the torch model, and go back to it."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import numpy as np
 import qwix
 import torch
 from flax import nnx
+from flax.traverse_util import flatten_dict, unflatten_dict
 from tunix.models.gemma import model as gemma
 
 from latent_gemma.engines.tunix.mesh import laid_over
@@ -79,14 +80,15 @@ def add_adapter(module: Any, wrapper: Any, lora: LoraSettings, mesh: jax.shardin
     arrays = adapted_arrays(lora, module.config)
     provider = qwix.LoraProvider(module_path=".*(" + "|".join(arrays) + ")", rank=lora.rank, alpha=lora.alpha)
     adapted = qwix.apply_lora_to_model(module, provider, rngs=nnx.Rngs(0), **module.get_model_input())
+    factors = nnx.state(adapted, nnx.LoRAParam)
     with laid_over(mesh):
-        places = nnx.get_named_sharding(nnx.state(adapted, nnx.LoRAParam), mesh)
-    starts = dict(places.flat_state())
-    flat = nnx.to_flat_state(nnx.state(adapted, nnx.LoRAParam))
-    for path, factor in flat:
-        value = _from_peft(path, factor[...].shape, wrapper, arrays, module.config)
-        factor[...] = jax.device_put(value.astype(np.float32), getattr(starts[path], "value", starts[path]))
-    nnx.update(adapted, nnx.State.from_flat_path(dict(flat)))
+        places = flatten_dict(nnx.to_pure_dict(nnx.get_named_sharding(factors, mesh)))
+    starts = {
+        path: jax.device_put(_from_peft(path, factor.shape, wrapper, arrays), places[path])
+        for path, factor in flatten_dict(nnx.to_pure_dict(factors)).items()
+    }
+    nnx.replace_by_pure_dict(factors, unflatten_dict(starts))
+    nnx.update(adapted, factors)
     return adapted
 
 
@@ -100,9 +102,7 @@ def _factor(wrapper: Any, place: str, which: str) -> Any:
     return wrapper.get_base_model().get_submodule(place).get_submodule(f"lora_{which}")["default"].weight
 
 
-def _from_peft(
-    path: Path, shape: tuple[int, ...], wrapper: Any, arrays: dict[str, tuple[str, ...]], config: gemma.ModelConfig
-) -> np.ndarray:
+def _from_peft(path: Path, shape: tuple[int, ...], wrapper: Any, arrays: dict[str, tuple[str, ...]]) -> np.ndarray:
     places = _places(path, arrays)
     if str(path[-1]).endswith("lora_a"):  # [r, in] -> [*in, r]
         return _factor(wrapper, places[0], "A").detach().float().cpu().numpy().T.reshape(shape)

@@ -62,7 +62,7 @@ def guarded_adamw(settings: TrainSettings, steps: int) -> optax.GradientTransfor
         return GuardedState(micro, sums, steps, adam.init(weights), jnp.zeros(()), skipped, in_row)
 
     def step(gradient: Any, state: GuardedState, weights: Any) -> tuple[Any, GuardedState]:
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         finite = jnp.isfinite(norm)
         # as torch clips
         scale = jnp.minimum(1.0, settings.clip / (norm + 1e-6)) if settings.clip else 1.0

@@ -1,4 +1,4 @@
-"""Checkpoints of Tunix's trainer as this package keeps them: Orbax's folders within one of ours, whole or not at all."""
+"""Checkpoints of Tunix's trainer: Orbax's folders within one of ours, which appears whole or not at all."""
 
 import shutil
 from pathlib import Path

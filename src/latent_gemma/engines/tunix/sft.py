@@ -27,6 +27,7 @@ from latent_gemma.engines.tunix.mesh import device_mesh, laid_over
 from latent_gemma.engines.tunix.orbax_folders import read_checkpoint, save_checkpoint
 from latent_gemma.engines.tunix.weights import build_model, from_tunix, read_weights, torch_weights, tunix_config
 from latent_gemma.errors import ConfigError, DataError, RunError
+from latent_gemma.launch import process_count
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame
 from latent_gemma.training.batches import IGNORE, OnBad, Row, build_row, encode_examples
@@ -264,9 +265,9 @@ def fit(
 ) -> FitResult:
     """Train a text stage; arguments, result and errors as of `latent_gemma.training.fit.fit`.
 
-    The torch model holds the weights before and after. Rows, their order, loss, learning rate and optimiser are those of
-    the torch engine; all rows are padded on the right to the longest. With an adapter and in bfloat16 the frozen weights
-    are bfloat16 and the adapter is float32.
+    The torch model holds the weights before and after. Rows, their order, loss, learning rate and optimiser are those
+    of the torch engine; all rows are padded on the right to the longest. With an adapter and in bfloat16 the frozen
+    weights are bfloat16 and the adapter is float32.
 
     Raises:
         ConfigError: also for what this engine does not train; see `docs/tpu.md`.
@@ -274,6 +275,8 @@ def fit(
     """
     if not isinstance(curriculum, WrittenCurriculum):
         raise ConfigError("--engine tunix trains text stages alone", "train latent stages with --engine torch")
+    if process_count() > 1:
+        raise ConfigError("--engine tunix in several processes", "start one, which uses all devices of its machine")
     lora = lora if lora is not None and lora.rank else None
     if settings.precision == "bfloat16" and lora is None:
         raise ConfigError(
@@ -291,9 +294,7 @@ def fit(
         raise DataError("no example is left to train on", "give data with shorter ones")
     if curriculum.reasoning != "none" and frame.latent.words_format != "tags" and not any(e.steps for e in encoded):
         raise ConfigError("no example has written steps to learn from", "use data with steps, or --reasoning none")
-    batches = StepBatches(
-        [build_row(item, stage, frame, random.Random(0)) for item in encoded], settings, frame.pad_id
-    )
+    batches = StepBatches([build_row(item, stage, frame, random.Random(0)) for item in encoded], settings, frame.pad_id)
     state = torch_weights(model)
     module = build_model(state, config, mesh, jnp.bfloat16 if settings.precision == "bfloat16" else jnp.float32)
     wrapper = None if lora is None else with_lora(model, lora)
@@ -335,6 +336,4 @@ def fit(
         longest = max(len(item.steps) for item in encoded)
         trained_for = "words" if frame.latent.words_format == "tags" else stage.mode(longest)
         model.set_latent(trained_for=trained_for, num_thoughts=0, p=stage.p)
-    return FitResult(
-        model, read_metrics(run / METRICS), seconds, finished, session.done, asked=session.stop.asked
-    )
+    return FitResult(model, read_metrics(run / METRICS), seconds, finished, session.done, asked=session.stop.asked)
