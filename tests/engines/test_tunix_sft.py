@@ -63,12 +63,13 @@ def stop_after(tunix_sft, monkeypatch):
     return lambda step: number.__setitem__(slice(None), [step])
 
 
-@pytest.mark.parametrize("lora", [None, LORA], ids=["all weights", "adapter"])
-def test_it_trains_as_torch_does_and_resumes_bit_for_bit(tunix_sft, start, stop_after, tmp_path, lora):
+@pytest.mark.parametrize(("lora", "grouped"), [(None, True), (LORA, False)], ids=["all weights, grouped", "adapter"])
+def test_it_trains_as_torch_does_and_resumes_bit_for_bit(tunix_sft, start, stop_after, tmp_path, lora, grouped):
+    settings = replace(SETTINGS, group_by_length=grouped)
     for name in ("torch", "whole", "cut"):
         (tmp_path / name).mkdir()
-    expected = fit_with_torch(*start(), SETTINGS, tmp_path / "torch", "t", lora=lora)
-    whole = tunix_sft.fit(*start(), SETTINGS, tmp_path / "whole", "t", lora=lora)
+    expected = fit_with_torch(*start(), settings, tmp_path / "torch", "t", lora=lora)
+    whole = tunix_sft.fit(*start(), settings, tmp_path / "whole", "t", lora=lora)
     assert (whole.finished, whole.steps) == (True, 7)
     assert losses(whole) == pytest.approx(losses(expected), abs=1e-5)
     theirs, ours = ([entry for entry in run.metrics if "loss" in entry] for run in (expected, whole))
@@ -82,12 +83,12 @@ def test_it_trains_as_torch_does_and_resumes_bit_for_bit(tunix_sft, start, stop_
     step = int(np.random.default_rng().integers(1, 7))
     stop_after(step)
     before = signal.getsignal(signal.SIGTERM)
-    part = tunix_sft.fit(*start(), SETTINGS, tmp_path / "cut", "t", lora=lora)
+    part = tunix_sft.fit(*start(), settings, tmp_path / "cut", "t", lora=lora)
     assert (part.finished, part.asked, part.steps) == (False, True, step)
     assert signal.getsignal(signal.SIGTERM) is before
     checkpoint, refused = last_checkpoint(tmp_path / "cut")
     assert (checkpoint.name, refused) == (f"checkpoint-{step}", [])
-    rest = tunix_sft.fit(*start(), SETTINGS, tmp_path / "cut", "t", lora=lora, resume=True)
+    rest = tunix_sft.fit(*start(), settings, tmp_path / "cut", "t", lora=lora, resume=True)
     assert losses(rest) == losses(whole), f"stopped at {step}"
     assert all(torch.equal(value, values(rest)[name]) for name, value in values(whole).items()), f"stopped at {step}"
 

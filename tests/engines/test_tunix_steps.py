@@ -85,3 +85,15 @@ def test_skips_in_a_row_are_counted(tunix_sft):
         _, state = optimizer.update(gradient, state, weights)
         seen.append(int(state.skipped_in_row))
     assert seen == [0, 1, 2, 0, 1, 0]
+
+
+def test_the_accumulation_that_tunix_takes_keeps_a_nan(tunix_sft):
+    import jax.numpy as jnp
+    import optax
+
+    optimizer = optax.MultiSteps(optax.sgd(1.0), 2)
+    weights = {"kernel": jnp.ones(2)}
+    state = optimizer.init(weights)
+    for gradient in (jnp.array([jnp.nan, 1.0]), jnp.ones(2), jnp.ones(2), jnp.ones(2)):
+        _, state = optimizer.update({"kernel": gradient}, state, weights)
+    assert jnp.isnan(state.acc_grads["kernel"]).tolist() == [True, False]

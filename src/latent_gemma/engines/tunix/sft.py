@@ -6,6 +6,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -85,27 +86,23 @@ class StepBatches:
     def __init__(self, rows: Sequence[Row], settings: TrainSettings, pad_id: int) -> None:
         self.rows, self.settings, self.pad_id = rows, settings, pad_id
         self.length = math.ceil(max(len(row.ids) for row in rows) / LENGTH_STEP) * LENGTH_STEP
-        self.a_pass = steps_a_pass(len(rows), settings)
+        self.a_pass, self.step_size = steps_a_pass(len(rows), settings), settings.batch_size * settings.accumulate
+        self._order = lru_cache(maxsize=1)(self._draw)
 
-    def rows_of(self, step: int) -> list[int]:
-        """The examples of a step, from 0; of the last step of a pass there may be fewer."""
-        size, (epoch, place) = self.settings.batch_size * self.settings.accumulate, divmod(step, self.a_pass)
-        if self.settings.group_by_length:
-            order = grouped_by_length([len(row.ids) for row in self.rows], size, self.settings.seed + epoch)
-        else:
-            order = epoch_order(len(self.rows), self.settings.seed, epoch)
-        return order[place * size : (place + 1) * size]
+    def _draw(self, epoch: int) -> list[int]:
+        if not self.settings.group_by_length:
+            return epoch_order(len(self.rows), self.settings.seed, epoch)
+        return grouped_by_length([len(row.ids) for row in self.rows], self.step_size, self.settings.seed + epoch)
 
     def of(self, step: int) -> list[Batch]:
         """The batches of a step, from 0; what is missing is filled with rows that no loss reads."""
-        chosen = [self.rows[index] for index in self.rows_of(step)]
+        epoch, place = divmod(step, self.a_pass)
+        order = self._order(epoch)[place * self.step_size : (place + 1) * self.step_size]
+        chosen = [self.rows[index] for index in order]
         # a label in the first column names nothing that is predicted
         count = sum(label != IGNORE for row in chosen for label in row.labels[1:])
         size = self.settings.batch_size
-        return [
-            self._padded(chosen[start : start + size], max(1, count))
-            for start in range(0, size * self.settings.accumulate, size)
-        ]
+        return [self._padded(chosen[start : start + size], max(1, count)) for start in range(0, self.step_size, size)]
 
     def _padded(self, rows: Sequence[Row], count: int) -> Batch:
         shape = (self.settings.batch_size, self.length)
