@@ -43,11 +43,13 @@ def built(model, tunix_sft):
 
 def logits(module, ids):
     import jax.numpy as jnp
+    from flax import nnx
     from tunix.sft import utils
 
     mask = jnp.ones(ids.shape, bool)
-    positions = utils.build_positions_from_mask(mask)
-    return np.asarray(module(jnp.array(ids), positions, None, utils.make_causal_attn_mask(mask))[0])
+    positions, seen = utils.build_positions_from_mask(mask), utils.make_causal_attn_mask(mask)
+    forward = nnx.jit(lambda module, ids: module(ids, positions, None, seen)[0])
+    return np.asarray(forward(module, jnp.array(ids)))
 
 
 @settings(max_examples=25, deadline=None)

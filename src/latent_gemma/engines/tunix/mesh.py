@@ -27,6 +27,7 @@ def device_mesh(text: str | None, batch_size: int) -> jax.sharding.Mesh:
         ConfigError: if it leaves a device idle or needs more than there are, or a batch cannot be cut so.
     """
     devices = jax.devices()
+    shape: tuple[int, ...]
     if text is None:
         shape = next((size, len(devices) // size) for size in range(len(devices), 0, -1)
                      if len(devices) % size == 0 and batch_size % size == 0)  # fmt: skip

@@ -149,7 +149,7 @@ def from_tunix(tree: Mapping[Path, np.ndarray], config: gemma.ModelConfig) -> di
     for i in range(config.num_layers):
         name, path = f"model.layers.{i}", ("layers", i)
         if n == k:
-            parts = tree[*path, "attn", "qkv_einsum", "w"]
+            parts = tuple(tree[*path, "attn", "qkv_einsum", "w"])
         else:
             parts = (tree[*path, "attn", "q_einsum", "w"], *tree[*path, "attn", "kv_einsum", "w"])
         for part, weight in zip("qkv", parts, strict=True):
@@ -203,4 +203,5 @@ def _refuse_uneven(path: Path, shape: tuple[int, ...], place: Any, mesh: jax.sha
 
 def read_weights(module: Any, kind: Any = nnx.Param) -> dict[Path, np.ndarray]:
     """The weights of a Tunix module, of one kind, gathered on the host: path -> array."""
-    return {path: np.asarray(value[...]) for path, value in nnx.to_flat_state(nnx.state(module, kind))}
+    flat: Any = nnx.to_flat_state(nnx.state(module, kind))
+    return {path: np.asarray(value[...]) for path, value in flat}
