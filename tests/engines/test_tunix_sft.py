@@ -93,8 +93,9 @@ def test_it_trains_as_torch_does_and_resumes_bit_for_bit(tunix_sft, start, stop_
     assert all(torch.equal(value, values(rest)[name]) for name, value in values(whole).items()), f"stopped at {step}"
 
 
-def test_a_damaged_checkpoint_is_seen(tunix_sft, start, tmp_path):
-    tunix_sft.fit(*start(), replace(SETTINGS, save_every=3), tmp_path, "t")
+def test_a_damaged_checkpoint_is_seen_and_the_one_before_goes_on(tunix_sft, start, tmp_path):
+    settings = replace(SETTINGS, save_every=3)
+    whole = tunix_sft.fit(*start(), settings, tmp_path, "t")
     kept = sorted((tmp_path / "checkpoints").iterdir())
     assert [path.name for path in kept] == ["checkpoint-6", "checkpoint-7"]
     assert [find_damage(path) for path in kept] == [None, None]
@@ -102,6 +103,9 @@ def test_a_damaged_checkpoint_is_seen(tunix_sft, start, tmp_path):
     file.write_bytes(b"\0" + file.read_bytes()[1:])
     assert "has changed" in find_damage(kept[1])
     assert last_checkpoint(tmp_path)[0] == kept[0]
+    rest = tunix_sft.fit(*start(), settings, tmp_path, "t", resume=True)
+    assert losses(rest) == losses(whole)
+    assert all(torch.equal(value, values(rest)[name]) for name, value in values(whole).items())
 
 
 def test_the_command_stops_in_time_goes_on_and_ends_in_a_model(tunix_sft, start, tmp_path, capsys, monkeypatch):

@@ -20,7 +20,8 @@ _MLP = ("gate_proj", "up_proj", "down_proj")
 
 def _holders(config: gemma.ModelConfig) -> dict[str, tuple[str, ...]]:
     """Tunix's arrays -> the projections each holds, in its order."""
-    held: dict[str, tuple[str, ...]] = {"attn_vec_einsum": ("o_proj",)} | {part: (part,) for part in _MLP}
+    held: dict[str, tuple[str, ...]] = {"attn_vec_einsum": ("o_proj",)}
+    held.update({part: (part,) for part in _MLP})
     if config.num_heads == config.num_kv_heads:
         return held | {"qkv_einsum": ("q_proj", "k_proj", "v_proj")}
     return held | {"q_einsum": ("q_proj",), "kv_einsum": ("k_proj", "v_proj")}
