@@ -21,6 +21,8 @@ WordsFormat = Literal["markers", "tags"]
 Mode = Literal["latent", "words", "none"]
 TrainedFor = Literal["unknown", "latent", "words", "none"]
 Precision = Literal["float32", "bfloat16"]
+#: What trains: Trainer and TRL on torch, or Google Tunix on JAX.
+EngineName = Literal["torch", "tunix"]
 #: How a verb is told to ask a model; "auto" is what it was trained for.
 AskedMode = Literal["auto", "latent", "words", "none"]
 #: How a verb is told to compare answers; "auto" is what the data set's are.

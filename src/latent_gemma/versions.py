@@ -14,6 +14,12 @@ def _requirements() -> list[Requirement]:
     return [needed for needed in found if needed.marker is None or needed.marker.evaluate({"extra": ""})]
 
 
+def extra_requirements(extra: str) -> list[Requirement]:
+    """What an extra needs beside that."""
+    needed = map(Requirement, metadata.requires(_NAME) or ())
+    return [one for one in needed if one.marker is not None and one.marker.evaluate({"extra": extra})]
+
+
 def versions() -> dict[str, str]:
     """Versions of this package, of Python, and of every library that an installation needs."""
     found = {_NAME: metadata.version(_NAME), "python": platform.python_version()}

@@ -25,6 +25,7 @@ FLOORS = [
     "generation",
     "compat",
     "training",
+    "engines",
     "evaluation",
     "inspection",
     "options",

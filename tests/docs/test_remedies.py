@@ -21,6 +21,7 @@ OTHERS = {
     "--batch_size",
     "--model_args",
     "--tasks",
+    "--no-deps",
     "--help",
     "--config",
     "--version",

@@ -13,6 +13,7 @@ from latent_gemma.data.example import Example
 from latent_gemma.data.kinds import COMPARED, answer_kind
 from latent_gemma.data.load import load_examples
 from latent_gemma.data.task_list import AnswerKind
+from latent_gemma.engines.choice import refuse_tunix
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.engine import Evaluator
 from latent_gemma.evaluation.intervals import intervals_apart
@@ -74,6 +75,7 @@ def run_grpo(config: Grpo) -> Path:
         LatentGemmaError: for anything in the configuration, the data or the model that cannot be used.
     """
     started_s = time.monotonic()
+    refuse_tunix(config.train, "by GRPO")
     betas = parse_numbers(config.beta, float, "--beta", Range(0.0))
     if not betas:
         raise ConfigError(f"--beta {config.beta!r}", "give one or several, as in --beta 0,0.04,0.1")

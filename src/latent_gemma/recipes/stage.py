@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from latent_gemma.data.example import Example
+from latent_gemma.engines.choice import engine_record
 from latent_gemma.errors import DataError, RunError
 from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.files import remove_partial, whole_folder
@@ -73,13 +74,14 @@ def run_record(recipe: str, config: Any, seed: int) -> dict[str, Any]:
     Returns:
         Name -> value.
     """
+    more, engine_machine = engine_record(config)
     return {
         "recipe": recipe,
         "command": command_line(),
         "config": json.loads(json.dumps(asdict(config), default=str)),
         "seed": seed,
-        "versions": versions(),
-        "machine": machine(),
+        "versions": versions() | more,
+        "machine": engine_machine or machine(),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import set_seed
 
 from latent_gemma.data.load import load_examples
+from latent_gemma.engines.choice import engine_of, refuse_tunix
 from latent_gemma.errors import ConfigError
 from latent_gemma.model.loading import load_model, read_config
 from latent_gemma.model.prompt import own_mode
@@ -16,7 +17,6 @@ from latent_gemma.recipes.resume import Origin, begin, resumes, say_finished, sa
 from latent_gemma.recipes.stage import Parent, bad_rows, run_folder, save_stage, say_options
 from latent_gemma.text.tags import INSTRUCTION
 from latent_gemma.training.curriculum import Curriculum, StagedCurriculum, WrittenCurriculum
-from latent_gemma.training.fit import fit
 from latent_gemma.training.lora import quantization
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 
@@ -37,6 +37,9 @@ def run_train(config: Config) -> Path:
         LatentGemmaError: for anything in the configuration, the data or the model that cannot be used.
     """
     started_s = time.monotonic()
+    if not isinstance(config, Sft):
+        refuse_tunix(config.train, "latent stages")
+    engine = engine_of(config.train)
     examples = load_examples(config.data.spec("train", config.train.seed), bad_rows(config))
     settings, changes, curriculum, lora = _plan(config)
     config = replace(config, train=settings)
@@ -56,7 +59,7 @@ def run_train(config: Config) -> Path:
             model.set_latent(system=_system_text(config, tokenizer))
         begin(run, origin)
         say_options(origin.recipe, config)
-        result = fit(
+        result = engine.fit(
             model, tokenizer, examples, curriculum, settings, run, origin.recipe, lora, resume, started_s,
             bad_rows(config),
         )  # fmt: skip

@@ -14,8 +14,8 @@ SLOW_DISK_BYTES_PER_S = 100e6
 LEAST_SAVE_S = 1.0
 
 
-class CleanStop(TrainerCallback):
-    """Ends a run early after a step, with a checkpoint: the first Ctrl-C or SIGTERM, or a deadline.
+class Stop:
+    """When a run is to end early: the first Ctrl-C or SIGTERM asks for it, or a deadline. Any trainer may ask it.
 
     The second signal ends the run at once. `asked` says afterwards whether it was told to end, `time_is_up` whether by
     the deadline.
@@ -34,49 +34,81 @@ class CleanStop(TrainerCallback):
 
     def _ask(self, signum: int, frame: Any) -> None:
         self.asked = True
-        self._give_back()
+        self.end()
         again = "Ctrl-C" if signum == signal.SIGINT else "the signal"
         tqdm.write(f"stopping after this step, with a checkpoint ({again} again stops at once)")
 
-    def _give_back(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
-    ):
+    def begin(self, trainable_bytes: int) -> None:
+        """Listen to signals; a checkpoint is taken to hold the weights that train and two Adam moments."""
         for number in SIGNALS:
             try:
                 self._previous[number] = signal.signal(number, self._ask)
             except ValueError:  # not the main thread: signals are somebody else's
                 break
-        trainable = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-        # the weights and two Adam moments
-        self._save_s = max(LEAST_SAVE_S, 3 * trainable / SLOW_DISK_BYTES_PER_S)
+        self._save_s = max(LEAST_SAVE_S, 3 * trainable_bytes / SLOW_DISK_BYTES_PER_S)
 
-    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
+    def step_began(self) -> None:
+        """A step begins."""
         self._step_began_s = time.monotonic()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
+    def step_ended(self) -> None:
+        """A step is done; asks to stop if the time is up."""
         now = time.monotonic()
         self._longest_step_s = max(self._longest_step_s, now - self._step_began_s)
         is_late = self._deadline_s is not None and now + 2 * self._longest_step_s + self._save_s >= self._deadline_s
         if is_late and not self.asked:
             self.asked = self.time_is_up = True
+        self._step_began_s = now
+
+    def saved(self) -> None:
+        """A checkpoint has been written since the step ended."""
+        self._save_s = max(self._save_s, time.monotonic() - self._step_began_s)
+
+    def end(self) -> None:
+        """Leave the signals as they were."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+
+class CleanStop(TrainerCallback):
+    """Ends a run of Trainer early after a step, with a checkpoint; see `Stop`."""
+
+    def __init__(self, started_s: float, max_hours: float | None = None) -> None:
+        self.stop = Stop(started_s, max_hours)
+
+    @property
+    def asked(self) -> bool:
+        """Whether the run was told to stop."""
+        return self.stop.asked
+
+    @property
+    def time_is_up(self) -> bool:
+        """Whether it was told so by the deadline."""
+        return self.stop.time_is_up
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ):
+        self.stop.begin(sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad))
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
+        self.stop.step_began()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
+        self.stop.step_ended()
         if args.world_size > 1:
             # A signal or a clock may reach one process alone, and all have to stop behind the same step.
             asked = torch.tensor([int(self.asked), int(self.time_is_up)], device=args.device)
             torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX)
-            self.asked, self.time_is_up = map(bool, asked.tolist())
+            self.stop.asked, self.stop.time_is_up = map(bool, asked.tolist())
         if self.asked:
             control.should_save = True
             control.should_training_stop = True
-        self._step_began_s = now
         return control
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
-        self._save_s = max(self._save_s, time.monotonic() - self._step_began_s)
+        self.stop.saved()
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
-        self._give_back()
+        self.stop.end()

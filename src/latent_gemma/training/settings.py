@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from latent_gemma.choices import Mode, Precision
+from latent_gemma.choices import EngineName, Mode, Precision
 from latent_gemma.errors import ConfigError
 from latent_gemma.ranges import MOST, Advanced, Amount, Count, Positive, Range, Seed, Size, Whole, check_ranges
 
@@ -35,6 +35,9 @@ class TrainSettings:
         max_hours: stop in time to be done, with a full checkpoint, after this many hours (a Kaggle session has 9);
             `--resume auto` goes on in the next session.
         seed: of new weights, data order, dropout and stage mixing.
+        engine: "torch", or "tunix" (JAX, for TPU; text stages of Gemma 2; docs/tpu.md says how it is installed).
+        mesh: of the tunix engine, such as "2,4": how many parts the devices cut weights and batches into, and how many
+            each layer's heads and hidden units; None cuts batches as far as they divide.
     """
 
     steps: Whole = 0
@@ -52,6 +55,8 @@ class TrainSettings:
     save_every: Advanced[Whole] = 0
     max_hours: Positive | None = None
     seed: Seed = 0
+    engine: Advanced[EngineName] = "torch"
+    mesh: Advanced[str | None] = None
 
     def __post_init__(self) -> None:
         check_ranges(self)
