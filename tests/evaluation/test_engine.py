@@ -141,9 +141,10 @@ def thinking_model(answers_from):
     """An `answer_batch` that thinks one step a digit of its question, each holding the digit, and ends there."""
 
     def answer(model, frame, questions, mode, k, p, forced, tokens):
-        count = [len(question) if k == "auto" else k for question in questions]
-        own = [torch.full((n, 32), float(question[0])) for n, question in zip(count, questions, strict=True)]
+        asked = [len(question) if k == "auto" else k for question in questions]
+        own = [torch.full((n, 32), float(question[0])) for n, question in zip(asked, questions, strict=True)]
         thoughts = own if forced is None else list(forced)
+        count = [len(thought) for thought in thoughts]
         said = [answers_from(question, thought) for question, thought in zip(questions, thoughts, strict=True)]
         return Batch([Written(text, "", text, text, True, 2, True) for text in said], 0.1, thoughts, count)
 

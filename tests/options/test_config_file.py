@@ -22,10 +22,13 @@ TYPED = {
     "train anneal": "--model m --data chains --limit 9 --out o --p-shape gated --thought-rank 3 --compress 1,0.5",
     "train pause": "--model m --data chains --limit 9 --out o --stage-mixing --no-learn-k --c-thought 2",
     "train internalize": "--model m --data chains --limit 9 --out o --final-stages 1 --uniform-prob 0.1",
+    "train codi": "--model m --data d.jsonl --out o --num-thoughts 3 --rank 2",
     "train grpo": "--model m --data d.jsonl --out o --beta 0,0.1 --rewards a:b c:d --vllm off --temperature 1",
     "study": "--model tiny --data chains --out o --seeds 0,1 --tiny hidden_size=8 --tiny-words a --rank 2",
     "eval": "a b:words --data d.jsonl --k 0,1 --controls none --format tags --out o --metrics fuzzy",
     "compare": "a b --out o",
+    "export": "run --to o --format gguf",
+    "push": "run owner/name --public",
     "vote": 'm "1 + 1 = ?" --k 3 --show-traces',
     "ask": "m 1+1= --p 0.5 --translate ja",
     "chat": "m --thoughts",
@@ -153,6 +156,10 @@ def test_a_file_that_cannot_be_read_is_told(name, tmp_path, monkeypatch):
 def test_an_unknown_option_comes_with_the_nearest(typed, said, capsys):
     assert main(["train", "anneal", "--model", "m", *typed.split()]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_an_older_switch_is_still_understood():
+    assert read("eval", "run", "--no-controls").controls == "none"
 
 
 def test_a_run_again_from_its_own_record(tmp_path, monkeypatch, capsys):

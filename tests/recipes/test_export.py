@@ -167,7 +167,7 @@ def test_a_plain_export_of_a_latent_model_says_what_is_left_out(tmp_path, capsys
     out = tmp_path / "plain"
     assert main(["export", "latent", "--to", str(out)]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"left out: thoughts \(K = 1\) and the [0-9,]+ weights that only thoughts use; .*", said[0])
+    assert re.fullmatch(r"left out: thoughts \(K = auto\) and the [0-9,]+ weights that only thoughts use; .*", said[0])
     assert said[1:] == [str(out)]
     model = AutoModelForCausalLM.from_pretrained(out)
     assert not hasattr(model.config, "latent")
@@ -211,7 +211,7 @@ def test_a_model_is_uploaded_with_its_figures(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(export, "HfApi", StandIn)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     report = ["eval", "words", "--data", "rows.jsonl", "--max-new-tokens", "3", "--traces", "0"]
-    assert main([*report, "--no-controls", "--out", str(tmp_path / "eval")]) == 0
+    assert main([*report, "--controls", "none", "--out", str(tmp_path / "eval")]) == 0
     capsys.readouterr()
     assert main(["push", "words", "owner/name", "--report", str(tmp_path / "eval")]) == 0
     assert capsys.readouterr().out == "https://hub/owner/name/commit/1\n"

@@ -61,7 +61,7 @@ def test_eval_measures_the_models_own_number_first(folders, tmp_path, capsys):
 def test_a_model_with_a_fixed_number_can_be_left_to_choose(folders, tmp_path):
     out = tmp_path / "out"
     assert run("eval", folders[1], "--data", "chains:length=2", "--limit", 4, "--max-new-tokens", 4, "--k", "auto",
-               "--no-controls", "--out", out, "--traces", 0) == 0  # fmt: skip
+               "--controls", "none", "--out", out, "--traces", 0) == 0  # fmt: skip
     rows = json.loads((out / "report.json").read_text(encoding="utf-8"))["rows"]
     assert [row["k"] for row in rows] == [3, "auto"]
 

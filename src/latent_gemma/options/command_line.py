@@ -17,6 +17,8 @@ from latent_gemma.ranges import option as typed
 
 #: Options that stand elsewhere now, verb and option -> where.
 _MOVED = {("vote", "--data"): "latent-gemma eval RUN --data FILE --votes 5 measures votes"}
+#: What older versions called a switch.
+_OLDER = {("eval", "--no-controls"): ("--controls", "none")}
 _FILE_TEXT = (
     "read options from this TOML file, name = value, or from the run.json of a run; what is typed comes before it."
 )
@@ -40,6 +42,7 @@ def parse(config_class: type, args: Sequence[str], verb: str) -> Any:
     passes_on = getattr(config_class, "passes_on", False)
     if passes_on and args[:1] != ["--help"]:
         return config_class(options=tuple(args))  # of another program
+    args = [word for arg in args for word in _OLDER.get((verb, arg), (arg,))]
     options, see_help = list(flat(config_class)), f"see latent-gemma {verb} --help"
     _refuse_unknown(args, options, verb, see_help)
     file = _config_of(args)
@@ -50,7 +53,7 @@ def parse(config_class: type, args: Sequence[str], verb: str) -> Any:
             read: Any = tyro.cli(
                 _parser_class(options, given, reads_file=not passes_on),
                 config=(tyro.conf.OmitArgPrefixes,),
-                args=list(args),
+                args=args,
                 prog=f"latent-gemma {verb}",
                 description=(config_class.__doc__ or "").split("\n")[0],
             )
