@@ -349,11 +349,10 @@ class Rollout:
 
     def watch(self, parts: dict[int, Any], fed: Tensor) -> None:
         """Note the norm of the gradient that reaches latent steps: step -> its part of what is fed back, an index."""
-        record = self.record
-        if record is not None and fed.requires_grad:
-            fed.register_hook(
-                lambda grad: record.grad_norms.update({s: grad[i].detach().float().norm() for s, i in parts.items()})
-            )
+        if self.record is not None and fed.requires_grad:
+            # The hook must not hold the record, which holds `fed`: a circle through autograd that is never collected.
+            norms = self.record.grad_norms
+            fed.register_hook(lambda grad: norms.update({s: grad[i].detach().float().norm() for s, i in parts.items()}))
 
     def _note_thought(self, source: Tensor, fed: Tensor, hidden: Tensor, rows: Tensor, tokens: Tensor | None) -> None:
         record = self.record
