@@ -1,5 +1,8 @@
 """The properties the latent forward is trusted for, on every family and both recurrences where they apply."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -47,6 +50,21 @@ def test_without_thoughts_the_model_is_the_base_model_bit_for_bit(family, make_m
     assert torch.equal(model(ids).logits, base(ids).logits)
     options = {"max_new_tokens": 6, "do_sample": False, "suppress_tokens": [THOUGHT]}
     assert torch.equal(model.generate(ids, **options), base.generate(ids, **options))
+
+
+@every_way
+@every_recurrence
+def test_what_a_step_recorded_is_freed_with_it(recurrence, way, make_model, prompts):
+    """Hooks on what is fed back must not hold what holds it: no collector sees a circle through autograd's graph."""
+    model = make_model(recurrence=recurrence, bridge="linear")
+    record = ThoughtRecord()
+    with model.thinking(record=record, steps=way(model)):
+        model(prompts(thoughts=2)).logits.sum().backward()
+    assert record.grad_norms
+    seen = [weakref.ref(one) for one in (record, *record.inputs)]
+    del record
+    gc.collect()
+    assert not any(one() is not None for one in seen)
 
 
 @every_family
