@@ -202,7 +202,7 @@ class Demo:
 
     Args:
         words: show reasoning in words instead: base, SFT and SFT + GRPO, each by one pass and by vote.
-        all: every method that `study` knows, in under 15 minutes.
+        all: every method that `study` knows.
         out: folder of the models and the report; None takes runs/demo, with words runs/demo-words.
         items: test questions each setting is measured on; None takes 500, with words 1,000.
         seed: of the weights, the data and the training.
