@@ -18,7 +18,7 @@ from latent_gemma.ranges import option as typed
 #: Options that stand elsewhere now, verb and option -> where.
 _MOVED = {("vote", "--data"): "latent-gemma eval RUN --data FILE --votes 5 measures votes"}
 #: What older versions called a switch.
-_OLDER = {("eval", "--no-controls"): ("--controls", "none")}
+_OLDER = {("eval", typed("no_controls")): ("--controls", "none")}
 _FILE_TEXT = (
     "read options from this TOML file, name = value, or from the run.json of a run; what is typed comes before it."
 )
