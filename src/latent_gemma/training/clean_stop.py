@@ -79,8 +79,12 @@ class CleanStop(TrainerCallback):
 
     @property
     def asked(self) -> bool:
-        """Whether the run was told to stop."""
+        """Whether the run was told to stop; set it to stop behind this step."""
         return self.stop.asked
+
+    @asked.setter
+    def asked(self, asked: bool) -> None:
+        self.stop.asked = asked
 
     @property
     def time_is_up(self) -> bool:

@@ -204,6 +204,7 @@ class _Session:
             "epoch": self.done / self.batches.a_pass,
             "answer_loss": loss,
             "anchor_loss": 0.0,
+            "halt_loss": 0.0,
             **self.logged,
             "tokens": self.progress["tokens"],
             "skipped": int(state.skipped),
