@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from latent_gemma.generation.decode import SCORE_BYTES, SCORE_BYTES_ELSEWHERE, positions_of
-from latent_gemma.generation.score import score_continuations
+from latent_gemma.generation.score import followed, score_continuations
 from latent_gemma.model.adapters import thought_phase
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
-from latent_gemma.model.prompt import pad_left
 
 
 @torch.no_grad()
@@ -20,10 +19,7 @@ def score_answers(
 ) -> list[float]:  # fmt: skip
     """Log-probability of an answer to each prompt, behind the thoughts that were taken.
 
-    Thoughts that are known need no steps: all positions go through the decoder at once.
-
-        prompt 0   pad pad  q  bot  t   eot |  a   a  end
-        prompt 1    q   q  bot  t   t   eot |  a  end pad
+    Thoughts that are known need no steps: all positions go through the decoder at once, laid out as by `followed`.
 
     Args:
         model: a latent Gemma in evaluation mode.
@@ -42,14 +38,8 @@ def score_answers(
         forced = torch.stack([torch.nn.functional.pad(one, (0, 0, width - len(one), 0)) for one in thoughts])
         with model.thinking(forced=forced.to(model.device)):
             return [logprob for logprob, _ in score_continuations(model, prompts, answers, pad_id)]
-    ids, mask = pad_left(prompts, pad_id)
-    width, first = max(map(len, answers)), ids.shape[1] - 1
-    targets = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in answers])
-    real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in answers])
-    # the last token of an answer predicts nothing that is asked for
-    ids = torch.cat([ids, targets[:, :-1]], dim=1).to(model.device)
-    mask = torch.cat([mask, real[:, :-1]], dim=1).to(model.device)
-    targets, asked = targets.to(model.device), real.to(model.device).bool()
+    ids, mask, targets, asked = followed(prompts, answers, pad_id, model.device)
+    first = ids.shape[1] - targets.shape[1]
     decoder = model.model
     embeds = decoder.embed_tokens(ids)
     thought = (ids == latent.thought_id) & mask.bool()

@@ -3,10 +3,37 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from latent_gemma.generation.decode import positions_of
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import pad_left
+
+
+def followed(
+    prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], pad_id: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Lay prompts and what follows them out in one batch.
+
+        prompt 0   pad pad  q  bot  t  eot |  a   a   a
+        prompt 1    q   q   q  bot  t  eot |  a  pad pad
+
+    Args:
+        prompts: ids of each, at least one each.
+        continuations: ids of what follows it, at least one each.
+        pad_id: id of the padding.
+        device: where the tensors go.
+
+    Returns:
+        Ids [B, T + W - 1], without the last token, which predicts nothing that is asked for, and their mask; the
+        targets [B, W], which the last W positions predict, and which of them are none of the padding, bool.
+    """
+    width = max(map(len, continuations))
+    ids, mask = pad_left(prompts, pad_id)
+    targets = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in continuations])
+    real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in continuations])
+    ids, mask = torch.cat([ids, targets[:, :-1]], dim=1), torch.cat([mask, real[:, :-1]], dim=1)
+    return ids.to(device), mask.to(device), targets.to(device), real.to(device).bool()
 
 
 @torch.no_grad()
@@ -16,10 +43,7 @@ def score_continuations(
     continuations: Sequence[Sequence[int]],
     pad_id: int,
 ) -> list[tuple[float, bool]]:
-    """Score what follows each prompt; the thoughts of all prompts stay in the same columns.
-
-        prompt 0   pad pad  q  bot  t  eot |  a   a   a
-        prompt 1    q   q   q  bot  t  eot |  a  pad pad
+    """Score what follows each prompt, laid out as by `followed`; the thoughts of all prompts stay in the same columns.
 
     Args:
         model: a latent Gemma in evaluation mode.
@@ -30,15 +54,7 @@ def score_continuations(
     Returns:
         For each the sum of its tokens' log-probabilities (nats), and whether greedy decoding would write it.
     """
-    width = max(map(len, continuations))
-    ids, mask = pad_left(prompts, pad_id)
-    targets = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in continuations])
-    real = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in continuations])
-    first = ids.shape[1] - 1
-    # the last token of a continuation predicts nothing that is asked for
-    ids = torch.cat([ids, targets[:, :-1]], dim=1).to(model.device)
-    mask = torch.cat([mask, real[:, :-1]], dim=1).to(model.device)
-    targets, real = targets.to(model.device), real.to(model.device).bool()
+    ids, mask, targets, real = followed(prompts, continuations, pad_id, model.device)
     hidden = model.model(
         input_ids=ids,
         attention_mask=mask,
@@ -46,7 +62,7 @@ def score_continuations(
         use_cache=False,
         project=model.project,
     ).last_hidden_state
-    scores = model.project(hidden[:, first:]).float().log_softmax(-1)
+    scores = model.project(hidden[:, -targets.shape[1] :]).float().log_softmax(-1)
     chosen = scores.gather(-1, targets[..., None])[..., 0]
     scores[..., model.never_generated] = float("-inf")
     greedy = (scores.argmax(-1) == targets) | ~real

@@ -13,7 +13,7 @@ from latent_gemma.model.alignment import aligned_tokens
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.prompt import Frame
 from latent_gemma.text.tags import TAGS, write_tagged
-from latent_gemma.training.curriculum import Stage
+from latent_gemma.training.curriculum import Curriculum, Stage
 
 IGNORE = -100
 #: Told of what cannot be trained on, which is then left out.
@@ -116,6 +116,25 @@ def encode_examples(
         if sound(number, problem, on_bad):
             encoded.append(item)
     return encoded
+
+
+def check_rows(encoded: Sequence[Encoded], frame: Frame, curriculum: Curriculum) -> None:
+    """Refuse rows that teach nothing.
+
+    Args:
+        encoded: the examples.
+        frame: the model's frame.
+        curriculum: what is latent, and when.
+
+    Raises:
+        ConfigError: if none has written steps, and the curriculum is to learn from them.
+        DataError: if there is none.
+    """
+    if not encoded:
+        raise DataError("no example is left to train on", "give data with shorter ones")
+    has_steps = frame.latent.words_format == "tags" or any(item.steps for item in encoded)
+    if not has_steps and getattr(curriculum, "reasoning", "") != "none":
+        raise ConfigError("no example has written steps to learn from", "use data with steps, or --reasoning none")
 
 
 def _longest_layout(item: Encoded, steps: int, latent: LatentConfig) -> int:

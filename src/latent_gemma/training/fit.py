@@ -9,10 +9,9 @@ from tqdm import tqdm
 from transformers import TrainingArguments
 
 from latent_gemma.data.example import Example
-from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame
-from latent_gemma.training.batches import OnBad, encode_examples, thoughts_of
+from latent_gemma.training.batches import OnBad, check_rows, encode_examples, thoughts_of
 from latent_gemma.training.callbacks import CurriculumCallback, describe_curriculum
 from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.curriculum import (
@@ -72,11 +71,7 @@ def fit(
         frame, examples, model.config.max_position_embeddings, on_bad,
         lambda steps: curriculum.most_thoughts(steps, longest),
     )  # fmt: skip
-    if not encoded:
-        raise DataError("no example is left to train on", "give data with shorter ones")
-    has_steps = frame.latent.words_format == "tags" or any(item.steps for item in encoded)
-    if not has_steps and getattr(curriculum, "reasoning", "") != "none":
-        raise ConfigError("no example has written steps to learn from", "use data with steps, or --reasoning none")
+    check_rows(encoded, frame, curriculum)
     trained: Any = model
     if lora is not None and lora.rank > 0:
         trained = with_lora(model, lora)

@@ -21,6 +21,7 @@ from latent_gemma.training.callbacks import MetricsFile, ProgressBar, TrainsSome
 from latent_gemma.training.checkpoints import last_checkpoint
 from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.frozen import frozen_in_bfloat16
+from latent_gemma.training.learning_rate import LEAST_RATE
 from latent_gemma.training.lora import merge
 from latent_gemma.training.out_of_memory import is_out_of_memory, out_of_memory
 from latent_gemma.training.settings import TrainSettings
@@ -78,7 +79,7 @@ def trainer_arguments(settings: TrainSettings, run: Path) -> dict[str, Any]:
         "max_grad_norm": settings.clip,
         "adam_beta2": 0.99,
         "lr_scheduler_type": "cosine_with_min_lr",
-        "lr_scheduler_kwargs": {"min_lr_rate": 0.05},
+        "lr_scheduler_kwargs": {"min_lr_rate": LEAST_RATE},
         "bf16": settings.precision == "bfloat16",
         "activation_checkpointing": settings.checkpointing,
         "logging_steps": settings.log_every,

@@ -27,11 +27,11 @@ from latent_gemma.engines.tunix.guarded_steps import GuardedState, guarded_adamw
 from latent_gemma.engines.tunix.mesh import device_mesh, laid_over
 from latent_gemma.engines.tunix.orbax_folders import read_checkpoint, save_checkpoint
 from latent_gemma.engines.tunix.weights import build_model, from_tunix, read_weights, torch_weights, tunix_config
-from latent_gemma.errors import ConfigError, DataError, RunError
+from latent_gemma.errors import ConfigError, RunError
 from latent_gemma.launch import process_count
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame
-from latent_gemma.training.batches import IGNORE, OnBad, Row, build_row, encode_examples
+from latent_gemma.training.batches import IGNORE, OnBad, Row, build_row, check_rows, encode_examples
 from latent_gemma.training.callbacks import append_lines, describe_curriculum, keep_lines, read_metrics
 from latent_gemma.training.clean_stop import Stop
 from latent_gemma.training.curriculum import Curriculum, WrittenCurriculum
@@ -288,10 +288,7 @@ def fit(
     this = Run.begin(model, run, settings, title, resume, started_s)
     frame, stage = Frame(tokenizer, model.config.latent), curriculum.stage_at()
     encoded = encode_examples(frame, examples, model.config.max_position_embeddings, on_bad)
-    if not encoded:
-        raise DataError("no example is left to train on", "give data with shorter ones")
-    if curriculum.reasoning != "none" and frame.latent.words_format != "tags" and not any(e.steps for e in encoded):
-        raise ConfigError("no example has written steps to learn from", "use data with steps, or --reasoning none")
+    check_rows(encoded, frame, curriculum)
     batches = StepBatches([build_row(item, stage, frame, random.Random(0)) for item in encoded], settings, frame.pad_id)
     state = torch_weights(model)
     module = build_model(state, config, mesh, jnp.bfloat16 if settings.precision == "bfloat16" else jnp.float32)
