@@ -16,8 +16,8 @@ from tests.docs.pages import COMMANDS, PAGES, ROOT, prose
 from tests.docs.test_remedies import OPTION, OTHERS, VERB, verbs_options
 
 LINK = re.compile(r"\]\((?![a-z]+:)([^)\s#]*)(?:#([^)\s]+))?\)")
-#: Of accelerate, in prose.
-LAUNCHER = {"--machine_rank", "--num_processes"}
+#: Of accelerate and uv, in prose.
+LAUNCHER = {"--machine_rank", "--num_processes", "--extra", "--locked"}
 every_page = pytest.mark.parametrize("page", PAGES)
 
 
