@@ -21,6 +21,7 @@ OUTSIDE = {
     "LICENSE": "LICENSE.txt",
     "benchmarks/RESULTS.md": "benchmarks/RESULTS.md",
     "results/README.md": "results/README.md",
+    "notebooks/fine_tuning_gemma2.ipynb": "notebooks/fine_tuning_gemma2.ipynb",
     "notebooks/relay.ipynb": "notebooks/relay.ipynb",
 }
 _LINK = re.compile(r"(?:(?<=\]\()|(?<=src=\")|(?<=srcset=\"))(?![a-z]+:|#)[^)\s#\"]+")
