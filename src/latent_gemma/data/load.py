@@ -86,7 +86,6 @@ class _Options:
             self._values[name.strip()] = value.strip()
 
     def __contains__(self, name: str) -> bool:
-        self._known.append(name)
         return name in self._values
 
     def text(self, name: str, default: str) -> str:
