@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from tqdm import tqdm
 
+from latent_gemma.fast.last_layer import last_layer_from
 from latent_gemma.fast.steps import FastSteps
 from latent_gemma.model.attention import TAKES_MASKS
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
@@ -202,7 +203,13 @@ class CurriculumTrainer(FiniteSteps):
         self.note_batch(batch)
         self.record = ThoughtRecord()
         places = {name: batch.pop(name) for name in ("passes", "columns") if name in batch}
-        with self.latent_model.thinking(record=self.record, steps=self.steps, **places):
+        first = batch.pop("first")
+        if isinstance(self.curriculum, CodiCurriculum):
+            first = 0  # its distance reads the states of all layers, in two forwards
+        with (
+            self.latent_model.thinking(record=self.record, steps=self.steps, **places),
+            last_layer_from(self.latent_model.model, first),
+        ):
             total, named = self._score(model, batch, num_items_in_batch)
         for name, loss in named.items():
             self.last_losses[name] = self.last_losses.get(name, 0.0) + loss
