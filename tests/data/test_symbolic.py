@@ -62,7 +62,9 @@ def test_the_answer_is_reached_in_as_many_hops_as_there_are_steps_and_the_other_
 def marked(told):
     """A graph whose nodes say what the question asks of them."""
     graph, options, root = read(told.question)
-    nx.set_node_attributes(graph, {node: (node == root, node in options, node == told.answer) for node in graph}, "asked")
+    nx.set_node_attributes(
+        graph, {node: (node == root, node in options, node == told.answer) for node in graph}, "asked"
+    )
     return graph
 
 
@@ -121,7 +123,9 @@ def test_options_look_alike_to_who_does_not_follow_edges(labels):
 
     def loss():
         optimizer.zero_grad()
-        value = torch.nn.functional.binary_cross_entropy_with_logits(x[::2] @ weight, y[::2]) + 0.01 * weight.square().sum()
+        value = (
+            torch.nn.functional.binary_cross_entropy_with_logits(x[::2] @ weight, y[::2]) + 0.01 * weight.square().sum()
+        )
         value.backward()
         return value
 
@@ -135,7 +139,10 @@ def test_no_graph_is_in_two_splits_however_its_nodes_are_named():
     """Of graphs so small that they come up again and again; the shapes are networkx's."""
     family = SymbolicConfig(4, 6, 1, 2)
     shapes = {
-        split: {nx.weisfeiler_lehman_graph_hash(marked(told), node_attr="asked", iterations=6) for told in drawn(family, 120, split, seed)}
+        split: {
+            nx.weisfeiler_lehman_graph_hash(marked(told), node_attr="asked", iterations=6)
+            for told in drawn(family, 120, split, seed)
+        }
         for split, seed in (("train", 0), ("validation", 1), ("test", 2))
     }
     assert all(len(found) < 120 for found in shapes.values()), "none came up twice"
@@ -152,7 +159,7 @@ def test_a_node_is_a_token():
 
 
 def test_settings_arrive_and_what_cannot_be_is_refused():
-    example, = load_examples(DataSpec("prosqa:nodes=8-9;hops=1-2;labels=rising", "validation", limit=1))
+    (example,) = load_examples(DataSpec("prosqa:nodes=8-9;hops=1-2;labels=rising", "validation", limit=1))
     graph, _, _ = read(example.question)
     assert len(graph) in (8, 9)
     assert all(lower < upper for lower, upper in graph.edges)

@@ -35,7 +35,10 @@ def trained(model, batch, first, anchors, halts):
     model.zero_grad()
     seen = []
     hook = model.model.layers[-1].mlp.register_forward_hook(lambda _, args, output: seen.append(args[0].shape[1]))
-    with model.thinking(columns=batch["columns"]), nullcontext() if first is None else last_layer_from(model.model, first):
+    with (
+        model.thinking(columns=batch["columns"]),
+        nullcontext() if first is None else last_layer_from(model.model, first),
+    ):
         batch = {name: part for name, part in batch.items() if name not in ("columns", "first")}
         loss = latent_loss(model, batch, anchors, None, halts).total
     hook.remove()
@@ -60,7 +63,9 @@ def test_loss_and_gradients_are_those_of_the_whole_layer(family, way, window, ma
     assert width > batch["first"]
     assert short.keys() == whole.keys()
     for name, value in whole.items():  # norms work in float32, whatever the weights are in
-        torch.testing.assert_close(short[name], value, rtol=1e-5, atol=1e-7, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            short[name], value, rtol=1e-5, atol=1e-7, msg=lambda text, name=name: f"{name}: {text}"
+        )
     again, count = trained(model, batch, None, *weights)
     assert count == all_of_it, "nothing is left on the model"
     assert torch.equal(again["loss"], whole["loss"])

@@ -181,7 +181,9 @@ def test_every_pass_tells_a_graph_anew(groups, make_model, tokenizer, tmp_path, 
 
     def noted(self, indices):
         rows = lay_out(self, indices)
-        told.extend((self.state.global_step // 2, index, tuple(row.ids)) for index, row in zip(indices, rows, strict=True))
+        told.extend(
+            (self.state.global_step // 2, index, tuple(row.ids)) for index, row in zip(indices, rows, strict=True)
+        )
         return rows
 
     monkeypatch.setattr(CurriculumTrainer, "_rows", noted)

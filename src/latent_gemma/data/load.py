@@ -33,8 +33,8 @@ class DataSpec:
             "chains:length=1..6;steps=equations", "multiplication:digits=4;by=2", "prosqa:hops=3-6;concepts=20", or one
             letter a node, "prosqa:nodes=23;hops=3-4;labels=rising"; a local file, or a hub name, "owner/name" or
             "owner/name:config".
-        split: "train" or "test", of graphs in letters "validation" too; with a hub name any of its splits. A local file without `holdout` is one split,
-            whichever of the two it is called.
+        split: "train" or "test", of graphs in letters "validation" too; with a hub name any of its splits. A local
+            file without `holdout` is one split, whichever of the two it is called.
         limit: use at most this many, after splitting and shuffling; needed for the generators.
         seed: of the generators and of shuffling.
         steps_format: "natural", "expression" or "result".

@@ -15,8 +15,8 @@ from latent_gemma.errors import ConfigError
 Labels = Literal["random", "rising"]
 #: In one case: answers are compared without regard to it.
 LETTERS = string.ascii_lowercase
-#: Rounds in which a node hears of its neighbours' neighbours; a question reaches no farther.
-_ROUNDS = 6
+#: Rounds in which nodes hear of their neighbours' neighbours: more of them tell more graphs apart.
+_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -84,17 +84,21 @@ def _tell(rng: random.Random, graph: Graph, letters: str, labels: Labels) -> Sym
 
 
 def _shape(example: SymbolicExample) -> str:
-    """The same for questions that differ by how their nodes are numbered alone (and, very seldom, for others)."""
+    """The same for questions that differ by how their nodes are numbered alone (and for a few others)."""
     graph, asked = example.graph, (example.graph.root, example.graph.target, example.graph.other)
-    colours = {node: str(node in asked and asked.index(node) + 1) for edge in graph.edges for node in edge}
+    colours = [str(node in asked and asked.index(node)) for node in range(graph.nodes)]
+    above, below = ([list[int]() for _ in colours] for _ in range(2))
+    for lower, upper in graph.edges:
+        above[lower].append(upper)
+        below[upper].append(lower)
     for _ in range(_ROUNDS):
-        above = {node: sorted(colours[upper] for lower, upper in graph.edges if lower == node) for node in colours}
-        below = {node: sorted(colours[lower] for lower, upper in graph.edges if upper == node) for node in colours}
-        colours = {
-            node: hashlib.sha256(f"{colour}{above[node]}{below[node]}".encode()).hexdigest()
-            for node, colour in colours.items()
-        }
-    return "".join(sorted(colours.values()))
+        heard = [
+            f"{colours[node]} {sorted(colours[upper] for upper in above[node])} "
+            f"{sorted(colours[lower] for lower in below[node])}"
+            for node in range(graph.nodes)
+        ]
+        colours = [hashlib.sha256(text.encode()).hexdigest()[:16] for text in heard]
+    return " ".join(sorted(colours))
 
 
 def symbolic_examples(config: SymbolicConfig, split: Split, seed: int) -> Iterator[SymbolicExample]:

@@ -56,8 +56,8 @@ def last_layer_from(decoder: Any, column: int) -> Iterator[None]:
 
     def shorten(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         nonlocal cut, begun
-        hidden, mask, cache, turns = args[0], *(kwargs[name] for name in ("attention_mask", CACHE, "position_embeddings"))
-        cache = SegmentCache.empty(decoder.config) if cache is None else cache
+        hidden, mask, turns = args[0], kwargs["attention_mask"], kwargs["position_embeddings"]
+        cache = SegmentCache.empty(decoder.config) if kwargs[CACHE] is None else kwargs[CACHE]
         known = isinstance(mask, Tensor) and isinstance(cache, SegmentCache)
         cut, begun = min(column, hidden.shape[1] - 1) if known and not begun else 0, True
         if not cut:

@@ -145,12 +145,14 @@ class CurriculumTrainer(FiniteSteps):
     def _items(self, indices: list[int]) -> list[Encoded]:
         """Some of the examples, as the pass of the coming step tells them."""
         items = [self.encoded[row] for row in indices]
-        if all(item.retold is None for item in items):
-            return items
         # Drawn from the pass and the row, not from a running generator: the same after a resume, and on any process.
         seed = f"{self.args.seed}-{self.state.global_step // self.steps_a_pass}"
-        told = [item.retold and item.retold.told_anew(random.Random(f"{seed}-{row}")) for row, item in zip(indices, items, strict=True)]
-        anew = iter(encode_examples(self.frame, filter(None, told)))
+        told = [
+            item.retold.told_anew(random.Random(f"{seed}-{row}"))
+            for row, item in zip(indices, items, strict=True)
+            if item.retold is not None
+        ]
+        anew = iter(encode_examples(self.frame, told))
         return [item if item.retold is None else next(anew) for item in items]
 
     def _rows(self, indices: list[int]) -> list[Row]:
