@@ -15,6 +15,7 @@ from rich.console import Console
 
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
+from latent_gemma.engines.trl.fit_grpo import fit_grpo
 from latent_gemma.evaluation.engine import Evaluator
 from latent_gemma.evaluation.points import EvalSettings
 from latent_gemma.evaluation.results import EvalReport, EvalRow
@@ -51,7 +52,6 @@ from latent_gemma.recipes.stage import (
 from latent_gemma.text.tags import TAGS, write_tagged
 from latent_gemma.training.curriculum import WrittenCurriculum
 from latent_gemma.training.fit import fit
-from latent_gemma.training.fit_grpo import fit_grpo
 from latent_gemma.training.settings import GrpoSettings, LoraSettings, RewardSettings, TrainSettings
 from latent_gemma.versions import versions
 

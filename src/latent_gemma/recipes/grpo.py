@@ -14,6 +14,7 @@ from latent_gemma.data.kinds import COMPARED, answer_kind
 from latent_gemma.data.load import load_examples
 from latent_gemma.data.task_list import AnswerKind
 from latent_gemma.engines.choice import refuse_tunix
+from latent_gemma.engines.trl.fit_grpo import fit_grpo
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.engine import Evaluator
 from latent_gemma.evaluation.intervals import intervals_apart
@@ -55,10 +56,9 @@ from latent_gemma.recipes.targets import match_of
 from latent_gemma.recipes.words import ask_for, writing_mode
 from latent_gemma.text.answers import Match
 from latent_gemma.text.verify import MathVerifier
-from latent_gemma.training.callbacks import read_metrics
-from latent_gemma.training.fit_grpo import fit_grpo
 from latent_gemma.training.lora import quantization
 from latent_gemma.training.run import FitResult
+from latent_gemma.training.run_log import read_metrics
 from latent_gemma.versions import versions
 
 

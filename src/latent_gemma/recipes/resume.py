@@ -16,9 +16,9 @@ from latent_gemma.model.loading import load_model
 from latent_gemma.origin import read_origin, refuse_changes, write_origin
 from latent_gemma.ranges import option
 from latent_gemma.recipes.stage import RECORD, SETTINGS, Parent, begun, digest, run_record
-from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.checkpoints import list_checkpoints, refuse_damaged
 from latent_gemma.training.run import FitResult
+from latent_gemma.training.run_log import read_metrics
 from latent_gemma.training.settings import Resume
 
 #: Options that change nothing of what is trained.

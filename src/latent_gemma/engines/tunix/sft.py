@@ -3,7 +3,6 @@
 import logging
 import math
 import random
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -32,14 +31,14 @@ from latent_gemma.launch import process_count
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame
 from latent_gemma.training.batches import IGNORE, OnBad, Row, build_row, check_rows, encode_examples
-from latent_gemma.training.callbacks import append_lines, describe_curriculum, keep_lines, read_metrics
 from latent_gemma.training.clean_stop import Stop
 from latent_gemma.training.curriculum import Curriculum, WrittenCurriculum
 from latent_gemma.training.data_order import epoch_order, planned_steps, steps_a_pass
 from latent_gemma.training.learning_rate import learning_rates
 from latent_gemma.training.lora import merge, with_lora
 from latent_gemma.training.out_of_memory import out_of_memory
-from latent_gemma.training.run import FULL, METRICS, FitResult, Run, trainer_arguments
+from latent_gemma.training.run import FULL, FitResult, Run, trainer_arguments
+from latent_gemma.training.run_log import describe_curriculum, read_metrics
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 from latent_gemma.training.step_batches import grouped_by_length
 
@@ -140,16 +139,15 @@ class _Session:
         self.stop = Stop(run.started_s, run.settings.max_hours)
         self.planned = planned_steps(len(batches.rows), run.settings)
         self.rates = learning_rates(run.settings, self.planned)
-        self.done, self.micro, self.began_s = 0, 0, time.monotonic()
+        self.done, self.micro = 0, 0
         #: losses since the last entry, their sum over the run, tokens seen
         self.progress: dict[str, Any] = {"losses": [], "total_loss": 0.0, "tokens": 0}
-        self.bar: Any = None
+        self.log = run.log(describe_curriculum, "tokens")
 
     def restore(self) -> None:
         """Go on from the checkpoint of the run, if it has one."""
         if self.run.checkpoint is not None:
             self.done, self.progress = read_checkpoint(self.run.checkpoint, self.trainer, self.adapted)
-        keep_lines(self.run.folder / METRICS, self.done)
 
     def steps(self) -> Iterator[Batch]:
         """The batches that are left, until the end or until the run is told to stop."""
@@ -176,8 +174,8 @@ class _Session:
         settings, state = self.run.settings, self._guarded()
         self._refuse_endless(int(state.skipped_in_row))
         if self.done % settings.log_every == 0:
-            self._log(loss, state)
-        self.bar.update(self.done - self.bar.n)
+            self.log.write(self.done, self._entry(loss, state))
+        self.log.step_ended(self.done)
         due = settings.save_every and (self.done % settings.save_every == 0 or self.done == self.planned)
         if due or self.stop.asked:
             save_checkpoint(self.run.folder, self.done, self.trainer, self.adapted, self.progress)
@@ -195,9 +193,9 @@ class _Session:
                 f"begin again in another --out with a lower --lr, {self.run.settings.lr / 3:.1g} for a start",
             )
 
-    def _log(self, loss: float, state: GuardedState) -> None:
+    def _entry(self, loss: float, state: GuardedState) -> dict[str, Any]:
         losses, self.progress["losses"] = self.progress["losses"], []
-        entry = {
+        return {
             "loss": sum(losses) / len(losses),
             "grad_norm": float(state.norm),
             "learning_rate": self.rates[self.done - 1],
@@ -209,14 +207,6 @@ class _Session:
             "tokens": self.progress["tokens"],
             "skipped": int(state.skipped),
         }
-        self._write(entry)
-        self.bar.set_postfix(describe_curriculum(entry), refresh=False)
-
-    def _write(self, entry: dict[str, Any]) -> None:
-        # JSON has no word for what is not finite
-        finite = {name: value for name, value in entry.items() if math.isfinite(value)}
-        head = {"step": self.done, "seconds": round(time.monotonic() - self.began_s, 3)}
-        append_lines(self.run.folder / METRICS, [head | finite])
 
     def train(self, mesh: jax.sharding.Mesh) -> float:
         """Train to the end, or to where the run is told to stop.
@@ -227,24 +217,21 @@ class _Session:
         Returns:
             Seconds it took.
         """
-        self.began_s = time.monotonic()
+        began_s = time.monotonic()
         trained = nnx.state(self.trainer.model, nnx.LoRAParam if self.adapted else nnx.Param)
         self.stop.begin(sum(leaf.nbytes for leaf in jax.tree.leaves(trained)))
-        often_s = 0.2 if sys.stderr.isatty() else 30.0
         # On a TPU a product of float32 matrices is rounded to bfloat16 unless it is asked for in full.
         precision = "float32" if self.run.settings.precision == "float32" else "default"
         try:
-            with (
-                tqdm(total=self.planned, initial=self.done, desc=self.run.title, dynamic_ncols=True,
-                     mininterval=often_s) as self.bar,
-                laid_over(mesh),
-                jax.default_matmul_precision(precision),
-            ):  # fmt: skip
+            self.log.begin(self.done, self.planned)
+            with laid_over(mesh), jax.default_matmul_precision(precision):
                 self.trainer.train(self.steps())
         finally:
             self.stop.end()
-        seconds = time.monotonic() - self.began_s
-        self._write({"train_runtime": seconds, "train_loss": self.progress["total_loss"] / max(1, self.done)})
+            self.log.end()
+        seconds = time.monotonic() - began_s
+        mean = self.progress["total_loss"] / max(1, self.done)
+        self.log.write(self.done, {"train_runtime": seconds, "train_loss": mean})
         return seconds
 
 
@@ -331,4 +318,4 @@ def fit(
         longest = max(len(item.steps) for item in encoded)
         trained_for = "words" if frame.latent.words_format == "tags" else stage.mode(longest)
         model.set_latent(trained_for=trained_for, num_thoughts=0, p=stage.p)
-    return FitResult(model, read_metrics(run / METRICS), seconds, finished, session.done, asked=session.stop.asked)
+    return FitResult(model, read_metrics(session.log.path), seconds, finished, session.done, asked=session.stop.asked)
