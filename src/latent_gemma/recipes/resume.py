@@ -96,6 +96,8 @@ def _refuse_other(folder: Path, kind: str, before: Mapping[str, Any], now: Mappi
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{folder / SETTINGS} cannot be read", "give another --out") from error
     then, here = compared
+    if "--engine" in here:
+        then.setdefault("--engine", "torch")  # older versions had no other
     for sure, options in LEADS_TO.items():
         if then[sure] == here[sure] and then[sure]:
             for name in options:
