@@ -13,10 +13,10 @@ import torch
 from latent_gemma.cli import main
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.errors import ConfigError, RunError
-from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.checkpoints import find_damage, last_checkpoint
 from latent_gemma.training.curriculum import AnnealCurriculum, WrittenCurriculum
 from latent_gemma.training.fit import fit as fit_with_torch
+from latent_gemma.training.run_log import read_metrics
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 
 from .conftest import needs_tunix

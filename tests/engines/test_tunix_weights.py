@@ -146,7 +146,6 @@ def test_a_latent_model_is_refused(tunix_sft, make_model):
     ("lora", "said"),
     [
         (LoraSettings(rank=2, dropout=0.1), "--dropout"),
-        (LoraSettings(rank=2, quantize="4bit"), "--quantize"),
         (LoraSettings(rank=2, targets=("k_proj",)), "k_proj, v_proj in one"),
         (LoraSettings(rank=2, targets=("q_proj", "embed_tokens")), "embed_tokens"),
     ],
