@@ -19,7 +19,7 @@ from latent_gemma.training.settings import LoraSettings, TrainSettings
 class Carried:
     """A torch model that Tunix trains; it holds the weights before and after.
 
-    With an adapter and in bfloat16 the frozen weights are bfloat16 and the adapter is float32.
+    In bfloat16 the frozen matrices of the layers are bfloat16, and the adapter is float32.
 
     Args:
         model: the torch model.

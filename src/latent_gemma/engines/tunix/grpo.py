@@ -55,7 +55,7 @@ def trl_advantages(rewards: np.ndarray, num_generations: int) -> np.ndarray:
     return ((groups - groups.nanmean(dim=1, keepdim=True)) / (spread + 1e-4)).nan_to_num(nan=0.0).view(-1).numpy()
 
 
-class _Cluster(RLCluster):
+class Cluster(RLCluster):
     """Tunix's models and trainer, the trainer fed with batches of so many completions.
 
     Args:
@@ -227,13 +227,59 @@ class _Learner(GRPOLearner):
             session.note({f"completions/{name}{what}_length": value for name, value in found.items()})
 
 
+def published(grpo: GrpoSettings, beta: float) -> GRPOConfig:
+    """Tunix's configuration of the published algorithm; its estimate of the KL divergence is another one by default.
+
+    Args:
+        grpo: what is particular to GRPO.
+        beta: weight of the KL divergence to the model the run started from.
+
+    Returns:
+        The configuration.
+
+    Source: see `engines.trl.fit_grpo.grpo_arguments`.
+    """
+    return GRPOConfig(
+        num_generations=grpo.num_generations, num_iterations=grpo.iterations, beta=beta, epsilon=0.2,
+        kl_loss_mode="low_var_kl", advantage_estimator="trl",
+    )  # fmt: skip
+
+
 def _no_reward(**kwargs: Any) -> list[float]:
     """Stands where Tunix wants a reward; ours are asked by `_Learner`."""
     raise NotImplementedError
 
 
-def _prompt_width(prompts: Sequence[Sequence[int]], window: int, grpo: GrpoSettings) -> int:
+def rollout_config(book: RewardBook, width: int, settings: TrainSettings, grpo: GrpoSettings) -> RolloutConfig:
+    """How completions are drawn: from all of the distribution, until one of the ids that end an answer.
+
+    Args:
+        book: has the model's frame.
+        width: of the prompts.
+        settings: the optimisation.
+        grpo: what is particular to GRPO.
+
+    Returns:
+        Tunix's settings of a rollout, with the key of the run.
+    """
+    return RolloutConfig(
+        max_tokens_to_generate=grpo.max_new_tokens, max_prompt_length=width, kv_cache_size=width + grpo.max_new_tokens,
+        # without top_p it would be greedy
+        temperature=grpo.temperature, top_p=1.0, top_k=None, seed=jax.random.PRNGKey(settings.seed),
+        eos_tokens=list(book.frame.end_ids),
+    )  # fmt: skip
+
+
+def prompt_width(prompts: Sequence[Sequence[int]], window: int, grpo: GrpoSettings) -> int:
     """The one length that all prompts are padded to.
+
+    Args:
+        prompts: their ids.
+        window: of the sliding layers.
+        grpo: what is particular to GRPO.
+
+    Returns:
+        Positions.
 
     Raises:
         ConfigError: if a prompt and its completion are longer than the window: Tunix counts a window from the start of
@@ -253,23 +299,19 @@ def _cluster(
     carried: Carried, book: RewardBook, prompts: Sequence[list[int]], settings: TrainSettings, grpo: GrpoSettings,
     beta: float, planned: int, groups: int,
 ) -> RLCluster:  # fmt: skip
-    width = _prompt_width(prompts, carried.config.sliding_window_size, grpo)
-    most = max(1, settings.batch_size // grpo.num_generations)
-    at_once = next(size for size in range(most, 0, -1) if groups % size == 0)
+    most = carried.model.config.max_position_embeddings
+    width = prompt_width(prompts, carried.config.sliding_window_size or most, grpo)
+    fitting = max(1, settings.batch_size // grpo.num_generations)
+    at_once = next(size for size in range(fitting, 0, -1) if groups % size == 0)
     training = RLTrainingConfig(
         actor_optimizer=guarded_adamw(settings, planned), eval_every_n_steps=1, max_inflight_computations=1,
         max_steps=planned * settings.accumulate, rollout_micro_batch_size=at_once,
         compute_logps_micro_batch_size=at_once,
     )  # fmt: skip
-    rollout = RolloutConfig(
-        max_tokens_to_generate=grpo.max_new_tokens, max_prompt_length=width, kv_cache_size=width + grpo.max_new_tokens,
-        # without top_p it would be greedy
-        temperature=grpo.temperature, top_p=1.0, top_k=None, seed=jax.random.key(settings.seed),
-        eos_tokens=list(book.frame.end_ids),
-    )  # fmt: skip
+    rollout = rollout_config(book, width, settings, grpo)
     base = carried.base()
     reference = None if not beta else base if carried.lora is not None else carried.base()
-    cluster = _Cluster(
+    cluster = Cluster(
         settings.batch_size, actor=carried.trained(base), reference=reference, tokenizer=PromptIds(book, prompts),
         cluster_config=ClusterConfig(
             role_to_mesh=dict.fromkeys((Role.ACTOR, Role.REFERENCE, Role.ROLLOUT), carried.mesh),
@@ -326,10 +368,6 @@ def fit_grpo(
         watch, questions, groups, grpo,
     )  # fmt: skip
     session.restore()
-    config = GRPOConfig(
-        num_generations=grpo.num_generations, num_iterations=grpo.iterations, beta=beta, epsilon=0.2,
-        kl_loss_mode="low_var_kl", advantage_estimator="trl",
-    )  # fmt: skip
-    learner = _Learner(session, cluster, config)
+    learner = _Learner(session, cluster, published(grpo, beta))
     seconds = session.train(carried.mesh, lambda: session.work(learner))
     return replace(session.result(carried, seconds, mode), notes=tuple(watch.notes))

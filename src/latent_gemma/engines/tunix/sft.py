@@ -138,8 +138,7 @@ def fit(
     """Train a text stage; arguments, result and errors as of `latent_gemma.training.fit.fit`.
 
     The torch model holds the weights before and after. Rows, their order, loss, learning rate and optimiser are those
-    of the torch engine; all rows are padded on the right to the longest. With an adapter and in bfloat16 the frozen
-    weights are bfloat16 and the adapter is float32.
+    of the torch engine; all rows are padded on the right to the longest.
 
     Raises:
         ConfigError: also for what this engine does not train; see `docs/tpu.md`.
