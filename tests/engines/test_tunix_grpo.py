@@ -4,6 +4,7 @@ import itertools
 import json
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from .conftest import needs_tunix
 
 pytestmark = needs_tunix
 CHAINS = list(itertools.islice(chain_examples(ChainConfig(2), "train", 0), 10))
-#: Two questions a step, in two batches; rollouts serve for two steps, and a pass over the questions ends with the tenth.
+#: Two questions a step, in two batches; rollouts serve for two steps, and a pass has ten.
 SETTINGS = TrainSettings(steps=5, batch_size=4, accumulate=2, lr=1e-2, warmup=0.0, log_every=1)
 GRPO = GrpoSettings(num_generations=4, max_new_tokens=6, temperature=0.7, iterations=2, sample_every=2)
 LORA = LoraSettings(rank=4, alpha=8)
@@ -164,8 +165,6 @@ def test_the_same_completions_teach_the_same(tunix_grpo, start, tmp_path, monkey
     for name in ("torch", "tunix"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
-    from pathlib import Path
-
     ours = tunix_grpo.fit_grpo(*start(), SETTINGS, GRPO, Path("tunix"), LoraSettings(), beta=0.04)
     assert (len(drawn), ours.finished, ours.steps) == (6, True, 5)
 
@@ -202,7 +201,12 @@ def test_it_resumes_bit_for_bit_and_merges_what_it_trained(tunix_grpo, start, st
     from latent_gemma.engines.tunix.session import Session
 
     modules, result = [], Session.result
-    monkeypatch.setattr(Session, "result", lambda self, *a, **k: modules.append(self.trainer.model) or result(self, *a, **k))
+
+    def keep(self, *args, **kwargs):
+        modules.append(self.trainer.model)
+        return result(self, *args, **kwargs)
+
+    monkeypatch.setattr(Session, "result", keep)
     for name in ("whole", "cut"):
         (tmp_path / name).mkdir()
     whole = tunix_grpo.fit_grpo(*start(), SETTINGS, GRPO, tmp_path / "whole", LORA)

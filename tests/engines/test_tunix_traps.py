@@ -33,7 +33,8 @@ def parts(tunix_grpo, tokenizer):
     from latent_gemma.model import LatentConfig
     from latent_gemma.model.tiny import build_tiny
 
-    model = build_tiny(latent=LatentConfig(num_thoughts=0, words_format="tags"), hidden_size=32, num_layers=2, num_heads=2)
+    latent = LatentConfig(num_thoughts=0, words_format="tags")
+    model = build_tiny(latent=latent, hidden_size=32, num_layers=2, num_heads=2)
     settings, grpo = TrainSettings(batch_size=4), GrpoSettings(num_generations=2, max_new_tokens=MOST, temperature=0.7)
     carried = Carried(model.eval(), settings, None)
     book = RewardBook([], Ends(tokenizer, model.config.latent), "words")
@@ -77,16 +78,19 @@ def test_every_batch_is_drawn_with_other_noise(parts, vanilla):
 
 
 def test_completions_hold_the_token_that_ended_them(parts, vanilla):
+    import jax
+
     _, _, rollout, config = parts
-    rollout.begin_batch(0)
-    output = rollout.generate(asked(*[0, 1, 2, 3] * 4), config)
-    ended = [ids for ids in output.tokens if ids[-1] in ENDS]
-    assert len({int(ids[-1]) for ids in ended}) > 1
-    for ids in output.tokens:
+    theirs, options = vanilla
+    tokens, cut = [], []
+    for batch in range(4):
+        rollout.begin_batch(batch)
+        tokens += rollout.generate(asked(0, 1, 2, 3), config).tokens
+        cut += theirs.generate(asked(0, 1, 2, 3), replace(options, seed=jax.random.PRNGKey(batch))).tokens
+    assert len({int(ids[-1]) for ids in tokens if ids[-1] in ENDS}) > 1
+    for ids in tokens:
         assert not np.isin(ids[:-1], ENDS).any()
         assert ids[-1] in ENDS or len(ids) == MOST
-    theirs, options = vanilla
-    cut = theirs.generate(asked(*[0, 1, 2, 3] * 4), options).tokens
     assert not any(np.isin(ids, ENDS).any() for ids in cut)
     assert any(len(ids) < MOST for ids in cut)
 
@@ -123,21 +127,20 @@ def test_it_draws_and_is_not_greedy(parts, vanilla):
     assert parts[3].top_p == 1.0
     theirs, options = vanilla
     # whatever the temperature
-    drawn = theirs.generate(asked(0, 1), replace(options, top_p=None, temperature=5.0)).tokens
-    assert np.array_equal(*drawn)
+    drawn = theirs.generate(asked(0, 1, 2, 3), replace(options, top_p=None, temperature=5.0)).tokens
+    assert np.array_equal(*drawn[:2])
 
 
 def test_prompts_of_any_length_are_compiled_once(parts, vanilla):
     _, _, rollout, config = parts
     for number in range(4):
         rollout.generate(asked(*[number] * 4), config)
-    # 4 prompts here, 16 in another test
-    assert rollout._sampler._compiled_prefill_fn._cache_size() <= 2
+    assert rollout._sampler._compiled_prefill_fn._cache_size() == 1
     theirs, options = vanilla
     before = theirs._sampler._compiled_prefill_fn._cache_size()
-    for number in (0, 2, 3):
+    for number in (0, 3):
         theirs.generate(asked(*[number] * 4), replace(options, max_prompt_length=1))
-    assert theirs._sampler._compiled_prefill_fn._cache_size() == before + 3
+    assert theirs._sampler._compiled_prefill_fn._cache_size() == before + 2
 
 
 def test_a_window_that_padding_shifts_is_refused(tunix_grpo):
@@ -183,20 +186,16 @@ def test_the_mean_of_means_is_the_mean_for_nobody_writes_nothing(tunix_sft):
 
     losses = jnp.arange(12.0).reshape(4, 3)
 
-    def mean(mask):
-        return float(aggregate_loss(losses[: len(mask)], jnp.array(mask), "sequence-mean-token-mean"))
+    def mean(mask, start=0, end=4):
+        part = jnp.array(mask[start:end])
+        return float(aggregate_loss(losses[start:end], part, "sequence-mean-token-mean"))
+
+    def halves(mask):
+        return (mean(mask, 0, 2) + mean(mask, 2, 4)) / 2
 
     # a completion that was its end alone, which Tunix cuts off
     empty = [[1, 1, 1], [0, 0, 0], [1, 1, 0], [1, 0, 0]]
     whole = [[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 0, 0]]
-
-    def halves(mask):
-        values = [
-            float(aggregate_loss(losses[start : start + 2], jnp.array(mask[start : start + 2]), "sequence-mean-token-mean"))
-            for start in (0, 2)
-        ]
-        return sum(values) / 2
-
     assert halves(whole) == pytest.approx(mean(whole))
     assert halves(empty) != pytest.approx(mean(empty), rel=0.01)
 
@@ -233,9 +232,9 @@ def test_checkpoints_of_tunix_itself(tunix_sft, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="absolute"):
         checkpoint.CheckpointManager("here").save(0, args=checkpoint.args.JsonSave({}))
+    every_none = checkpoint.CheckpointManagerOptions(save_interval_steps=0)
     with pytest.raises(ZeroDivisionError):
-        options = checkpoint.CheckpointManagerOptions(save_interval_steps=0)
-        checkpoint.CheckpointManager(str(tmp_path / "zero"), options=options).should_save(1)
+        checkpoint.CheckpointManager(str(tmp_path / "zero"), options=every_none).should_save(1)
 
 
 def test_listeners_are_global_and_ours_hears_and_closes_none(tunix_grpo, parts):

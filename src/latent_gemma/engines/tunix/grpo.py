@@ -114,7 +114,8 @@ class _GrpoSession(Session):
         steps = self.left()
         # Tunix cannot begin where there is nothing to do
         for first in steps:
-            learner.train({"prompts": self._asked(step)} for step in chain([first], steps))
+            with learner.executor:
+                learner.train({"prompts": self._asked()} for _ in chain([first], steps))
         self.watch.end()
 
     @property
@@ -127,7 +128,7 @@ class _GrpoSession(Session):
         """Number of the batch of rollouts that the next step learns from, from 0."""
         return self.done // self.grpo.iterations
 
-    def _asked(self, step: int) -> np.ndarray:
+    def _asked(self) -> np.ndarray:
         count, seed = len(self.questions), self.run.settings.seed
         return np.array([str(i) for i in rollout_questions(self.batch, count, self.groups, seed)])
 
@@ -288,8 +289,8 @@ def prompt_width(prompts: Sequence[Sequence[int]], window: int, grpo: GrpoSettin
     longest, room = max(map(len, prompts)), window - grpo.max_new_tokens
     if longest > room:
         raise ConfigError(
-            f"--engine tunix with --max-new-tokens {grpo.max_new_tokens} behind prompts of up to {longest} tokens: beyond "
-            f"the window of {window} Tunix computes otherwise",
+            f"--engine tunix with --max-new-tokens {grpo.max_new_tokens} behind prompts of up to {longest} tokens: "
+            f"beyond the window of {window} Tunix computes otherwise",
             f"--max-new-tokens {window - longest}, or --engine torch" if longest < window else "take --engine torch",
         )
     return min(room, math.ceil(longest / LENGTH_STEP) * LENGTH_STEP)

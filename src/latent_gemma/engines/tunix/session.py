@@ -44,9 +44,7 @@ class Session:
     #: Most tokens of a completion, where one is written.
     max_new_tokens: int | None = None
 
-    def __init__(
-        self, run: Run, trainer: PeftTrainer, adapted: bool, planned: int, a_pass: int, log: RunLog
-    ) -> None:
+    def __init__(self, run: Run, trainer: PeftTrainer, adapted: bool, planned: int, a_pass: int, log: RunLog) -> None:
         self.run, self.trainer, self.adapted = run, trainer, adapted
         self.planned, self.a_pass, self.log = planned, a_pass, log
         self.stop = Stop(run.started_s, run.settings.max_hours)
