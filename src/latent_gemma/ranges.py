@@ -1,7 +1,8 @@
 """Reading what users type, and the ranges it may lie in."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from math import inf, isfinite
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
@@ -64,6 +65,21 @@ Advanced = Annotated[Kind, ADVANCED]
 def option(name: str) -> str:
     """A field's name as it is typed."""
     return f"--{name.replace('_', '-')}"
+
+
+def nearest(name: str, known: Sequence[str], otherwise: str) -> str:
+    """The remedy for a name that is not known.
+
+    Args:
+        name: as it was typed.
+        known: the names there are.
+        otherwise: the remedy where none of them is like it.
+
+    Returns:
+        The remedy.
+    """
+    close = get_close_matches(name, known, n=1, cutoff=0.7)  # --learning-rate is no --learn-k
+    return f"did you mean {close[0]}?" if close else otherwise
 
 
 def _shown(value: float) -> str:

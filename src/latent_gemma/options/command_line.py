@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import tyro
 
 from latent_gemma.errors import ConfigError
-from latent_gemma.options.config_file import nearest, read_values
+from latent_gemma.options.config_file import read_values
 from latent_gemma.options.flat import Option, assembled, flat
+from latent_gemma.ranges import nearest
 from latent_gemma.ranges import option as typed
 
 #: Options that stand elsewhere now, verb and option -> where.
