@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from latent_gemma.errors import ConfigError
 from latent_gemma.options.flat import Option, bare
-from latent_gemma.ranges import nearest
+from latent_gemma.ranges import missing, nearest
 
 #: How a person calls what a value has to be.
 _WANTED: dict[Any, str] = {
@@ -49,12 +49,13 @@ def read_values(path: Path, options: Sequence[Option], otherwise: str) -> dict[s
 
 def _load(path: Path) -> Mapping[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         read = json.loads(text)["config"] if path.suffix == ".json" else tomllib.loads(text)
         if not isinstance(read, dict):
             raise TypeError("its config is no object")
     except OSError as error:
-        raise ConfigError(f"--config {path} cannot be read: {error.strerror}", "give a TOML file") from error
+        remedy = "give a TOML file" if path.exists() else missing(path, "give a TOML file")
+        raise ConfigError(f"--config {path} cannot be read: {error.strerror}", remedy) from error
     except (KeyError, TypeError) as error:
         raise ConfigError(f"--config {path} holds no configuration of a run", "give the run.json of one") from error
     except (ValueError, RecursionError) as error:

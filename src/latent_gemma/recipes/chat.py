@@ -172,18 +172,19 @@ class Conversation:
         """The frame with as many earlier turns as leave room for an answer, the newest of them."""
         if self.config.once:
             return self.frame
-        asker, room = self.asker, self.asker.model.config.max_position_embeddings - self.asker.asking.max_new_tokens
+        asker, most = self.asker, self.asker.model.config.max_position_embeddings
         kept, asked = self.config.keep_thoughts, asker.as_asked(question)
         turns = [
             (reply.asked, self.frame.answer_ids(reply.best.written, reply.mode, reply.best.num_thoughts, kept))
             for reply in self.replies
         ]
-        most = self.frame.latent.most_thoughts + 1 if asker.k == "auto" else 0
+        thinking = self.frame.latent.most_thoughts + 1 if asker.k == "auto" else 0
         for start in range(len(turns) + 1):
             frame = replace(self.frame, earlier=tuple(turns[start:]))
-            if len(frame.prompt(asked, asker.mode, asker.k)) + most <= room:
+            length = len(frame.prompt(asked, asker.mode, asker.k)) + thinking
+            if length + asker.asking.max_new_tokens <= most:
                 break
-        if start:
+        if start and length < most:
             self.say(f"the first {start} of {len(turns)} turns do not fit any more, and are left out")
         return frame
 
