@@ -1,5 +1,6 @@
 """Questions and conversations: streamed answers are the answers, earlier turns are seen, keys do what they say."""
 
+import asyncio
 import io
 import json
 import os
@@ -10,10 +11,12 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
+from prompt_toolkit import PromptSession
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
@@ -35,8 +38,10 @@ from latent_gemma.recipes.chat import Conversation, typed_lines
 from tests.conftest import BOT, EOT, THOUGHT, hesitant
 
 TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n"
-    "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+    "{{ bos_token }}{% for m in messages %}"
+    "<start_of_turn>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n"
+    "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 #: Latent parts of models that answer in each way.
 KINDS = {
@@ -135,10 +140,9 @@ def test_any_streamer_of_transformers_will_do(talkative, tokenizer):
 
 def test_earlier_turns_stand_before_a_question(tokenizer):
     latent = LatentConfig(system="S")
-    text = lambda value: list(value.encode())  # noqa: E731
     ids = lambda value: tokenizer(value, add_special_tokens=False)["input_ids"]  # noqa: E731
     frame, said = Frame(tokenizer, latent), Written("a1", "r1", "a1", "", True, 3, True)
-    assert text("q") and frame.answer_ids(said, "latent", 2) == (BOT, EOT, *ids("a1"))
+    assert frame.answer_ids(said, "latent", 2) == (BOT, EOT, *ids("a1"))
     assert frame.answer_ids(said, "latent", 2, keeps=True) == (BOT, THOUGHT, THOUGHT, EOT, *ids("a1"))
     assert frame.answer_ids(said, "words", keeps=True) == (BOT, *ids("r1"), EOT, *ids("a1"))
     asked = replace(frame, earlier=(("q1", frame.answer_ids(said, "latent", 2)),)).prompt("q2", "latent", 2)
@@ -156,7 +160,9 @@ def test_a_chat_template_lays_the_turns_out():
     turns += [{"role": "user", "content": "q1"}, {"role": "assistant", "content": "a1"}]
     turns += [{"role": "user", "content": "q2"}]
     text = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-    assert replace(frame, earlier=earlier).prompt("q2", "words") == tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert (
+        replace(frame, earlier=earlier).prompt("q2", "words") == tokenizer(text, add_special_tokens=False)["input_ids"]
+    )
     kept = frame.answer_ids(said, "words", keeps=True)
     assert tokenizer.decode(kept) == "<answer>a1</answer>"
     # what spells a turn, or the place of an answer, stays text
@@ -189,8 +195,11 @@ def test_a_question_is_asked_with_those_before_it(kind, talkative, tokenizer, as
         assert chat.take(question)
     first, second = chat.replies
     turn = ("1+2=", frame.answer_ids(first.best.written, first.mode, 2))
-    assert asked == [frame.prompt("1+2=", first.mode, 2), replace(frame, earlier=(turn,)).prompt("and 3?", first.mode, 2)]
-    assert THOUGHT not in asked[1][: -4]
+    assert asked == [
+        frame.prompt("1+2=", first.mode, 2),
+        replace(frame, earlier=(turn,)).prompt("and 3?", first.mode, 2),
+    ]
+    assert THOUGHT not in asked[1][:-4]
     assert second.best.logprob != chat.asker("and 3?").best.logprob, "what was said before is seen"
 
 
@@ -201,7 +210,9 @@ def test_thoughts_are_kept_where_that_is_asked_for(talkative, tokenizer, asked):
     chat.take("3+4=")
     assert asked[1].count(THOUGHT) == 4
     # the thoughts shown are those of the last question, with the conversation before it
-    frame = replace(chat.frame, earlier=(("1+2=", chat.frame.answer_ids(chat.replies[0].best.written, "latent", 2, True)),))
+    frame = replace(
+        chat.frame, earlier=(("1+2=", chat.frame.answer_ids(chat.replies[0].best.written, "latent", 2, True)),)
+    )
     assert chat.replies[1].steps == tuple(read_thoughts(model, tokenizer, "3+4=", 2, frame=frame))
     alone = read_thoughts(model, tokenizer, "3+4=", 2)
     assert [step.entropy_nats for step in chat.replies[1].steps] != [step.entropy_nats for step in alone]
@@ -232,7 +243,8 @@ def test_questions_without_memory_and_more_turns_than_fit(talkative, tokenizer, 
 def test_commands(talkative, tokenizer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     chat, shown = conversation(talkative("latent"), tokenizer)
-    assert chat.take("/help") and "/save" in shown.getvalue()
+    assert chat.take("/help")
+    assert "/save" in shown.getvalue()
     chat.take("/k 3")
     chat.take("/p 0.25")
     chat.take("/thoughts")
@@ -277,20 +289,24 @@ def saved(tmp_path_factory, talkative):
     return folder
 
 
-def keyboard(monkeypatch):
-    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+@contextmanager
+def terminal(*keys):
+    """Type a text at each prompt, when it is there and earlier questions have been read."""
+    prompt, left = PromptSession.prompt, iter(keys)
 
+    def at_the_prompt():
+        asyncio.get_running_loop().call_later(0.05, pipe.send_text, next(left))
 
-def typing(pipe, keys):
-    """Type like a person: earlier questions are read from their file meanwhile."""
-
-    def run():
-        for each in keys:
-            time.sleep(0.4)
-            pipe.send_text(each)
-
-    threading.Thread(target=run).start()
+    output = DummyOutput()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        create_pipe_input() as pipe,
+        create_app_session(input=pipe, output=output),
+    ):
+        for stream in (sys.stdin, sys.stdout):
+            patch.setattr(stream, "isatty", lambda: True, raising=False)
+        patch.setattr(PromptSession, "prompt", lambda self: prompt(self, pre_run=at_the_prompt))
+        yield
 
 
 def test_keys(saved, monkeypatch, tmp_path, capsys):
@@ -305,26 +321,20 @@ def test_keys(saved, monkeypatch, tmp_path, capsys):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Speech, "put", interrupted)
-    keyboard(monkeypatch)
     questions, take = [], Conversation.take
     monkeypatch.setattr(Conversation, "take", lambda self, line: questions.append(line) or take(self, line))
-    command = ["chat", str(saved / "latent"), "--max-new-tokens", "5", "--once"]
-    with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
-        keys = ["stop me\r", "\x1b[200~1+2=\n3+4=\x1b[201~\r", "dropped\x03", "りんごは三つ。\r", "\x1b[A\r", "a\x1b\rb\r"]
-        typing(pipe, [*keys, "\x04"])
-        assert main(command) == 0
+    paste, up, newline = "\x1b[200~1+2=\n3+4=\x1b[201~\r", "\x1b[A\r", "a\x1b\rb\r"
+    with terminal("stop me\r", paste, "dropped\x03", "りんごは三つ。\r", up, newline, "\x04"):
+        assert main(["chat", str(saved / "latent"), "--max-new-tokens", "5", "--once"]) == 0
     assert questions == ["stop me", "1+2=\n3+4=", "りんごは三つ。", "りんごは三つ。", "a\nb"]
-    said = capsys.readouterr().out
-    assert said.count("stopped; this question is not remembered") == 1
-    kept = (tmp_path / "state" / "latent-gemma" / "questions").read_text()
-    assert "りんごは三つ。" in kept
-    assert os.stat(tmp_path / "state" / "latent-gemma" / "questions").st_mode & 0o77 == 0
-    with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
-        typing(pipe, ["\x1b[A\r"])
+    assert capsys.readouterr().out.count("stopped; this question is not remembered") == 1
+    kept = tmp_path / "state" / "latent-gemma" / "questions"
+    assert "りんごは三つ。" in kept.read_text(encoding="utf-8")
+    assert kept.stat().st_mode & 0o77 == 0
+    with terminal(up):
         assert next(typed_lines()) == "a\nb", "of the last session"
-    monkeypatch.setenv("XDG_STATE_HOME", str(saved / "latent" / "config.json"))  # no folder
-    with create_pipe_input() as pipe, create_app_session(input=pipe, output=DummyOutput()):
-        pipe.send_text("1\r")
+    monkeypatch.setenv("XDG_STATE_HOME", str(kept))  # no folder
+    with terminal("1\r"):
         assert next(typed_lines()) == "1"
 
 
@@ -332,9 +342,10 @@ def test_an_answer_after_one_that_was_stopped_is_the_same(talkative, tokenizer, 
     model = talkative("latent")
     before = conversation(model, tokenizer)[0].asker("1+2=")
     chat, _ = conversation(model, tokenizer)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Speech, "put", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        chat.take("9+9=")
+        with pytest.raises(KeyboardInterrupt):
+            chat.take("9+9=")
     assert chat.replies == []
     chat.take("1+2=")
     assert chat.replies == [before]
@@ -346,7 +357,9 @@ def test_a_pipe_is_answered_line_by_line(saved, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "unknown command /nothing" in lines[1]
     assert "tokens, and the model takes" in lines[2]
-    assert len(lines) == 4 and lines[0] and lines[3]
+    assert len(lines) == 4
+    assert lines[0]
+    assert lines[3]
 
 
 def test_ask_in_json(saved, capsys):

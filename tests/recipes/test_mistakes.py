@@ -137,7 +137,10 @@ def test_a_path_is_not_looked_for_on_the_hub(here, capsys, monkeypatch):
             code, line = told(capsys, *verb)
             assert (code, f"there is no model at {name}: " in line, said in line) == (2, True, True), line
     code, line = told(capsys, "eval", "m", "--data", "data/train", "--out", "out")
-    assert (code, "there is no file data/train: did you mean data/train.jsonl?" in line) == (2, True)
+    assert (code, "there is no file data/train: the nearest folder is data, which holds train.jsonl" in line) == (
+        2,
+        True,
+    )
     assert asked == []
     assert not (here / "out").exists()
 

@@ -70,8 +70,8 @@ class Chat:
         model: a run folder, model directory, GGUF file or hub name.
         asking: how to answer.
         once: questions without memory: none knows of those before it.
-        keep_thoughts: earlier turns stay in the conversation with their thoughts, or their reasoning, and not as question
-            and answer alone.
+        keep_thoughts: earlier turns stay in the conversation with their thoughts or their reasoning, and not as
+            question and answer alone.
     """
 
     model: Positional[str]

@@ -88,9 +88,7 @@ class Conversation:
         ConfigError: for options that mean nothing to this model.
     """
 
-    def __init__(
-        self, model: LatentReasoningGemmaForCausalLM, tokenizer: Any, config: Chat, console: Console
-    ) -> None:
+    def __init__(self, model: LatentReasoningGemmaForCausalLM, tokenizer: Any, config: Chat, console: Console) -> None:
         if config.keep_thoughts and model.config.latent.recurrence != "append":
             raise ConfigError(
                 f"--keep-thoughts in recurrence {model.config.latent.recurrence!r}, whose thoughts are one block",
