@@ -210,6 +210,10 @@ class Run:
                 if not is_out_of_memory(error):
                     raise
                 raise out_of_memory(trainer.args, trainer.state.global_step + 1, error) from error
+            finally:
+                for each in trainer.callback_handler.callbacks:
+                    if isinstance(each, ProgressBar) and each.bar is not None:
+                        each.bar.close()  # what is wrong is told in a line of its own
         seconds = time.monotonic() - started
         done, planned = trainer.state.global_step, trainer.state.max_steps
         finished = done >= planned
