@@ -1,6 +1,7 @@
 """The class as stock users hold it: Trainer, generate, pipelines, PEFT and TRL, as any model of transformers."""
 
 import inspect
+import logging
 import math
 import threading
 
@@ -425,3 +426,14 @@ def test_eager_attention_keeps_its_name_and_gives_its_maps(make_model):
     maps = model(torch.tensor([[5, 6, 7]])).attentions
     assert len(maps) == model.config.num_hidden_layers
     assert torch.allclose(maps[0].sum(-1), torch.ones(()))
+
+
+def test_an_adapter_of_a_plain_gemma_is_saved_without_a_warning(plain, tmp_path, caplog):
+    transformers_logger = logging.getLogger("transformers")
+    transformers_logger.addHandler(caplog.handler)
+    try:
+        model = LatentReasoningGemmaForCausalLM.from_pretrained(plain)
+        get_peft_model(model, LoraConfig(target_modules=["q_proj"])).save_pretrained(tmp_path / "adapter")
+    finally:
+        transformers_logger.removeHandler(caplog.handler)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []

@@ -235,6 +235,14 @@ class LatentConfigMixin:
         output["latent"] = self.latent.to_dict()
         return output
 
+    @classmethod
+    def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As the stock method; what a plain Gemma was saved with is read without a word, as PEFT does at each save."""
+        found, rest = super().get_config_dict(*args, **kwargs)  # type: ignore[misc]
+        if f"latent_{found.get('model_type')}" == cls.model_type:  # type: ignore[attr-defined]
+            found = {**found, "model_type": cls.model_type}  # type: ignore[attr-defined]
+        return found, rest
+
 
 class LatentGemmaConfig(LatentConfigMixin, GemmaConfig):
     """Gemma 1 with a latent part."""
