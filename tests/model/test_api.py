@@ -126,7 +126,7 @@ def test_configurations_that_cannot_think_are_refused():
         as_latent_config(config, {"bot_id": 300})
     changed = as_latent_config(config, {"p": 0.5})
     assert (config.latent.p, changed.latent.p) == (0.0, 0.5)
-    assert changed._attn_implementation == config._attn_implementation == "latent_eager"
+    assert changed._attn_implementation == config._attn_implementation == "eager"
     with pytest.raises(ConfigError, match="needs a configuration"):
         LatentReasoningGemmaForCausalLM()
 

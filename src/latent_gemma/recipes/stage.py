@@ -52,9 +52,13 @@ def _say_left_out(error: DataError) -> None:
         print(f"left out: {displayable(str(error))}")
 
 
-def command_line() -> str:
-    """The command that is being carried out, as a shell takes it."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+def command_line(recipe: str) -> str:
+    """The command that is being carried out, as a shell takes it; of a call from Python one that does the same."""
+    program = Path(sys.argv[0])
+    if program.stem == "latent-gemma" or program.parent.name == "latent_gemma":  # the latter by `python -m`
+        return shlex.join(["latent-gemma", *sys.argv[1:]])
+    name = recipe.partition(",")[0]
+    return f"latent-gemma {name if name in ('demo', 'study', 'eval') else f'train {name}'} --config {RECORD}"
 
 
 def machine() -> str:
@@ -78,7 +82,7 @@ def run_record(recipe: str, config: Any, seed: int) -> dict[str, Any]:
     more, engine_machine = engine_record(config)
     return {
         "recipe": recipe,
-        "command": command_line(),
+        "command": command_line(recipe),
         "config": json.loads(json.dumps(asdict(config), default=str)),
         "seed": seed,
         "versions": versions() | more,
