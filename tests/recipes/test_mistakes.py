@@ -11,7 +11,7 @@ from latent_gemma.cli import main
 from latent_gemma.model import LatentConfig, loading
 from latent_gemma.ranges import missing, nearest_path
 from latent_gemma.recipes import resume as resuming
-from latent_gemma.training import callbacks
+from latent_gemma.training import run_log
 from latent_gemma.training.trainer import CurriculumTrainer
 from tests.saving import save_tiny
 
@@ -79,7 +79,7 @@ MISTAKES = [
     (["--model", "m/modle"], None, "there is no model at m/modle"),
     (["--batch-size", "0"], None, "--batch-size 0"),
     ([], failing(resuming, "write_origin", FULL), "No space left on device"),
-    ([], failing(callbacks, "append_lines", FULL), "No space left on device"),
+    ([], failing(run_log, "append_lines", FULL), "No space left on device"),
     ([], failing(CurriculumTrainer, "training_step", MemoryError("out of memory")), "memory"),
 ]
 
