@@ -10,7 +10,9 @@ from latent_gemma.cli import VERBS, config_class, main
 from latent_gemma.options.flat import flat
 from latent_gemma.ranges import option as typed
 
-HEAVY = ("torch", "transformers", "datasets", "trl", "peft", "accelerate", "numpy", "pandas", "matplotlib", "sympy")
+HEAVY = tuple(
+    "torch transformers datasets trl peft accelerate numpy pandas matplotlib sympy prompt_toolkit".split()  # noqa: SIM905
+)
 #: Runs the command as its script does, and says what it came to and which of the heavy libraries were imported.
 SCRIPT = f"""
 import sys

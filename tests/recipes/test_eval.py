@@ -207,10 +207,8 @@ def test_two_languages_in_one_data_set(words, tmp_path, monkeypatch):
 
 def test_a_translation_is_asked_for_as_in_the_data(words, monkeypatch, capsys):
     asked = []
-    original = ask.answer_batch
-    monkeypatch.setattr(
-        ask, "answer_batch", lambda *args, **named: (asked.extend(args[2]), original(*args, **named))[1]
-    )
+    original = ask.answer
+    monkeypatch.setattr(ask, "answer", lambda *args, **named: (asked.extend(args[2]), original(*args, **named))[1])
     for options in (["--translate", "ja"], ["--answer-language", "ja"], []):
         assert run("ask", words, "a cat", *options, "--max-new-tokens", 2) == 0
     assert asked == ["次の入力を日本語に翻訳してください。\na cat", "a cat\n日本語で答えてください。", "a cat"]

@@ -11,7 +11,7 @@ from latent_gemma.cli import main
 from latent_gemma.model import LatentConfig, loading
 from latent_gemma.ranges import missing, nearest_path
 from latent_gemma.recipes import resume as resuming
-from latent_gemma.training import callbacks
+from latent_gemma.training import run_log
 from latent_gemma.training.trainer import CurriculumTrainer
 from tests.saving import save_tiny
 
@@ -79,7 +79,7 @@ MISTAKES = [
     (["--model", "m/modle"], None, "there is no model at m/modle"),
     (["--batch-size", "0"], None, "--batch-size 0"),
     ([], failing(resuming, "write_origin", FULL), "No space left on device"),
-    ([], failing(callbacks, "append_lines", FULL), "No space left on device"),
+    ([], failing(run_log, "append_lines", FULL), "No space left on device"),
     ([], failing(CurriculumTrainer, "training_step", MemoryError("out of memory")), "memory"),
 ]
 
@@ -113,6 +113,19 @@ def test_what_is_somebodys_own_stays(here, capsys):
     assert (code, "is not empty" in line) == (2, True)
     (here / "runs" / "out" / "notes.txt").unlink()
     assert told(capsys, "train", "sft", *TRAIN)[0] == 0, "an empty folder is nobody's work"
+
+
+def test_what_was_killed_before_its_first_checkpoint_blocks_nothing(here, capsys):
+    folder = here / "runs" / "out"
+    (folder / "checkpoints" / ".checkpoint-2.partial").mkdir(parents=True)
+    (folder / "checkpoints" / ".checkpoint-2.partial" / "model.safetensors").write_text("half")
+    (folder / "metrics.jsonl").write_text('{"step": 1, "loss": 3.0}\n{"step": 2, "lo')
+    (folder / "settings.json").write_text("{}")
+    assert told(capsys, "train", "sft", *TRAIN)[0] == 0
+    steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert steps
+    assert set(steps) == {1}, "of this run"
+    assert not list((folder / "checkpoints").glob(".*"))
 
 
 def test_a_path_is_not_looked_for_on_the_hub(here, capsys, monkeypatch):
@@ -182,6 +195,8 @@ BAD = [
     ("train sft --model stopped", "stopped is a run that is not finished"),
     ("train sft --data empty.jsonl", "empty.jsonl holds no examples"),
     ("train sft --data m", "m is a folder"),
+    ("train sft --data aritmetic:ops=add --limit 3", "there is no data aritmetic:ops=add: did you mean arithmetic?"),
+    ("train sft --model tinny", "there is no model at tinny: did you mean tiny?"),
     ("train sft --config nothing.toml", "nothing.toml cannot be read"),
     ("train sft --config row.jsonl", "did you mean rows.jsonl?"),
     ("train sft --out ~nobody-of-this-name/x", "there is no such user"),

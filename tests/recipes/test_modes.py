@@ -76,11 +76,11 @@ def test_a_stage_says_what_it_trained_a_model_for(name):
 
 def test_every_verb_asks_a_model_as_it_was_trained(tmp_path, monkeypatch, capsys):
     asked = []
-    for module in (engine, ask):
+    for module, name in ((engine, "answer_batch"), (ask, "answer")):
+        own = getattr(module, name)
         monkeypatch.setattr(
-            module, "answer_batch",
-            lambda *args, _own=module.answer_batch, **named: (asked.append(args[3]), _own(*args, **named))[1],
-        )  # fmt: skip
+            module, name, lambda *args, _own=own, **named: (asked.append(args[3]), _own(*args, **named))[1]
+        )
     short = [*CHAINS, "--max-new-tokens", 3]
     for name in ("words", "none", "tagged", "annealed"):
         mode = STAGES[name][1]
@@ -91,8 +91,8 @@ def test_every_verb_asks_a_model_as_it_was_trained(tmp_path, monkeypatch, capsys
         assert rows[0]["label"] == {"none": "no reasoning"}.get(mode, mode)
         assert (rows[0]["complete"] is not None) == (mode == "words")
         assert run("ask", name, "1+2+3=", "--max-new-tokens", 3) == 0
-        assert set(asked) == {mode}
         assert run("ask", name, "1+2+3=", "--paths", 2, "--max-new-tokens", 3) == 0
+        assert set(asked) == {mode}
     assert run("eval", "none", *short, "--votes", 5, "--out", tmp_path / "vote") == 0
     voted = json.loads((tmp_path / "vote" / "report.json").read_text())
     assert [row["mode"] for row in voted["rows"]] == ["none", "none"]

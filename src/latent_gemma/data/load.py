@@ -20,6 +20,7 @@ from latent_gemma.data.rows import FileColumns
 from latent_gemma.data.splits import Split
 from latent_gemma.data.symbolic import Labels, SymbolicConfig, symbolic_examples
 from latent_gemma.errors import ConfigError, DataError
+from latent_gemma.ranges import nearest
 
 _HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+(?::[\w.-]+)?", re.ASCII)
 
@@ -185,7 +186,11 @@ def _stored(spec: DataSpec, on_bad: Callable[[DataError], None] | None) -> Itera
         name, _, config = spec.source.partition(":")
         split = "train" if spec.holdout else spec.split
         return load_hub(name, config or None, split, spec.columns, steps_format, on_bad=on_bad)
-    return read_file(Path(spec.source).expanduser(), spec.columns, steps_format, on_bad)
+    path = Path(spec.source).expanduser()
+    meant = nearest(spec.source.partition(":")[0], list(GENERATORS), "")
+    if meant and not path.suffix and not path.exists():
+        raise DataError(f"there is no data {spec.source}", meant)
+    return read_file(path, spec.columns, steps_format, on_bad)
 
 
 def _held_out(examples: list[Example], spec: DataSpec) -> list[Example]:

