@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
 from latent_gemma import cli, versions
 
+ROOT = Path(__file__).parents[1]
 NEWER = "import importlib.metadata as m; v = m.version; m.version = lambda name: {versions}.get(name) or v(name); "
 
 
@@ -36,3 +39,15 @@ def test_what_was_not_tested_is_told_in_one_line(name, version):
         assert len(lines) == 1, found
         assert lines[0].startswith(f"{name} {version} has not been tested")
         assert f'pip install "{name}' in lines[0]
+
+
+def test_the_lock_takes_packages_from_public_indexes_and_torch_for_a_cpu_from_pytorch():
+    lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
+    sources = {}
+    for package in lock["package"]:
+        sources.setdefault(package["source"].get("registry"), set()).add(f"{package['name']} {package['version']}")
+    assert sources.keys() == {None, "https://pypi.org/simple", "https://download.pytorch.org/whl/cpu"}
+    (torch,) = sources["https://download.pytorch.org/whl/cpu"]
+    assert torch in {f"{build}+cpu" for build in sources["https://pypi.org/simple"]}
+    hosts = {wheel["url"].split("/")[2] for package in lock["package"] for wheel in package.get("wheels", ())}
+    assert hosts == {"files.pythonhosted.org", "download-r2.pytorch.org"}

@@ -28,6 +28,15 @@ def test_every_command_parses(command):
     assert isinstance(parse(config_class(verb), words[len(verb.split()) :], verb), config_class(verb))
 
 
+def test_what_is_generated_has_an_end():
+    """The verbs refuse a generator without --limit; a study counts for itself."""
+    endless = [
+        c for c in COMMANDS if re.search(r"^(train|eval).* --data \"?(arithmetic|chains|multiplication|prosqa)\b", c)
+    ]
+    assert len(endless) >= 8
+    assert all("--limit" in command for command in endless)
+
+
 def twin(command, **changes):
     """A command of the README with some options changed; an option that is None is left out with its values."""
     words = []

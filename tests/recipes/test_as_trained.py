@@ -154,7 +154,11 @@ def test_what_did_not_end_as_planned_is_said(base, tmp_path, capsys):
     assert main(["train", "coconut", *common, "--max-latent-stage", "2", "--out", str(tmp_path / "rest")]) == 0
     (note,) = json.loads((tmp_path / "rest" / "run.json").read_text())["notes"]
     assert note.startswith("The last stage thinks 2 steps and writes the rest, of up to 3")
-    assert "K is not learnt" in note
+    assert note.endswith(", and K is not learnt. --final-stages 1 trains it so.")
+    short = ["--max-latent-stage", "2", "--final-stages", "1", "--steps", "1", "--out", str(tmp_path / "short")]
+    assert main(["train", "coconut", *common[:-2], *short]) == 0
+    (note,) = json.loads((tmp_path / "short" / "run.json").read_text())["notes"]
+    assert note.endswith("More --steps reach the stage that trains it so.")
     plain = ["train", "coconut", *common, "--max-latent-stage", "3", "--out", str(tmp_path / "plain")]
     assert main(plain) == 0
     assert json.loads((tmp_path / "plain" / "run.json").read_text())["notes"] == []

@@ -116,9 +116,10 @@ def _as_trained(result: FitResult, trainer: CurriculumTrainer, curriculum: Curri
     steps = stage.steps_thought(longest)
     if isinstance(curriculum, StagedCurriculum) and steps and stage.latent_steps < longest:
         k = ", and K is not learnt" if stage.halt_weight else ""
+        trains = "More --steps reach the stage that" if curriculum.final_stages else "--final-stages 1"
         notes.append(
             f"The last stage thinks {steps} steps and writes the rest, of up to {longest}; a model that is asked to "
-            f"think answers without them{k}. --final-stages 1 trains it so."
+            f"think answers without them{k}. {trains} trains it so."
         )
     for note in notes if trainer.is_world_process_zero() else ():
         tqdm.write(note)
