@@ -13,7 +13,6 @@ from latent_gemma.data.example import Example
 from latent_gemma.data.symbolic import SymbolicConfig, symbolic_examples
 from latent_gemma.errors import ConfigError, RunError
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM, is_latent_parameter
-from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.checkpoints import last_checkpoint
 from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.curriculum import (
@@ -24,6 +23,7 @@ from latent_gemma.training.curriculum import (
     WrittenCurriculum,
 )
 from latent_gemma.training.fit import fit
+from latent_gemma.training.run_log import read_metrics
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 from latent_gemma.training.trainer import CurriculumTrainer
 

@@ -68,10 +68,10 @@ class DataSpec:
 
     @property
     def is_hub_name(self) -> bool:
-        """Whether the source is looked for on the hub: shaped like a hub name, and no local file."""
+        """Whether the source is looked for on the hub: shaped like a hub name, and nothing in a local folder."""
         if not _HUB_NAME.fullmatch(self.source) or self.source.lower().endswith(SUFFIXES):
             return False
-        return not Path(self.source).exists()
+        return not Path(self.source).exists() and not Path(self.source).parent.is_dir()
 
 
 class _Options:
