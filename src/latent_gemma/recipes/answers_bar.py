@@ -47,7 +47,7 @@ class AnswersBar:
             self._bar = tqdm(
                 total=self._total,
                 initial=self._done,
-                unit="answer",
+                bar_format="{percentage:3.0f}% {n_fmt}/{total_fmt} answers, {remaining} left: {desc} {bar}",
                 dynamic_ncols=True,
                 mininterval=often_s,
                 disable=not is_main_process(),

@@ -174,17 +174,17 @@ def _train(
             result = replace(result, model=model)
         else:
             begin(run, origin)
-            title = f"{method:>10}"
+            title = method
             if first:
                 result = fit(
                     model, tokenizer, examples, WrittenCurriculum(), settings, run, title, resume=resume,
-                    started_s=started_s,
+                    started_s=started_s, brief=True,
                 )  # fmt: skip
             else:
                 rewards = RewardSettings(least_chars=LENGTH).build("words")
                 result = fit_grpo(
                     model, tokenizer, examples, rewards, "words", settings, GROUPS, run, LoraSettings(), BETA,
-                    title, resume, started_s,
+                    title, resume, started_s, brief=True,
                 )  # fmt: skip
             if result.finished:
                 save_stage(run, origin.record(), tokenizer, result)

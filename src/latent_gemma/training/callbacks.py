@@ -1,8 +1,9 @@
-"""Thin callbacks: the curriculum's steps, the metrics file, the progress bar, and a check that something trains."""
+"""Thin callbacks: the curriculum's steps, the metrics file, what is said, and a check that something trains."""
 
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -10,13 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
 from torch import Tensor
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from latent_gemma.errors import RunError
 from latent_gemma.files import write_atomically
+from latent_gemma.text.columns import facts, spoken, spoken_bytes
+from latent_gemma.text.display import displayable
 from latent_gemma.training.finite_steps import FiniteSteps
+from latent_gemma.training.settings import TrainSettings
 from latent_gemma.training.trainer import CurriculumTrainer
 
 
@@ -93,29 +100,36 @@ def keep_lines(path: Path, step: int) -> None:
 
 
 def describe_curriculum(logs: dict[str, Any]) -> dict[str, str]:
-    """What the bar of a curriculum shows: loss, p, K, stage, gradient norm of the first and last latent step."""
-    shown = {"loss": f"{logs['loss']:.3f}", "p": f"{logs['p']:.2f}", "K": str(logs["K"]), "stage": str(logs["stage"])}
+    """What the bar of a curriculum shows: loss; where it thinks p and K; its stage; gradient norms of first and last
+    latent step."""
+    shown = {"loss": f"{logs['loss']:.3f}"}
+    if logs["K"]:
+        shown |= {"p": f"{logs['p']:.2f}", "K": str(logs["K"])}
+    if logs["stage"]:
+        shown["stage"] = str(logs["stage"])
     norms = [value for name, value in logs.items() if name.startswith("latent_grad_norm_")]
     return shown | ({"grad": f"{norms[0]:.1e}..{norms[-1]:.1e}"} if norms else {})
 
 
 class ProgressBar(TrainerCallback):
-    """One line: what `describe` makes of the last log entry, tokens/s, time left.
+    """One line no longer than the terminal: how far, time left, what `describe` makes of the last log entry as far as
+    it fits, tokens/s, and a bar in the room that is left.
 
     Args:
         title: of the bar.
-        describe: from a log entry that holds a loss to what is shown.
+        describe: from a log entry that holds a loss to what is shown, what matters most first.
         tokens: the log entry that counts tokens since the start of the run.
     """
 
     def __init__(self, title: str, describe: Callable[[dict[str, Any]], dict[str, str]], tokens: str) -> None:
         self.title, self.describe, self.tokens = title, describe, tokens
         self.bar: tqdm | None = None
-        self.started_s, self.before = 0.0, 0.0
+        self.started_s, self.before, self.fixed = 0.0, 0.0, 0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
         self.started_s = time.monotonic()
         self.before = max((entry[self.tokens] for entry in state.log_history if self.tokens in entry), default=0.0)
+        self.fixed = cell_len(f"{self.title}: 100% {state.max_steps}/{state.max_steps}, 00:00:00 left ||")
         if state.is_world_process_zero:
             # In a file or a pipe every refresh is another line: a few are enough.
             often_s = 0.2 if sys.stderr.isatty() else 30.0
@@ -123,6 +137,7 @@ class ProgressBar(TrainerCallback):
                 total=state.max_steps,
                 initial=state.global_step,
                 desc=self.title,
+                bar_format="{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt}, {remaining} left{postfix} {bar}",
                 dynamic_ncols=True,
                 mininterval=often_s,
             )
@@ -135,11 +150,86 @@ class ProgressBar(TrainerCallback):
         if self.bar is None or not logs or self.tokens not in logs:  # a step without rollouts of its own counts none
             return
         rate = (logs[self.tokens] - self.before) / max(1e-9, time.monotonic() - self.started_s)
-        self.bar.set_postfix({**self.describe(logs), "tok/s": f"{rate:.0f}"}, refresh=False)
+        shown, room = "", shutil.get_terminal_size().columns - self.fixed
+        for name, value in {**self.describe(logs), "tok/s": f"{rate:.0f}"}.items():
+            if len(shown) + len(f", {name} {value}") <= room:
+                shown += f", {name} {value}"
+        self.bar.set_postfix_str(shown.removeprefix(", "), refresh=False)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
         if self.bar is not None:
             self.bar.close()
+
+
+class Announcement(TrainerCallback):
+    """Says what a run is going to do as it begins and, once some steps have shown it, how long that takes.
+
+    Args:
+        title: of the run.
+        folder: the run folder.
+        settings: the optimisation.
+        rows: what it learns from, in words.
+        brief: say a line, for a run that is one of several.
+    """
+
+    def __init__(self, title: str, folder: Path, settings: TrainSettings, rows: str, brief: bool) -> None:
+        self.title, self.folder, self.settings, self.rows, self.brief = title, folder, settings, rows, brief
+        self.trainer: Any = None
+        self.began, self.timed = (0, 0.0), brief
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ):
+        self.began = state.global_step, time.monotonic()
+        if not state.is_world_process_zero:
+            return
+        sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
+        trains, everything = sum(size for size, is_trained in sizes if is_trained), sum(size for size, _ in sizes)
+        size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        steps = f"{state.max_steps:,} of {size} {self.trainer.step_of}; passes over the data: {state.num_train_epochs}"
+        steps += f", from step {state.global_step:,} on" if state.global_step else ""
+        thoughts = self.trainer.planned_thoughts()
+        if self.brief:
+            said = (
+                f"{self.title}: {self.rows}; steps: {steps}; thoughts: {thoughts}; trains {trains:,} of {everything:,}"
+            )
+            Console().print(Text(displayable(said), style="dim"))
+            return
+        Console().print(
+            facts(
+                {
+                    "data": self.rows,
+                    "steps": steps,
+                    "thoughts": thoughts,
+                    "trains": f"{trains:,} of {everything:,} parameters",
+                    "memory": self._memory(everything, trains),
+                    "writes": f"{self.folder}; {self._saves()}",
+                }
+            )
+        )
+
+    def _memory(self, everything: int, trains: int) -> str:
+        need = self.trainer.memory_needed(everything, trains)
+        of = f", of {spoken_bytes(torch.cuda.mem_get_info()[1])}" if torch.cuda.is_available() else ""
+        return f"about {spoken_bytes(need)}{of}, computed; the libraries come on top"
+
+    def _saves(self) -> str:
+        every = self.settings.save_every
+        if every == 0:
+            return "a checkpoint where it is stopped"
+        when = "every tenth of the run and every 10 min" if every is None else f"every {every:,} steps"
+        return f"a checkpoint {when}, the last two and the best by {self.trainer.best_by} are kept"
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
+        if self.timed:
+            return
+        step, began_s = self.began
+        took_s, done = time.monotonic() - began_s, state.global_step - step
+        left_s = took_s / done * (state.max_steps - state.global_step)
+        if done >= 3 and took_s >= 5:
+            self.timed = True
+            if left_s >= 30 and state.is_world_process_zero:
+                tqdm.write(f"about {spoken(left_s)} for the other {state.max_steps - state.global_step:,} steps")
 
 
 class TrainsSomething(TrainerCallback):

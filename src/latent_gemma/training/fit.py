@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 from latent_gemma.data.example import Example
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame
-from latent_gemma.training.batches import OnBad, check_rows, encode_examples, thoughts_of
+from latent_gemma.training.batches import Encoded, OnBad, check_rows, encode_examples
 from latent_gemma.training.callbacks import CurriculumCallback, describe_curriculum
 from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.curriculum import (
@@ -38,6 +38,8 @@ def fit(
     resume: bool = False,
     started_s: float | None = None,
     on_bad: OnBad | None = None,
+    held_out: Sequence[Example] = (),
+    brief: bool = False,
 ) -> FitResult:
     """Train a model along a curriculum.
 
@@ -53,6 +55,8 @@ def fit(
         resume: go on from the newest checkpoint in `run`.
         started_s: `time.monotonic()` when the session began, from which `max_hours` counts; None takes now.
         on_bad: told of each example that cannot be trained on, which is then left out; None raises at the first.
+        held_out: examples that the model does not learn from, by whose loss the best checkpoint is kept.
+        brief: say no more than a line; the run is one of several.
 
     Returns:
         The trained model and what was logged. Its configuration says what it was trained to do in the last step: mode,
@@ -64,7 +68,7 @@ def fit(
         RunError: if `resume` finds no checkpoint.
     """
     check_thoughts(curriculum, model.config.latent.c_thought, model.config.latent.recurrence)
-    this = Run.begin(model, run, settings, title, resume, started_s)
+    this = Run.begin(model, run, settings, title, resume, started_s, brief)
     frame = Frame(tokenizer, model.config.latent)
     longest = max((len(example.steps) for example in examples), default=0)
     encoded = encode_examples(
@@ -72,6 +76,10 @@ def fit(
         lambda steps: curriculum.most_thoughts(steps, longest),
     )  # fmt: skip
     check_rows(encoded, frame, curriculum)
+    measured = encode_examples(
+        frame, held_out, model.config.max_position_embeddings, lambda error: None,
+        lambda steps: curriculum.most_thoughts(steps, longest),
+    )  # fmt: skip
     trained: Any = model
     if lora is not None and lora.rank > 0:
         trained = with_lora(model, lora)
@@ -86,15 +94,25 @@ def fit(
         curriculum,
         settings.group_by_length,
         args=arguments,
+        held_out=measured,
         callbacks=[
             steps,
-            *this.callbacks(describe_curriculum, "tokens"),
-            CleanStop(this.started_s, settings.max_hours),
+            *this.callbacks(describe_curriculum, "tokens", _rows_in_words(encoded, measured)),
+            CleanStop(this.started_s, settings.max_hours, settings.save_every is None),
         ],
     )
     steps.trainer = trainer
     result = this.train(trainer, trained)
     return _as_trained(result, trainer, curriculum) if result.finished else result
+
+
+def _rows_in_words(encoded: Sequence[Encoded], held_out: Sequence[Encoded]) -> str:
+    lengths = [
+        len(item.question) + sum(len(step) + len(item.separator) for step in item.steps) + len(item.answer)
+        for item in encoded
+    ]
+    kept = f"; {len(held_out)} more held out" if held_out else ""
+    return f"{len(encoded):,} rows of {sum(lengths):,} tokens, {max(lengths):,} in the longest{kept}"
 
 
 def _as_trained(result: FitResult, trainer: CurriculumTrainer, curriculum: Curriculum) -> FitResult:
@@ -103,7 +121,7 @@ def _as_trained(result: FitResult, trainer: CurriculumTrainer, curriculum: Curri
     share = latent.thoughts_per_token if stage.thoughts_per_token is None else stage.thoughts_per_token
     result.model.set_latent(
         trained_for="words" if latent.words_format == "tags" else stage.mode(longest),
-        num_thoughts=max(len(thoughts_of(item, stage, latent)) for item in trainer.encoded),
+        num_thoughts=trainer.most_thoughts(stage),
         learned_k=stage.learns_k(longest),
         thoughts_per_token=share,
         p=stage.p,

@@ -92,6 +92,7 @@ def fit_grpo(
     resume: bool = False,
     started_s: float | None = None,
     on_bad: OnBad | None = None,
+    brief: bool = False,
 ) -> FitResult:
     """Improve a model by the rewards of its own completions.
 
@@ -111,6 +112,7 @@ def fit_grpo(
         resume: go on from the newest checkpoint in `run`.
         started_s: see `fit`.
         on_bad: told of each question that leaves no room for a completion, which is then left out; None raises.
+        brief: say no more than a line; the run is one of several.
 
     Returns:
         The trained model, what was logged, and notes on rewards that taught nothing.
@@ -120,7 +122,7 @@ def fit_grpo(
         DataError: if a prompt leaves no room for a completion, or there are fewer questions than a batch has groups.
         RunError: if `resume` finds no checkpoint, or a step that should change weights changes none.
     """
-    this = Run.begin(model, run, settings, title, resume, started_s)
+    this = Run.begin(model, run, settings, title, resume, started_s, brief)
     latent = model.config.latent
     frame, num_thoughts = Frame(tokenizer, latent), latent.own_thoughts
     arguments = grpo_arguments(settings, grpo, beta, run)
@@ -145,10 +147,10 @@ def fit_grpo(
         processing_class=tokenizer,
         peft_config=adapter,
         callbacks=[
-            *this.callbacks(describe_rewards, "num_tokens"),
+            *this.callbacks(describe_rewards, "num_tokens", f"{len(examples):,} questions"),
             SampleTable(book, grpo.sample_every, run / SAMPLES),
             watch,
-            CleanStop(this.started_s, settings.max_hours),
+            CleanStop(this.started_s, settings.max_hours, settings.save_every is None),
         ],
     )
     with model.thinking(steps=FastSteps(model, packed=False)):

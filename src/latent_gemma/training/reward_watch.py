@@ -6,12 +6,10 @@ from statistics import fmean
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from latent_gemma.text.display import displayable
+from latent_gemma.text.columns import Columns
 from latent_gemma.training.callbacks import append_lines, keep_lines
 from latent_gemma.training.rewarding import RewardBook
 
@@ -49,15 +47,13 @@ class SampleTable(TrainerCallback):
         if not self.every or state.global_step % self.every or not state.is_world_process_zero:
             return
         append_lines(self.path, [{"step": state.global_step, **vars(sample)} for sample in self.book.last])
-        table = Table("question", title=f"step {state.global_step}", title_justify="left")
-        table.add_column("completion", overflow="fold", min_width=30)
-        for name in self.book.names:
-            table.add_column(name.replace("_", " "), justify="right")
-        for sample in self.book.last[:SHOWN]:
-            scores = [f"{sample.scores[name]:g}" for name in self.book.names]
-            table.add_row(Text(displayable(sample.question)), Text(displayable(sample.completion)), *scores)
+        rows = [
+            (sample.question, sample.completion, *(f"{sample.scores[name]:g}" for name in self.book.names))
+            for sample in self.book.last[:SHOWN]
+        ]
+        header = ("question", "completion", *(name.replace("_", " ") for name in self.book.names))
         with tqdm.external_write_mode(file=sys.stdout):
-            Console().print(table)
+            Console().print(Columns(header, rows, f"step {state.global_step}"))
 
 
 class RewardWatch(TrainerCallback):

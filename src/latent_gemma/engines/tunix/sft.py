@@ -137,7 +137,7 @@ class _Session:
 
     def __init__(self, run: Run, trainer: _Trainer, batches: StepBatches, adapted: bool, logged: dict[str, Any]):
         self.run, self.trainer, self.batches, self.adapted, self.logged = run, trainer, batches, adapted, logged
-        self.stop = Stop(run.started_s, run.settings.max_hours)
+        self.stop = Stop(run.started_s, run.settings.max_hours, run.settings.save_every is None)
         self.planned = planned_steps(len(batches.rows), run.settings)
         self.rates = learning_rates(run.settings, self.planned)
         self.done, self.micro, self.began_s = 0, 0, time.monotonic()
@@ -179,7 +179,7 @@ class _Session:
             self._log(loss, state)
         self.bar.update(self.done - self.bar.n)
         due = settings.save_every and (self.done % settings.save_every == 0 or self.done == self.planned)
-        if due or self.stop.asked:
+        if due or self.stop.save_is_due(self.done, self.planned) or self.stop.asked:
             save_checkpoint(self.run.folder, self.done, self.trainer, self.adapted, self.progress)
             self.stop.saved()
 
