@@ -360,7 +360,9 @@ def _note(
         right = f"; right on {with_interval(main_rows(found.rows)[label])} % of the questions"
     else:
         right = ""
-    console.print(displayable(f"{run.name}: loss {last} in {spoken(result.seconds)}{right}"), markup=False, style="dim")
+    ended = f"loss {last}, " if losses else ""
+    said = f"{run.name}: {ended}{spoken(result.seconds)}{right}"
+    console.print(displayable(said), markup=False, style="dim")
     found.seconds += result.seconds + time.monotonic() - started
 
 

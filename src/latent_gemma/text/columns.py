@@ -1,6 +1,8 @@
 """What a terminal shows in columns: no word is broken, and where the words do not fit, each line becomes a record."""
 
 import re
+import shutil
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +33,11 @@ def spoken_bytes(count: float) -> str:
     """Memory in the unit a person would take: "40 MiB", "3.1 GiB"."""
     mib = count / 2**20
     return f"{mib:.0f} MiB" if mib < 1000 else f"{mib / 1024:.1f} GiB"
+
+
+def wrapped(text: str) -> str:
+    """A sentence in lines of the terminal."""
+    return "\n".join(textwrap.wrap(text, shutil.get_terminal_size().columns))
 
 
 def facts(said: Mapping[str, str]) -> RenderableType:
@@ -74,7 +81,7 @@ class Columns:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.title:
-            yield Text(displayable(self.title), style="bold")
+            yield Text(f"\n{displayable(self.title)}", style="bold")
         columns = [*zip(*self._texts, strict=True)]
         widths = _fitted(columns, options.max_width - len(columns) + 1)
         if widths is None:

@@ -26,6 +26,9 @@ from latent_gemma.training.finite_steps import FiniteSteps
 from latent_gemma.training.settings import TrainSettings
 from latent_gemma.training.trainer import CurriculumTrainer
 
+#: What TensorBoard reads, in a run folder.
+LOG = "tensorboard"
+
 
 class CurriculumCallback(TrainerCallback):
     """Enters the stage of each step before it; `trainer` is set when there is one."""
@@ -132,12 +135,12 @@ class ProgressBar(TrainerCallback):
         self.fixed = cell_len(f"{self.title}: 100% {state.max_steps}/{state.max_steps}, 00:00:00 left ||")
         if state.is_world_process_zero:
             # In a file or a pipe every refresh is another line: a few are enough.
-            often_s = 0.2 if sys.stderr.isatty() else 30.0
+            often_s, bar = (0.2, " {bar}") if sys.stderr.isatty() else (30.0, "")
             self.bar = tqdm(
                 total=state.max_steps,
                 initial=state.global_step,
                 desc=self.title,
-                bar_format="{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt}, {remaining} left{postfix} {bar}",
+                bar_format="{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt}, {remaining} left{postfix}" + bar,
                 dynamic_ncols=True,
                 mininterval=often_s,
             )
@@ -168,12 +171,11 @@ class Announcement(TrainerCallback):
         title: of the run.
         folder: the run folder.
         settings: the optimisation.
-        rows: what it learns from, in words.
         brief: say a line, for a run that is one of several.
     """
 
-    def __init__(self, title: str, folder: Path, settings: TrainSettings, rows: str, brief: bool) -> None:
-        self.title, self.folder, self.settings, self.rows, self.brief = title, folder, settings, rows, brief
+    def __init__(self, title: str, folder: Path, settings: TrainSettings, brief: bool) -> None:
+        self.title, self.folder, self.settings, self.brief = title, folder, settings, brief
         self.trainer: Any = None
         self.began, self.timed = (0, 0.0), brief
 
@@ -186,27 +188,26 @@ class Announcement(TrainerCallback):
         sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
         trains, everything = sum(size for size, is_trained in sizes if is_trained), sum(size for size, _ in sizes)
         size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        steps = f"{state.max_steps:,} of {size} {self.trainer.step_of}; passes over the data: {state.num_train_epochs}"
+        steps = f"{state.max_steps:,} steps of {size} {self.trainer.step_of}"
         steps += f", from step {state.global_step:,} on" if state.global_step else ""
         thoughts = self.trainer.planned_thoughts()
         if self.brief:
-            said = (
-                f"{self.title}: {self.rows}; steps: {steps}; thoughts: {thoughts}; trains {trains:,} of {everything:,}"
-            )
-            Console().print(Text(displayable(said), style="dim"))
+            line = f"{self.title}: {trains:,} of {everything:,} parameters, {steps}; thoughts: {thoughts}"
+            Console().print(Text(displayable(line), style="dim"))
             return
-        Console().print(
-            facts(
-                {
-                    "data": self.rows,
-                    "steps": steps,
-                    "thoughts": thoughts,
-                    "trains": f"{trains:,} of {everything:,} parameters",
-                    "memory": self._memory(everything, trains),
-                    "writes": f"{self.folder}; {self._saves()}",
-                }
-            )
-        )
+        said = {
+            "data": self.trainer.data_in_words(),
+            "plan": f"{steps}; passes over the data: {state.num_train_epochs}",
+            "thoughts": thoughts,
+            "trains": f"{trains:,} of {everything:,} parameters",
+            "memory": self._memory(everything, trains),
+            "writes": f"{self.folder}; {self._saves()}",
+        }
+        reports = self.settings.report_to
+        if reports != "none":
+            shown = f"tensorboard --logdir {self.folder / LOG}" if reports == "tensorboard" else reports
+            said["reports"] = f"p, K, losses and gradients to {shown}"
+        Console().print(facts(said))
 
     def _memory(self, everything: int, trains: int) -> str:
         need = self.trainer.memory_needed(everything, trains)

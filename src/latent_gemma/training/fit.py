@@ -11,7 +11,8 @@ from transformers import TrainingArguments
 from latent_gemma.data.example import Example
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame
-from latent_gemma.training.batches import Encoded, OnBad, check_rows, encode_examples
+from latent_gemma.text.columns import wrapped
+from latent_gemma.training.batches import OnBad, check_rows, encode_examples
 from latent_gemma.training.callbacks import CurriculumCallback, describe_curriculum
 from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.curriculum import (
@@ -97,22 +98,13 @@ def fit(
         held_out=measured,
         callbacks=[
             steps,
-            *this.callbacks(describe_curriculum, "tokens", _rows_in_words(encoded, measured)),
+            *this.callbacks(describe_curriculum, "tokens"),
             CleanStop(this.started_s, settings.max_hours, settings.save_every is None),
         ],
     )
     steps.trainer = trainer
     result = this.train(trainer, trained)
     return _as_trained(result, trainer, curriculum) if result.finished else result
-
-
-def _rows_in_words(encoded: Sequence[Encoded], held_out: Sequence[Encoded]) -> str:
-    lengths = [
-        len(item.question) + sum(len(step) + len(item.separator) for step in item.steps) + len(item.answer)
-        for item in encoded
-    ]
-    kept = f"; {len(held_out)} more held out" if held_out else ""
-    return f"{len(encoded):,} rows of {sum(lengths):,} tokens, {max(lengths):,} in the longest{kept}"
 
 
 def _as_trained(result: FitResult, trainer: CurriculumTrainer, curriculum: Curriculum) -> FitResult:
@@ -138,5 +130,5 @@ def _as_trained(result: FitResult, trainer: CurriculumTrainer, curriculum: Curri
             f"think answers without them{k}. --final-stages 1 trains it so."
         )
     for note in notes if trainer.is_world_process_zero() else ():
-        tqdm.write(note)
+        tqdm.write(wrapped(note))
     return replace(result, notes=(*result.notes, *notes))

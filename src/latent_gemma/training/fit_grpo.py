@@ -147,7 +147,7 @@ def fit_grpo(
         processing_class=tokenizer,
         peft_config=adapter,
         callbacks=[
-            *this.callbacks(describe_rewards, "num_tokens", f"{len(examples):,} questions"),
+            *this.callbacks(describe_rewards, "num_tokens"),
             SampleTable(book, grpo.sample_every, run / SAMPLES),
             watch,
             CleanStop(this.started_s, settings.max_hours, settings.save_every is None),

@@ -9,7 +9,7 @@ from rich.console import Console
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from latent_gemma.text.columns import Columns
+from latent_gemma.text.columns import Columns, wrapped
 from latent_gemma.training.callbacks import append_lines, keep_lines
 from latent_gemma.training.rewarding import RewardBook
 
@@ -92,4 +92,4 @@ class RewardWatch(TrainerCallback):
 
     def _say(self, note: str) -> None:
         self.notes.append(note)
-        tqdm.write(note)
+        tqdm.write(wrapped(note))

@@ -116,6 +116,11 @@ class FramedGrpoTrainer(FiniteSteps, GRPOTrainer):
     #: What a step is made of, and what tells the best checkpoint.
     step_of, best_by = "completions", "reward"
 
+    def data_in_words(self) -> str:
+        """How many questions there are."""
+        rows: Any = self.train_dataset
+        return f"{len(rows):,} questions"
+
     def planned_thoughts(self) -> str:
         """K and p, in words."""
         if self.book.mode != "latent":

@@ -13,11 +13,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
+from transformers.integrations import TensorBoardCallback
 
 from latent_gemma.errors import RunError
 from latent_gemma.launch import is_main_process
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
-from latent_gemma.training.callbacks import Announcement, MetricsFile, ProgressBar, TrainsSomething, read_metrics
+from latent_gemma.text.columns import wrapped
+from latent_gemma.training.callbacks import LOG, Announcement, MetricsFile, ProgressBar, TrainsSomething, read_metrics
 from latent_gemma.training.checkpoints import last_checkpoint
 from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.frozen import frozen_in_bfloat16
@@ -188,13 +190,11 @@ class Run:
         set_seed(settings.seed)
         return cls(model, folder, settings, title, checkpoint, started_s, brief)
 
-    def callbacks(
-        self, describe: Callable[[dict[str, Any]], dict[str, str]], tokens: str, rows: str
-    ) -> list[TrainerCallback]:
+    def callbacks(self, describe: Callable[[dict[str, Any]], dict[str, str]], tokens: str) -> list[TrainerCallback]:
         """What tells of the run: the metrics' file, what is said (see `Announcement`), the bar (see `ProgressBar`)."""
         return [
             MetricsFile(self.folder / METRICS),
-            Announcement(self.title, self.folder, self.settings, rows, self.brief),
+            Announcement(self.title, self.folder, self.settings, self.brief),
             ProgressBar(self.title, describe, tokens),
         ]
 
@@ -219,13 +219,13 @@ class Run:
         if self.settings.save_every != 0 and is_main_process():
             trainer.check_room(self.folder)
         if trainer.args.bf16 and trainer.args.use_cpu and is_main_process() and (times := bfloat16_takes()) > 2:
-            tqdm.write(
-                f"--precision bfloat16 is slow on this CPU: a product of matrices takes {times:.0f} times as long as "
-                "in float32. --precision float32 is the remedy."
-            )
+            said = f"--precision bfloat16 is slow on this CPU: a product of matrices takes {times:.0f} times as long as"
+            tqdm.write(wrapped(f"{said} in float32. --precision float32 is the remedy."))
         for each in trainer.callback_handler.callbacks:
             if isinstance(each, Announcement):
                 each.trainer = trainer
+            if isinstance(each, TensorBoardCallback) and each.logging_dir is None:
+                each.logging_dir = str(self.folder / LOG)
         trainer.add_callback(RestoreProgress(trainer))
         trainer.add_callback(TrainsSomething(trainer))
         trainer.remove_callback(ProgressCallback)

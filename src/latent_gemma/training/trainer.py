@@ -1,5 +1,6 @@
 """`transformers.Trainer` with a curriculum: the batch is laid out when its step begins, for the stage of that step."""
 
+import heapq
 import random
 import time
 from collections.abc import Sequence
@@ -109,6 +110,13 @@ class CurriculumTrainer(FiniteSteps):
         """K of the example that thinks longest in a stage."""
         return max(len(thoughts_of(item, stage, self.frame.latent)) for item in self.encoded)
 
+    def data_in_words(self) -> str:
+        """How many rows there are, and how long they are in the first step."""
+        stage = replace(self._stage_at(0, 0.0), mix_prob=0.0, draws_up_to=None)
+        lengths = [len(build_row(item, stage, self.frame, random.Random()).ids) for item in self.encoded]
+        kept = f"; {len(self.held_out)} more held out" if self.held_out else ""
+        return f"{len(lengths):,} rows of {sum(lengths):,} tokens, {max(lengths):,} in the longest{kept}"
+
     def planned_thoughts(self) -> str:
         """K and p from the first step to the last, in words."""
         first, last, latent = self._stage_at(0, 0.0), self.last_stage(), self.frame.latent
@@ -137,13 +145,14 @@ class CurriculumTrainer(FiniteSteps):
     def memory_needed(self, everything: int, trains: int) -> float:
         """Bytes that a step takes at most, by `cost.memory`, for so many parameters of which so many train."""
         stages = [replace(self._stage_at(0, 0.0), mix_prob=0.0, draws_up_to=None), self.last_stage()]
-        rows = [build_row(item, stage, self.frame, random.Random()) for item in self.encoded for stage in stages]
-        prompt, longest = max(row.start for row in rows), max(len(row.ids) for row in rows)
+        longest = heapq.nlargest(100, self.encoded, lambda item: len(item.question) + sum(map(len, item.steps)))
+        rows = [build_row(item, stage, self.frame, random.Random()) for item in longest for stage in stages]
+        prompt, length = max(row.start for row in rows), max(len(row.ids) for row in rows)
         twice = isinstance(self.curriculum, CodiCurriculum)  # its teacher's rows stand beside its student's
         latent = self.frame.latent
         return step_memory(
             self.latent_model.config, self.args, everything, trains, k := max(map(self.most_thoughts, stages)), prompt,
-            max(1, longest - prompt - k), self.args.train_batch_size * (2 if twice else 1),
+            max(1, length - prompt - k), self.args.train_batch_size * (2 if twice else 1),
             (latent.parallel_passes or k) if latent.recurrence == "parallel" else 0,
         )  # fmt: skip
 

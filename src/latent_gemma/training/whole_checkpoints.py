@@ -1,5 +1,6 @@
 """Checkpoints that appear whole or not at all, and from which a run goes on as if it had never stopped."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -151,6 +152,8 @@ class WholeCheckpoints(Trainer):
         missing = max(0, 4 - len(list_checkpoints(run))) * self.checkpoint_bytes
         free = _free_bytes(run)
         if missing > free:
+            with contextlib.suppress(OSError):  # which an empty folder would keep from being begun again
+                (run / "checkpoints").rmdir()
             raise RunError(
                 f"checkpoints of {spoken_bytes(self.checkpoint_bytes)} each, four at a time, do not fit into {run}: "
                 f"{spoken_bytes(free)} are free",
