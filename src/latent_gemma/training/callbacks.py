@@ -132,7 +132,7 @@ class ProgressBar(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
         self.started_s = time.monotonic()
         self.before = max((entry[self.tokens] for entry in state.log_history if self.tokens in entry), default=0.0)
-        self.fixed = cell_len(f"{self.title}: 100% {state.max_steps}/{state.max_steps}, 00:00:00 left ||")
+        self.fixed = cell_len(f"{self.title}: {state.max_steps}/{state.max_steps}, 0:00:00 left ||")
         if state.is_world_process_zero:
             # In a file or a pipe every refresh is another line: a few are enough.
             often_s, bar = (0.2, " {bar}") if sys.stderr.isatty() else (30.0, "")
@@ -140,7 +140,7 @@ class ProgressBar(TrainerCallback):
                 total=state.max_steps,
                 initial=state.global_step,
                 desc=self.title,
-                bar_format="{desc}: {percentage:3.0f}% {n_fmt}/{total_fmt}, {remaining} left{postfix}" + bar,
+                bar_format="{desc}: {n_fmt}/{total_fmt}, {remaining} left{postfix}" + bar,
                 dynamic_ncols=True,
                 mininterval=often_s,
             )

@@ -73,11 +73,13 @@ class Stop:
             done: steps of the run that are done.
             planned: all of them.
         """
+        if not self.saves:
+            return False
         gap_s, tenth = time.monotonic() - self._saved_s, SAVES * done // planned
         due = (tenth > self._tenth and gap_s * SAVING_SHARE >= self._save_s) or gap_s >= LONGEST_GAP_S
-        if self.saves and due:
+        if due:
             self._tenth = tenth
-        return self.saves and due
+        return due
 
     def saved(self) -> None:
         """A checkpoint has been written since the step ended."""

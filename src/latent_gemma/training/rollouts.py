@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import nullcontext
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -93,6 +94,9 @@ class FramedGrpoTrainer(FiniteSteps, GRPOTrainer):
             model.train(training)
             for ids, k in zip(asked.values(), chosen, strict=True):
                 ids += [*[latent.thought_id] * k, latent.eot_id]
+        if book.mode == "latent":  # TRL logs the means, and checkpoints keep them
+            self._metrics["train"]["K"].append(fmean(ids.count(latent.thought_id) for ids in asked.values()))
+            self._metrics["train"]["p"].append(latent.p)
         return [list(asked[prompt]) for prompt in prompts], None, {}
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
