@@ -48,6 +48,7 @@ from latent_gemma.recipes.stage import (
     say_options,
     training_curves,
 )
+from latent_gemma.text.columns import spoken
 from latent_gemma.text.tags import TAGS, write_tagged
 from latent_gemma.training.curriculum import WrittenCurriculum
 from latent_gemma.training.fit import fit
@@ -120,6 +121,9 @@ def run_words_demo(config: Any, started_s: float) -> EvalReport | None:
             with console.status(f"measuring {method}"):
                 voter = Voter(model, tokenizer, max_new_tokens=MAX_NEW_TOKENS, seed=seed)
                 found.singles[method], found.votes[method] = _measure(voter, tests, method)
+            took = f"{spoken(found.seconds[method])}; " if method in found.seconds else ""
+            right = f"{method}: {took}right on {with_interval(found.singles[method])} % of the questions"
+            console.print(right, markup=False, style="dim")
             unfinished.done(method)
         copy_folder(out / _folder(METHODS[-1]) / "model", out / "model")
         minutes = (time.monotonic() - started) / 60

@@ -205,8 +205,7 @@ class Announcement(TrainerCallback):
         }
         reports = self.settings.report_to
         if reports != "none":
-            shown = f"tensorboard --logdir {self.folder / LOG}" if reports == "tensorboard" else reports
-            said["reports"] = f"p, K, losses and gradients to {shown}"
+            said["reports"] = f"to {reports}" + (f", in {self.folder / LOG}" if reports == "tensorboard" else "")
         Console().print(facts(said))
 
     def _memory(self, everything: int, trains: int) -> str:
