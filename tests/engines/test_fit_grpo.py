@@ -124,6 +124,7 @@ def test_rewards_move_the_latent_phase_and_nothing_that_is_frozen(make_model, to
     model = make_model(**latent)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     result = fit_grpo(model, tokenizer, CHAINS, [even], "latent", FAST, GROUPS, tmp_path, NO_LORA)
+    assert {(entry["K"], entry["p"]) for entry in result.metrics if "reward" in entry} == {(2.0, 0.0)}
     after = result.model.state_dict()
     assert not torch.equal(after["model.bridge.out.weight"], before["model.bridge.out.weight"])
     assert any("thought_b" in name and not torch.equal(after[name], before[name]) for name in after)

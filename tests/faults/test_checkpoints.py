@@ -1,6 +1,7 @@
 """Checkpoints are whole or refused, survive a full disk, and the last good one is never deleted."""
 
 import errno
+import json
 import resource
 import subprocess
 import sys
@@ -144,10 +145,15 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path):
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_best_and_the_newest_are_never_deleted(tmp_path_factory, steps, limit, chosen):
     run = tmp_path_factory.mktemp("run")
+    best, last = sorted(steps)[chosen % len(steps)], max(steps)
     for step in steps:
-        (run / "checkpoints" / f"checkpoint-{step}").mkdir(parents=True)
-    best = sorted(steps)[chosen % len(steps)]
-    rotate(run / "checkpoints", limit, str(run / "checkpoints" / f"checkpoint-{best}"))
+        folder = run / "checkpoints" / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        # what was scored by something else is no better, and what is not scored neither
+        score = {"kind": "loss", "value": 0.5 if step == best else 1.0 + step}
+        other = {"kind": "other", "value": 0.0} if step % 2 else {}
+        (folder / "score.json").write_text(json.dumps(score if step in (best, last) else other))
+    rotate(run / "checkpoints", limit)
     kept = {int(path.name.split("-")[1]) for path in list_checkpoints(run)}
     assert kept == {*sorted(steps)[-limit:], best}
     assert len(list((run / "checkpoints").iterdir())) == len(kept)

@@ -171,9 +171,9 @@ def test_a_run_again_from_its_own_record(tmp_path, monkeypatch, capsys):
         '[data]\ndata = "chains:length=2"\n[train]\nbatch_size = 4\nlr = 1e-3\n'
     )
     assert main(["train", "coconut", "--config", "run.toml", "--lr", "0.01", "--out", "one"]) == 0
-    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("coconut: ")]
-    assert len(said) == 1
-    assert {"lr=0.01", "steps=3", "thought_rank=2", "c_thought=1"} <= {*said[0].split()}
+    said = capsys.readouterr().out
+    assert said.count("coconut: model=m ") == 1
+    assert {"lr=0.01", "steps=3", "thought_rank=2", "c_thought=1"} <= {*said.split()}
     assert main(["train", "coconut", "--config", "one/run.json", "--out", "two"]) == 0
     one, two = (load_file(f"{run}/model/model.safetensors") for run in ("one", "two"))
     assert all((one[name] == two[name]).all() for name in one | two)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from latent_gemma.cli import VERBS, config_class
-from latent_gemma.options.flat import assembled, flat, told
+from latent_gemma.options.command_line import parse
+from latent_gemma.options.flat import assembled, flat, retyped, told
 from latent_gemma.options.source import DataSettings
 from latent_gemma.options.stages import Anneal, Grpo, Sft
 from latent_gemma.training.settings import LoraSettings
@@ -40,5 +41,15 @@ def test_a_configuration_is_told_in_a_line():
     config = replace(Sft("m", DataSettings("a b"), Path("o")), system="こんにちは\n", skip_bad=True)
     said = told(config)
     assert "\n" not in said
-    assert {'data="a', 'b"', 'step_separator="\\n"', 'system="こんにちは\\n"', "skip_bad=true"} <= {*said.split(" ")}
+    assert {'data="a', 'b"', 'system="こんにちは\\n"', "skip_bad=true", "lr=3e-05"} <= {*said.split(" ")}
     assert "limit" not in said, "None is left out"
+    assert "warmup" not in said, "what is seldom turned, and was not"
+
+
+def test_options_are_typed_again_as_they_were():
+    words = ["--model", "m", "--data", "a b", "--limit", "5", "--out", "o", "--targets", "x", "y", "--skip-bad"]
+    config = parse(Sft, words, "train sft")
+    again = retyped(config, {option.name for option in flat(Sft)})
+    assert parse(Sft, again, "train sft") == config
+    assert sorted(again) == sorted(words)
+    assert retyped(config, {"limit", "lr"}) == ["--limit", "5"]

@@ -13,7 +13,8 @@ import pytest
 from latent_gemma.cli import config_class, main, parse
 from latent_gemma.errors import ConfigError
 from latent_gemma.recipes.methods import METHODS, Budget, methods_of
-from latent_gemma.recipes.study_clock import StudyClock, spoken
+from latent_gemma.recipes.study_clock import StudyClock
+from latent_gemma.text.columns import spoken
 from latent_gemma.training.clean_stop import CleanStop
 from tests.faults.recipes import without_times
 from tests.saving import save_tiny

@@ -68,6 +68,11 @@ class DataSpec:
         return self.source.partition(":")[0] in GENERATORS
 
     @property
+    def keeps_test_rows(self) -> bool:
+        """Whether there are rows for tests besides those for training."""
+        return self.is_generated or self.is_hub_name or self.holdout > 0
+
+    @property
     def is_hub_name(self) -> bool:
         """Whether the source is looked for on the hub: shaped like a hub name, and nothing in a local folder."""
         if not _HUB_NAME.fullmatch(self.source) or self.source.lower().endswith(SUFFIXES):

@@ -3,20 +3,15 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from rich import box
-from rich.console import Console, ConsoleOptions, ConsoleRenderable, JustifyMethod, RenderResult
-from rich.measure import Measurement
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderResult
 from rich.text import Text
 
 from latent_gemma.evaluation.results import EvalReport, EvalRow, Grid, ThoughtTrace
 from latent_gemma.inspection.numbers import milliseconds, percent, with_interval
 from latent_gemma.inspection.select import control_rows, curves, main_rows
+from latent_gemma.text.columns import ABSENT, Columns
 from latent_gemma.text.display import displayable
 
-ABSENT = "–"
-#: More than any table takes.
-MOST_COLUMNS = 1000
 #: Headings short enough for a terminal of 80 columns.
 CONTROL_HEADINGS = {
     "zero": "zero", "noise": "noise", "swap": "swap", "permute": "permute", "pause": "pause", "k0": "K=0",
@@ -260,14 +255,16 @@ class _Results:
         ]
         others = [index for index in range(len(grid.header)) if index not in controls]
         self.whole = _draw(grid)
-        self.parts: list[ConsoleRenderable] = [_draw(_columns(grid, grid.title, others))]
+        self.parts = [_draw(_columns(grid, grid.title, others))]
         if controls:
             self.parts.append(_draw(_columns(grid, "Controls", [0, *controls])))
-        self.parts.append(Text(displayable(grid.note), style="table.caption"))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        fits = Measurement.get(console, options.update(width=MOST_COLUMNS), self.whole).maximum <= options.max_width
-        yield from [self.whole] if fits else self.parts
+        if self.whole.widest <= options.max_width:
+            yield self.whole
+        else:
+            yield from self.parts
+            yield Text(displayable(self.whole.note), style="table.caption")
 
 
 def _columns(grid: Grid, title: str, chosen: Sequence[int]) -> Grid:
@@ -288,7 +285,7 @@ def results_table(report: EvalReport) -> ConsoleRenderable:
     return _Results(results_grid(report))
 
 
-def further_tables(report: EvalReport) -> list[Table]:
+def further_tables(report: EvalReport) -> list[Columns]:
     """Log-probabilities, K per answer, accuracy over K, p and controls, and the report's own tables, for the terminal.
 
     Args:
@@ -306,24 +303,8 @@ def measured_grids(report: EvalReport) -> tuple[Grid, ...]:
     return (*logprob_grid(report.rows), *k_grid(report.rows))
 
 
-def _draw(grid: Grid) -> Table:
-    table = Table(
-        title=Text(displayable(grid.title), style="bold"),
-        caption=Text(displayable(grid.note)) if grid.note else None,
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=0,
-        pad_edge=False,
-    )
-    # Text, not str: a label or a heading in square brackets is no markup.
-    for index, heading in enumerate(grid.header):
-        justify: JustifyMethod = "right" if index and heading != "mode" else "left"
-        table.add_column(Text(displayable(heading)), justify=justify, overflow="fold")
-    for row in grid.rows:
-        table.add_row(*(Text(displayable(cell), style="bold" if index == 0 else "") for index, cell in enumerate(row)))
-    return table
+def _draw(grid: Grid) -> Columns:
+    return Columns(grid.header, grid.rows, grid.title, grid.note)
 
 
 def to_markdown(report: EvalReport) -> str:

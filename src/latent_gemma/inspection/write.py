@@ -49,6 +49,7 @@ def publish(report: EvalReport, folder: str | Path, console: Console) -> Path:
     page = write_report(report, folder)
     for table in (results_table(report), *further_tables(report)):
         console.print(table)
+    console.print()
     console.print(displayable(report.verdict), markup=False)
     if report.choice:
         console.print(displayable(f"{report.choice}. {report.reason}"), markup=False, style="bold")

@@ -3,13 +3,14 @@
 import inspect
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from tyro.conf import Positional
 
 from latent_gemma.ranges import ADVANCED
+from latent_gemma.ranges import option as typed
 
 
 @dataclass(frozen=True)
@@ -109,15 +110,44 @@ def assembled(config_class: type, values: Mapping[str, Any]) -> Any:
     )
 
 
-def told(config: Any) -> str:
-    """A configuration in a line, name=value; what is None is left out."""
-    said = []
+def _values(config: Any) -> Iterator[tuple[Option, Any]]:
+    """The options of a configuration, each with its value."""
     for option in flat(type(config)):
         value = config
         for name in (*option.groups, option.name):
             value = getattr(value, name)
+        yield option, value
+
+
+def told(config: Any) -> str:
+    """A configuration in a line, name=value; what is None is left out, and what is seldom turned and was not."""
+    said = []
+    for option, value in _values(config):
+        if option.is_advanced and value == option.default:
+            continue
         for each in value if isinstance(value, tuple) else () if value is None else (value,):
             text = str(each).lower() if isinstance(each, bool) else str(each)
             plain = text.isprintable() and text and not {" ", '"'} & {*text}
             said.append(f"{option.name}={text if plain else json.dumps(text, ensure_ascii=False)}")
     return " ".join(said)
+
+
+def retyped(config: Any, names: Container[str]) -> list[str]:
+    """Some options of a configuration as they would be typed, without those at their defaults.
+
+    Args:
+        config: the configuration.
+        names: of the options.
+
+    Returns:
+        Words of a command line.
+    """
+    words = []
+    for option, value in _values(config):
+        if option.name not in names or value == option.default:
+            continue
+        if option.is_switch:
+            words.append(typed(option.name if value else f"no_{option.name}"))
+        else:
+            words += [typed(option.name), *map(str, value if isinstance(value, tuple) else (value,))]
+    return words

@@ -43,11 +43,11 @@ class AnswersBar:
         """Tell what comes next; the line appears with the first one, so that bad input is told without it."""
         if self._bar is None:
             # In a file or a pipe every refresh is another line: a few are enough.
-            often_s = 0.2 if sys.stderr.isatty() else 30.0
+            often_s, bar = (0.2, " {bar}") if sys.stderr.isatty() else (30.0, "")
             self._bar = tqdm(
                 total=self._total,
                 initial=self._done,
-                unit="answer",
+                bar_format="{percentage:3.0f}% {n_fmt}/{total_fmt} answers, {remaining} left: {desc}" + bar,
                 dynamic_ncols=True,
                 mininterval=often_s,
                 disable=not is_main_process(),

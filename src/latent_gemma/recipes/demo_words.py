@@ -48,6 +48,7 @@ from latent_gemma.recipes.stage import (
     say_options,
     training_curves,
 )
+from latent_gemma.text.columns import spoken
 from latent_gemma.text.tags import TAGS, write_tagged
 from latent_gemma.training.curriculum import WrittenCurriculum
 from latent_gemma.training.settings import GrpoSettings, LoraSettings, RewardSettings, TrainSettings
@@ -117,6 +118,9 @@ def run_words_demo(config: Any, started_s: float) -> EvalReport | None:
             with console.status(f"measuring {method}"):
                 voter = Voter(model, tokenizer, max_new_tokens=MAX_NEW_TOKENS, seed=seed)
                 found.singles[method], found.votes[method] = _measure(voter, tests, method)
+            took = f"{spoken(found.seconds[method])}; " if method in found.seconds else ""
+            right = f"{method}: {took}right on {with_interval(found.singles[method])} % of the questions"
+            console.print(right, markup=False, style="dim")
             unfinished.done(method)
         copy_folder(out / _folder(METHODS[-1]) / "model", out / "model")
         minutes = (time.monotonic() - started) / 60
@@ -173,17 +177,17 @@ def _train(
             result = replace(result, model=model)
         else:
             begin(run, origin)
-            title = f"{method:>10}"
+            title = method
             if first:
                 result = engine.fit(
                     model, tokenizer, examples, WrittenCurriculum(), settings, run, title, resume=resume,
-                    started_s=started_s,
+                    started_s=started_s, brief=True,
                 )  # fmt: skip
             else:
                 rewards = RewardSettings(least_chars=LENGTH).build("words")
                 result = engine.fit_grpo(
                     model, tokenizer, examples, rewards, "words", settings, GROUPS, run, LoraSettings(), BETA,
-                    title, resume, started_s,
+                    title, resume, started_s, brief=True,
                 )  # fmt: skip
             if result.finished:
                 save_stage(run, origin.record(), tokenizer, result)

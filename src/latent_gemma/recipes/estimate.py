@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from transformers import Gemma2Config, Gemma3TextConfig, GemmaConfig
 
 from latent_gemma.errors import ConfigError, ModelError
@@ -18,6 +17,7 @@ from latent_gemma.options.command_line import parse
 from latent_gemma.options.study_options import StudyOptions
 from latent_gemma.options.tools import Estimate
 from latent_gemma.recipes.methods import Budget, methods_of
+from latent_gemma.text.columns import Columns, spoken, spoken_bytes
 from latent_gemma.training.cost import GIB, Memory, Step, memory, step_flop
 from latent_gemma.training.curriculum import CodiCurriculum
 
@@ -92,18 +92,19 @@ def run_estimate(config: Estimate) -> Memory:
         parts = [Part(_step(config, dimensions_of(config.model), config.k, config.answer), count)]
     step = max((part.step for part in parts), key=lambda each: memory(each).activations)
     needs, console = memory(step), Console()
-    table = Table(title=f"{config.model}: memory of a process", title_justify="left", box=None, show_header=False)
-    for name, value in (
-        (f"weights ({step.values / 1e6:,.0f} M values)", needs.weights),
-        ("gradients", needs.gradients),
-        ("optimiser (AdamW)", needs.optimiser),
-        ("activations", needs.activations),
-        ("at the end, in float32, if that is more", needs.at_end),
-        ("driver, allocator and libraries (assumed)", OVERHEAD_GIB * GIB),
-        ("together", needs.peak + OVERHEAD_GIB * GIB),
-    ):
-        table.add_row(name, f"{value / GIB:6.1f} GiB")
-    console.print(table)
+    rows = [
+        (name, spoken_bytes(value))
+        for name, value in (
+            (f"weights ({step.values / 1e6:,.0f} M values)", needs.weights),
+            ("gradients", needs.gradients),
+            ("optimiser (AdamW)", needs.optimiser),
+            ("activations", needs.activations),
+            ("at the end, in float32, if that is more", needs.at_end),
+            ("driver, allocator and libraries (assumed)", OVERHEAD_GIB * GIB),
+            ("together", needs.peak + OVERHEAD_GIB * GIB),
+        )
+    ]
+    console.print(Columns(("memory of a process", ""), rows, config.model))
     console.print(_devices(config, step, parts, needs))
     console.print(
         f"Computed from the dimensions. Assumed: {config.peak_share:.0%} of the published peak, and nothing for what "
@@ -146,20 +147,21 @@ def _study(config: Estimate, file: Path) -> tuple[Estimate, list[Part]]:
     return config, parts
 
 
-def _devices(config: Estimate, largest: Step, parts: Sequence[Part], needs: Memory) -> Table:
+def _devices(config: Estimate, largest: Step, parts: Sequence[Part], needs: Memory) -> Columns:
     steps = sum(part.count for part in parts)
     flop = sum(part.count * step_flop(part.step) for part in parts) / steps
     several = config.gpus > 1
-    columns = ["device", "fits", "s/step", "hours", *(["GPU-hours"] if several else [])]
+    header = ["device", "fits", "a step", "together", *(["GPU-hours"] if several else [])]
+    header += ["cost"] if config.price else []
     title = f"{steps:,.0f} steps of {flop / 1e12:,.1f} TFLOP" + (f" on {config.gpus} GPUs" if several else "")
-    table = Table(*columns, *(["cost"] if config.price else []), title=title, title_justify="left", box=None)
+    rows = []
     for name, (memory_gib, tflops) in DEVICES.items():
         whole, shared = (
             bytes_ / GIB + OVERHEAD_GIB <= memory_gib for bytes_ in (needs.peak, memory(largest, config.gpus).peak)
         )
         seconds = flop / (config.peak_share * tflops * 1e12)
         hours = seconds * steps / 3600
-        cells = [name, "yes" if whole else "sharded" if shared else "no", f"{seconds:.2f}", f"{hours:.1f}"]
+        cells = [name, "yes" if whole else "sharded" if shared else "no", spoken(seconds), spoken(3600 * hours)]
         cells += [f"{hours * config.gpus:,.0f}"] if several else []
-        table.add_row(*cells, *([f"{hours * config.gpus * config.price:,.0f}"] if config.price else []))
-    return table
+        rows.append((*cells, *([f"{hours * config.gpus * config.price:,.0f}"] if config.price else [])))
+    return Columns(header, rows, title)

@@ -28,6 +28,7 @@ from latent_gemma.model.prompt import Mode
 from latent_gemma.options.stages import Grpo
 from latent_gemma.origin import write_origin
 from latent_gemma.ranges import Range, parse_numbers
+from latent_gemma.recipes.ending import held_out_rows, say_trained
 from latent_gemma.recipes.resume import (
     Origin,
     Stopped,
@@ -80,7 +81,11 @@ def run_grpo(config: Grpo) -> Path:
     done = _run(config, betas[0], config.out, started_s)
     if done is None:
         return say_finished(config.out)
-    return config.out / "model" if done[1].finished else say_stopped(config.out, done[1])
+    tokenizer, result = done
+    if not result.finished:
+        return say_stopped(config.out, result)
+    say_trained(result.model, tokenizer, config, config.out, result, held_out_rows(config))
+    return config.out / "model"
 
 
 def _origin(config: Grpo, examples: Sequence[Example]) -> Origin:
@@ -112,7 +117,7 @@ def _run(config: Grpo, beta: float, out: Path, started_s: float) -> tuple[Any, F
         result = engine.fit_grpo(
             model, tokenizer, examples, config.reward.build(mode, kind), mode, config.train, config.grpo, run,
             config.lora, beta, title=f"grpo, beta {beta:g}", resume=resume, started_s=started_s,
-            on_bad=bad_rows(config),
+            on_bad=bad_rows(config), brief=out != config.out,
         )  # fmt: skip
         if result.finished:
             save_stage(run, origin.record(), tokenizer, result)
@@ -124,7 +129,7 @@ def _study(config: Grpo, betas: Sequence[float], started_s: float) -> Path:
     if process_count() > 1:
         raise ConfigError(f"--beta {config.beta} in several processes", "launch one beta at a time")
     spec = config.data.spec("test", config.train.seed, config.eval_items)
-    if not (spec.is_generated or spec.is_hub_name or spec.holdout):
+    if not spec.keeps_test_rows:
         raise ConfigError(f"--beta {config.beta} with {spec.source}", "keep test rows back with --holdout 200")
     tests, page = load_examples(spec, bad_rows(config)), None
     kind: AnswerKind = "math" if config.reward.compares_math(answer_kind(spec, tests)) else "text"

@@ -24,7 +24,7 @@ from latent_gemma.training.settings import Resume
 #: Options that change nothing of what is trained.
 FREE = frozenset(
     {"--out", "--models", "--resume", "--max-hours", "--log-every", "--save-every", "--sample-every"}
-    | {"--checkpointing", "--skip-bad"}
+    | {"--checkpointing", "--skip-bad", "--report-to"}
     | {"--methods", "--seeds", "--k", "--p"}  # of a study: more of them is more of the same
 )
 #: What is known for sure -> the options that then need not be the same, for they only lead to it.

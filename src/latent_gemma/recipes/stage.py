@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.text import Text
 from safetensors import SafetensorError
 
 from latent_gemma.data.example import Example
@@ -93,7 +95,7 @@ def run_record(recipe: str, config: Any, seed: int) -> dict[str, Any]:
 def say_options(recipe: str, config: Any) -> None:
     """Print what a run is carried out with, once, as it begins."""
     if is_main_process():
-        print(displayable(f"{recipe}: {told(config)}"), flush=True)
+        Console().print(Text(displayable(f"{recipe}: {told(config)}")))
 
 
 def digest(examples: Sequence[Example]) -> str:

@@ -20,6 +20,7 @@ from latent_gemma.evaluation.points import EvalSettings, too_long
 from latent_gemma.evaluation.results import EvalReport, EvalRow, Grid, ThoughtTrace
 from latent_gemma.inspection.comparison import best_grid, choose, cost_charts, paired_grid
 from latent_gemma.inspection.lens import trace_examples
+from latent_gemma.inspection.numbers import with_interval
 from latent_gemma.inspection.seeds import over_seeds
 from latent_gemma.inspection.select import main_rows
 from latent_gemma.inspection.tables import further_grid
@@ -43,6 +44,8 @@ from latent_gemma.recipes.stage import (
 )
 from latent_gemma.recipes.study_clock import StudyClock
 from latent_gemma.text.answers import Match, answers_match
+from latent_gemma.text.columns import spoken
+from latent_gemma.text.display import displayable
 from latent_gemma.training.batches import OnBad
 from latent_gemma.training.fit import fit
 from latent_gemma.training.lora import quantization
@@ -293,7 +296,7 @@ def _train(run: _Run, clock: StudyClock) -> tuple[Any, Any, FitResult] | None:
         begin(run.folder, origin)
         result = fit(
             model, tokenizer, examples, method.curriculum, replace(settings, max_hours=hours), run.folder,
-            f"{clock.place}: {run.name}", run.lora, resume, time.monotonic(), study.on_bad,
+            f"{clock.place}: {run.name}", run.lora, resume, time.monotonic(), study.on_bad, brief=True,
         )  # fmt: skip
         clock.trained(result.steps)
         if result.finished:
@@ -354,6 +357,12 @@ def _note(
     if run.method.measured:
         with console.status("") as status:
             _measure(run, model, tokenizer, found, lambda text: status.update(f"{place}: measuring {text}"))
+        right = f"; right on {with_interval(main_rows(found.rows)[label])} % of the questions"
+    else:
+        right = ""
+    ended = f"loss {last}, " if losses else ""
+    said = f"{run.name}: {ended}{spoken(result.seconds)}{right}"
+    console.print(displayable(said), markup=False, style="dim")
     found.seconds += result.seconds + time.monotonic() - started
 
 

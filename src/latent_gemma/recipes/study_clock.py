@@ -3,6 +3,8 @@
 import time
 from collections.abc import Hashable, Mapping
 
+from latent_gemma.text.columns import spoken
+
 
 class StudyClock:
     """Shares the hours of a session out, and tells how far a study is.
@@ -56,10 +58,3 @@ class StudyClock:
             return done
         left_s = self._seconds / self._trained * sum(self._steps.values())
         return f"{done}, {spoken(left_s)} left"
-
-
-def spoken(seconds: float) -> str:
-    """A duration in the unit a person would take: "40 s", "12 min", "3.5 h"."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -89,7 +89,7 @@ def study_of(config: StudyOptions, equal: Match) -> Study:
     """
     methods_of(config.names, Budget(1, 1, 1))  # a name that is wrong is told before any data is read
     spec = config.data.spec("test", config.train.seed, config.items)
-    if not (spec.is_generated or spec.is_hub_name or spec.holdout):
+    if not spec.keeps_test_rows:
         raise ConfigError(f"a study of {spec.source} without questions", "keep test rows back with --holdout 500")
     rows = _training_rows(config)
     size = config.train.batch_size * config.train.accumulate

@@ -13,6 +13,7 @@ from latent_gemma.errors import ConfigError
 from latent_gemma.model.loading import load_model, read_config
 from latent_gemma.model.prompt import own_mode
 from latent_gemma.options.stages import Anneal, Coconut, Codi, Internalize, Pause, Sft
+from latent_gemma.recipes.ending import held_out_rows, say_trained
 from latent_gemma.recipes.resume import Origin, begin, resumes, say_finished, say_stopped, step_size
 from latent_gemma.recipes.stage import Parent, bad_rows, run_folder, save_stage, say_options
 from latent_gemma.text.tags import INSTRUCTION
@@ -59,13 +60,17 @@ def run_train(config: Config) -> Path:
             model.set_latent(system=_system_text(config, tokenizer))
         begin(run, origin)
         say_options(origin.recipe, config)
+        kept = held_out_rows(config)
+        measures = {"held_out": kept} if settings.engine == "torch" else {}
         result = engine.fit(
             model, tokenizer, examples, curriculum, settings, run, origin.recipe, lora, resume, started_s,
-            bad_rows(config),
+            bad_rows(config), **measures,
         )  # fmt: skip
         if not result.finished:
             return say_stopped(run, result)
-        return save_stage(run, origin.record(), tokenizer, result)
+        saved = save_stage(run, origin.record(), tokenizer, result)
+    say_trained(result.model, tokenizer, config, config.out, result, kept)
+    return saved
 
 
 def _plan(config: Config) -> tuple[TrainSettings, dict[str, Any], Curriculum, LoraSettings | None]:

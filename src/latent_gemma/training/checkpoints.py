@@ -1,8 +1,10 @@
 """Which checkpoints a run folder holds, whether they are what was written, and which may go."""
 
 import json
+import math
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from latent_gemma.errors import RunError
@@ -10,6 +12,8 @@ from latent_gemma.files import PARTIAL, sha256_of, write_atomically
 
 #: Sizes and hashes of a checkpoint's files; written last.
 MANIFEST = "manifest.json"
+#: How good a checkpoint is: {"kind": of what, "value": the less the better}.
+SCORE = "score.json"
 PREFIX = "checkpoint-"
 
 
@@ -98,20 +102,43 @@ def refuse_damaged(run: Path) -> None:
         raise RunError(f"{run} holds no checkpoint to resume", "start it with --resume no, or auto")
 
 
-def rotate(folder: Path, limit: int | None, best: str | None) -> None:
+def _score(checkpoint: Path) -> tuple[str, float]:
+    try:
+        score = json.loads((checkpoint / SCORE).read_text(encoding="utf-8"))
+        return str(score["kind"]), float(score["value"])
+    except (OSError, ValueError, KeyError, TypeError):  # an older version's, or not whole
+        return "", math.nan
+
+
+def best_of(checkpoints: Sequence[Path]) -> Path:
+    """The best of some checkpoints.
+
+    Args:
+        checkpoints: oldest first, at least one.
+
+    Returns:
+        The one with the least score of those that are scored as the newest is; of equal ones, or without scores, the
+        newest.
+    """
+    kind = _score(checkpoints[-1])[0]
+    scored = [(value, -place) for place, path in enumerate(checkpoints) for own, value in [_score(path)] if own == kind]
+    finite = [each for each in scored if math.isfinite(each[0])]
+    return checkpoints[-min(finite)[1]] if finite else checkpoints[-1]
+
+
+def rotate(folder: Path, limit: int | None) -> None:
     """Remove old checkpoints.
 
     Args:
         folder: what holds them.
-        limit: how many to keep; None or 0 for all. The newest and the best are always kept.
-        best: the best one's path, or None.
+        limit: how many of the newest to keep; None or 0 for all. The best one is always kept.
     """
-    if not limit:
-        return
     kept = list_checkpoints(folder.parent)
-    protected = {kept[-1], Path(best) if best else kept[-1]}
+    if not limit or not kept:
+        return
+    best = best_of(kept)
     for path in kept[:-limit]:
-        if path not in protected:
+        if path != best:
             # Renamed first: killed half-way through, what is left is not taken for a checkpoint.
             going = path.with_name(f".{path.name}{PARTIAL}")
             os.replace(path, going)

@@ -149,6 +149,30 @@ def memory(step: Step, shards: int = 1) -> Memory:
     return Memory((weights - halved) / shards, gradients / shards, moments / shards, activations, at_end)
 
 
+def step_memory(
+    config: Any, args: Any, everything: int, trains: int, k: int, prompt: int, answer: int, batch_size: int,
+    parallel_passes: int = 0,
+) -> float:  # fmt: skip
+    """Bytes that a training step of a model in memory takes, by `memory`, with the weights counted instead of computed.
+
+    Args:
+        config: of the Gemma.
+        args: `TrainingArguments`.
+        everything: parameters.
+        trains: those of them that train.
+        k: latent steps.
+        prompt: tokens before them.
+        answer: tokens after them.
+        batch_size: rows at once.
+        parallel_passes: see `Step`.
+    """
+    precision: Precision = "bfloat16" if args.bf16 else "float32"
+    rank = int(trains < everything)
+    step = Step(config, rank, k, prompt, answer, batch_size, precision, args.activation_checkpointing, parallel_passes)
+    at_end = 4.0 * everything + 8.0 * trains
+    return memory(step)._replace(gradients=4.0 * trains, optimiser=8.0 * trains, at_end=at_end).peak
+
+
 def step_flop(step: Step) -> float:
     """Floating-point operations of a step: 2 a weight and position forward (again where that is recomputed), 2 for the
     gradient of its input, 2 for that of the weight where it trains; attention; the head where the loss reads it."""

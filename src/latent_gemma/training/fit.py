@@ -11,8 +11,9 @@ from transformers import TrainingArguments
 from latent_gemma.data.example import Example
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame
-from latent_gemma.training.batches import OnBad, check_rows, encode_examples, thoughts_of
-from latent_gemma.training.callbacks import CurriculumCallback, LogCallback
+from latent_gemma.text.columns import wrapped
+from latent_gemma.training.batches import OnBad, check_rows, encode_examples
+from latent_gemma.training.callbacks import CurriculumCallback
 from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.curriculum import (
     AnnealCurriculum,
@@ -39,6 +40,8 @@ def fit(
     resume: bool = False,
     started_s: float | None = None,
     on_bad: OnBad | None = None,
+    held_out: Sequence[Example] = (),
+    brief: bool = False,
 ) -> FitResult:
     """Train a model along a curriculum.
 
@@ -54,6 +57,8 @@ def fit(
         resume: go on from the newest checkpoint in `run`.
         started_s: `time.monotonic()` when the session began, from which `max_hours` counts; None takes now.
         on_bad: told of each example that cannot be trained on, which is then left out; None raises at the first.
+        held_out: examples that the model does not learn from, by whose loss the best checkpoint is kept.
+        brief: say no more than a line; the run is one of several.
 
     Returns:
         The trained model and what was logged. Its configuration says what it was trained to do in the last step: mode,
@@ -65,7 +70,7 @@ def fit(
         RunError: if `resume` finds no checkpoint.
     """
     check_thoughts(curriculum, model.config.latent.c_thought, model.config.latent.recurrence)
-    this = Run.begin(model, run, settings, title, resume, started_s)
+    this = Run.begin(model, run, settings, title, resume, started_s, brief)
     frame = Frame(tokenizer, model.config.latent)
     longest = max((len(example.steps) for example in examples), default=0)
     encoded = encode_examples(
@@ -73,6 +78,10 @@ def fit(
         lambda steps: curriculum.most_thoughts(steps, longest),
     )  # fmt: skip
     check_rows(encoded, frame, curriculum)
+    measured = encode_examples(
+        frame, held_out, model.config.max_position_embeddings, lambda error: None,
+        lambda steps: curriculum.most_thoughts(steps, longest),
+    )  # fmt: skip
     trained: Any = model
     if lora is not None and lora.rank > 0:
         trained = with_lora(model, lora)
@@ -87,10 +96,11 @@ def fit(
         curriculum,
         settings.group_by_length,
         args=arguments,
+        held_out=measured,
         callbacks=[
             steps,
-            LogCallback(this.log(describe_curriculum, "tokens")),
-            CleanStop(this.started_s, settings.max_hours),
+            *this.callbacks(describe_curriculum, "tokens"),
+            CleanStop(this.started_s, settings.max_hours, settings.save_every is None),
         ],
     )
     steps.trainer = trainer
@@ -104,7 +114,7 @@ def _as_trained(result: FitResult, trainer: CurriculumTrainer, curriculum: Curri
     share = latent.thoughts_per_token if stage.thoughts_per_token is None else stage.thoughts_per_token
     result.model.set_latent(
         trained_for="words" if latent.words_format == "tags" else stage.mode(longest),
-        num_thoughts=max(len(thoughts_of(item, stage, latent)) for item in trainer.encoded),
+        num_thoughts=trainer.most_thoughts(stage),
         learned_k=stage.learns_k(longest),
         thoughts_per_token=share,
         p=stage.p,
@@ -122,5 +132,5 @@ def _as_trained(result: FitResult, trainer: CurriculumTrainer, curriculum: Curri
             f"think answers without them{k}. {trains} trains it so."
         )
     for note in notes if trainer.is_world_process_zero() else ():
-        tqdm.write(note)
+        tqdm.write(wrapped(note))
     return replace(result, notes=(*result.notes, *notes))

@@ -7,11 +7,9 @@ from statistics import fmean
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from tqdm import tqdm
 
-from latent_gemma.text.display import displayable
+from latent_gemma.text.columns import Columns, wrapped
 from latent_gemma.training.rewarding import Sample
 from latent_gemma.training.run_log import append_lines, keep_lines
 
@@ -42,16 +40,14 @@ class SampleTable:
         if not self.every or done % self.every:
             return
         append_lines(self.path, [{"step": done, **vars(sample)} for sample in samples])
-        names = samples[0].scores if samples else {}
-        table = Table("question", title=f"step {done}", title_justify="left")
-        table.add_column("completion", overflow="fold", min_width=30)
-        for name in names:
-            table.add_column(name.replace("_", " "), justify="right")
-        for sample in samples[:SHOWN]:
-            scores = [f"{score:g}" for score in sample.scores.values()]
-            table.add_row(Text(displayable(sample.question)), Text(displayable(sample.completion)), *scores)
+        names = list(samples[0].scores) if samples else []
+        rows = [
+            (sample.question, sample.completion, *(f"{sample.scores[name]:g}" for name in names))
+            for sample in samples[:SHOWN]
+        ]
+        header = ("question", "completion", *(name.replace("_", " ") for name in names))
         with tqdm.external_write_mode(file=sys.stdout):
-            Console().print(table)
+            Console().print(Columns(header, rows, f"step {done}"))
 
 
 class RewardWatch:
@@ -93,4 +89,4 @@ class RewardWatch:
 
     def _say(self, note: str) -> None:
         self.notes.append(note)
-        tqdm.write(note)
+        tqdm.write(wrapped(note))

@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import PrinterCallback, ProgressCallback, set_seed
+from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
+from transformers.integrations import TensorBoardCallback
 
 from latent_gemma.errors import RunError
 from latent_gemma.launch import is_main_process
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
-from latent_gemma.training.callbacks import LogCallback, TrainsSomething
+from latent_gemma.text.columns import wrapped
+from latent_gemma.training.callbacks import LOG, Announcement, LogCallback, TrainsSomething
 from latent_gemma.training.checkpoints import last_checkpoint
 from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.frozen import frozen_in_bfloat16
@@ -88,13 +90,32 @@ def trainer_arguments(settings: TrainSettings, run: Path) -> dict[str, Any]:
         "save_total_limit": 2,
         "seed": settings.seed,
         "data_seed": settings.seed,
-        "report_to": [],
+        "report_to": [] if settings.report_to == "none" else [settings.report_to],
+        "project": "latent-gemma",
+        "run_name": run.resolve().name,
         "remove_unused_columns": False,
         # A bridge or an adapter that a stage without thoughts leaves unused is no error under DDP.
         "ddp_find_unused_parameters": True if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None,
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
+
+
+def bfloat16_takes() -> float:
+    """How many times as long as in float32 a product of matrices takes in bfloat16 on this CPU, at best.
+
+    It is measured: torch names the instructions that a CPU has, and not whether its libraries use them.
+    """
+
+    def seconds(dtype: torch.dtype) -> float:
+        matrix, taken = torch.ones(256, 256, dtype=dtype), []
+        for _ in range(4):  # the first one also sets up
+            started = time.perf_counter()
+            matrix @ matrix
+            taken.append(time.perf_counter() - started)
+        return min(taken)
+
+    return seconds(torch.bfloat16) / seconds(torch.float32)
 
 
 def checkpoint_to_resume(run: Path) -> Path:
@@ -131,6 +152,7 @@ class Run:
         title: shown on the progress bar.
         checkpoint: what it goes on from, or None.
         started_s: `time.monotonic()` when the session began, from which `max_hours` counts.
+        brief: it is one of several, and says no more than it has to.
     """
 
     model: LatentReasoningGemmaForCausalLM
@@ -139,11 +161,12 @@ class Run:
     title: str
     checkpoint: Path | None
     started_s: float
+    brief: bool = False
 
     @classmethod
     def begin(
         cls, model: LatentReasoningGemmaForCausalLM, folder: Path, settings: TrainSettings, title: str, resume: bool,
-        started_s: float | None,
+        started_s: float | None, brief: bool = False,
     ) -> "Run":  # fmt: skip
         """Start the clock, look for a checkpoint, and seed: an adapter draws weights before there is a trainer.
 
@@ -154,6 +177,7 @@ class Run:
             title: see `Run`.
             resume: go on from the newest checkpoint.
             started_s: see `Run`; None takes now.
+            brief: see `Run`.
 
         Returns:
             The run.
@@ -164,11 +188,16 @@ class Run:
         started_s = time.monotonic() if started_s is None else started_s
         checkpoint = checkpoint_to_resume(folder) if resume else None
         set_seed(settings.seed)
-        return cls(model, folder, settings, title, checkpoint, started_s)
+        return cls(model, folder, settings, title, checkpoint, started_s, brief)
 
     def log(self, describe: Callable[[dict[str, Any]], dict[str, str]], tokens: str) -> RunLog:
         """What tells of the run, see `RunLog`."""
         return RunLog(self.folder, self.title, describe, tokens)
+
+    def callbacks(self, describe: Callable[[dict[str, Any]], dict[str, str]], tokens: str) -> list[TrainerCallback]:
+        """What tells of a run of Trainer's: what it is going to do (see `Announcement`), and its log."""
+        announcement = Announcement(self.title, self.folder, self.settings, self.brief)
+        return [announcement, LogCallback(self.log(describe, tokens))]
 
     def train(self, trainer: Any, trained: Any) -> FitResult:
         """Train to the end, or to where a callback stops it.
@@ -188,6 +217,16 @@ class Run:
         Raises:
             RunError: if memory or disk run out, and for what the trainer's guards find.
         """
+        if self.settings.save_every != 0 and is_main_process():
+            trainer.check_room(self.folder)
+        if trainer.args.bf16 and trainer.args.use_cpu and is_main_process() and (times := bfloat16_takes()) > 2:
+            said = f"--precision bfloat16 is slow on this CPU: a product of matrices takes {times:.0f} times as long as"
+            tqdm.write(wrapped(f"{said} in float32. --precision float32 is the remedy."))
+        for each in trainer.callback_handler.callbacks:
+            if isinstance(each, Announcement):
+                each.trainer = trainer
+            if isinstance(each, TensorBoardCallback) and each.logging_dir is None:
+                each.logging_dir = str(self.folder / LOG)
         trainer.add_callback(RestoreProgress(trainer))
         trainer.add_callback(TrainsSomething(trainer))
         trainer.remove_callback(ProgressCallback)

@@ -3,12 +3,14 @@
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
 from tqdm import tqdm
 
 from latent_gemma.files import write_atomically
@@ -44,8 +46,13 @@ def keep_lines(path: Path, step: int) -> None:
 
 
 def describe_curriculum(logs: dict[str, Any]) -> dict[str, str]:
-    """What the bar of a curriculum shows: loss, p, K, stage, gradient norm of the first and last latent step."""
-    shown = {"loss": f"{logs['loss']:.3f}", "p": f"{logs['p']:.2f}", "K": str(logs["K"]), "stage": str(logs["stage"])}
+    """What the bar of a curriculum shows: loss; where it thinks p and K; its stage; gradient norms of first and last
+    latent step."""
+    shown = {"loss": f"{logs['loss']:.3f}"}
+    if logs["K"]:
+        shown |= {"p": f"{logs['p']:.2f}", "K": str(logs["K"])}
+    if logs["stage"]:
+        shown["stage"] = str(logs["stage"])
     norms = [value for name, value in logs.items() if name.startswith("latent_grad_norm_")]
     return shown | ({"grad": f"{norms[0]:.1e}..{norms[-1]:.1e}"} if norms else {})
 
@@ -58,13 +65,13 @@ def describe_rewards(logs: dict[str, Any]) -> dict[str, str]:
 
 
 class RunLog:
-    """The metrics file of a run, and one line on the terminal: what `describe` makes of the last entry, tokens/s, time
-    left.
+    """The metrics file of a run, and one line no longer than the terminal: how far, time left, what `describe` makes of
+    the last entry as far as it fits, tokens/s, and a bar in the room that is left.
 
     Args:
         folder: the run folder.
         title: of the bar.
-        describe: from a log entry that holds a loss to what is shown.
+        describe: from a log entry that holds a loss to what is shown, what matters most first.
         tokens: the entry's key that counts tokens since the start of the run.
     """
 
@@ -73,7 +80,7 @@ class RunLog:
     ) -> None:
         self.path, self.title, self.describe, self.tokens = folder / METRICS, title, describe, tokens
         self.bar: tqdm | None = None
-        self.began_s, self.before = time.monotonic(), 0.0
+        self.began_s, self.before, self.fixed = time.monotonic(), 0.0, 0
 
     def begin(self, done: int, planned: int) -> None:
         """The session begins behind step `done`; entries of later ones are dropped."""
@@ -81,9 +88,17 @@ class RunLog:
         keep_lines(self.path, done)
         entries = read_metrics(self.path) if self.path.exists() else []
         self.before = max((entry[self.tokens] for entry in entries if self.tokens in entry), default=0.0)
+        self.fixed = cell_len(f"{self.title}: {planned}/{planned}, 0:00:00 left ||")
         # In a file or a pipe every refresh is another line: a few are enough.
-        often_s = 0.2 if sys.stderr.isatty() else 30.0
-        self.bar = tqdm(total=planned, initial=done, desc=self.title, dynamic_ncols=True, mininterval=often_s)
+        often_s, bar = (0.2, " {bar}") if sys.stderr.isatty() else (30.0, "")
+        self.bar = tqdm(
+            total=planned,
+            initial=done,
+            desc=self.title,
+            bar_format="{desc}: {n_fmt}/{total_fmt}, {remaining} left{postfix}" + bar,
+            dynamic_ncols=True,
+            mininterval=often_s,
+        )
 
     def step_ended(self, done: int) -> None:
         """So many steps of the run are done."""
@@ -98,7 +113,11 @@ class RunLog:
         append_lines(self.path, [{"step": done, "seconds": round(seconds, 3), **finite}])
         if self.bar is not None and self.tokens in logs:  # a step without rollouts of its own counts none
             rate = (logs[self.tokens] - self.before) / max(1e-9, seconds)
-            self.bar.set_postfix({**self.describe(logs), "tok/s": f"{rate:.0f}"}, refresh=False)
+            shown, room = "", shutil.get_terminal_size().columns - self.fixed
+            for name, value in {**self.describe(logs), "tok/s": f"{rate:.0f}"}.items():
+                if len(shown) + len(f", {name} {value}") <= room:
+                    shown += f", {name} {value}"
+            self.bar.set_postfix_str(shown.removeprefix(", "), refresh=False)
 
     def end(self) -> None:
         """The session ends."""

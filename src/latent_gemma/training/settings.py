@@ -1,6 +1,7 @@
 """What every training recipe can be told."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from latent_gemma.choices import EngineName, Mode, Precision
@@ -8,6 +9,7 @@ from latent_gemma.errors import ConfigError
 from latent_gemma.ranges import MOST, Advanced, Amount, Count, Positive, Range, Seed, Size, Whole, check_ranges
 
 Resume = Literal["no", "yes", "auto"]
+ReportTo = Literal["none", "tensorboard", "wandb", "trackio"]
 Score = Annotated[float, Range(-1e6, 1e6)]
 
 
@@ -31,9 +33,13 @@ class TrainSettings:
             frozen weights are held in bfloat16 while training lasts, and end as they began.
         checkpointing: recompute activations in backward: less memory, about a third more time.
         log_every: steps between entries of metrics.jsonl.
-        save_every: steps between checkpoints; 0 saves only when the run is stopped.
+        save_every: steps between checkpoints; 0 saves only when the run is stopped. Without it there is one every tenth
+            of the run, as far as saving takes less than a tenth of the time, and every 10 minutes. The last two are
+            kept, and the best.
         max_hours: stop in time to be done, with a full checkpoint, after this many hours (a Kaggle session has 9);
             `--resume auto` goes on in the next session.
+        report_to: send the log to "tensorboard" (in the run folder), "wandb" or "trackio" as well; each is a library to
+            install.
         seed: of new weights, data order, dropout and stage mixing.
         engine: "torch", or "tunix" (JAX, for TPU; words of Gemma 1 and 2; docs/tpu.md says how it is installed).
         mesh: of the tunix engine, such as "2,4": how many parts the devices cut weights and batches into, and how many
@@ -52,14 +58,17 @@ class TrainSettings:
     precision: Precision = "float32"
     checkpointing: Advanced[bool] = False
     log_every: Advanced[Count] = 10
-    save_every: Advanced[Whole] = 0
+    save_every: Advanced[Whole | None] = None
     max_hours: Positive | None = None
+    report_to: Advanced[ReportTo] = "none"
     seed: Seed = 0
     engine: Advanced[EngineName] = "torch"
     mesh: Advanced[str | None] = None
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.report_to != "none" and find_spec(self.report_to) is None:
+            raise ConfigError(f"--report-to {self.report_to} needs {self.report_to}", f"pip install {self.report_to}")
 
 
 @dataclass(frozen=True)

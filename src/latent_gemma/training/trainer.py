@@ -1,5 +1,6 @@
 """`transformers.Trainer` with a curriculum: the batch is laid out when its step begins, for the stage of that step."""
 
+import heapq
 import random
 import time
 from collections.abc import Sequence
@@ -17,8 +18,9 @@ from latent_gemma.model.attention import TAKES_MASKS
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame
 from latent_gemma.model.thinking import ThoughtRecord
-from latent_gemma.training.batches import Encoded, Row, build_row, encode_examples
+from latent_gemma.training.batches import Encoded, Row, build_row, encode_examples, pad_rows, thoughts_of
 from latent_gemma.training.codi import WRITTEN, codi_loss, counted, deviations, paired_rows, teacher_moments
+from latent_gemma.training.cost import step_memory
 from latent_gemma.training.curriculum import AnnealCurriculum, CodiCurriculum, Curriculum, Stage, StagedCurriculum
 from latent_gemma.training.finite_steps import FiniteSteps
 from latent_gemma.training.losses import latent_loss, targets_of
@@ -45,17 +47,18 @@ class CurriculumTrainer(FiniteSteps):
         frame: the model's frame.
         curriculum: what is latent, and when.
         groups: whether the examples of a step are of like length.
+        held_out: examples that it does not learn from; how well a checkpoint does on them tells the best one.
         **kwargs: as `FiniteSteps`.
     """
 
     def __init__(
         self, model: Any, encoded: Sequence[Encoded], frame: Frame, curriculum: Curriculum, groups: bool = False,
-        **kwargs: Any,
+        held_out: Sequence[Encoded] = (), **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(model=model, train_dataset=Rows(len(encoded)), data_collator=collate_rows, **kwargs)
         # The loss is divided by the tokens of the whole step: Trainer must not divide it by the accumulation steps.
         self.loss_is_scaled_for_ga = True
-        self.encoded, self.frame, self.curriculum = encoded, frame, curriculum
+        self.encoded, self.frame, self.curriculum, self.held_out = encoded, frame, curriculum, held_out
         self.steps = FastSteps(self.latent_model, packed=False)
         self.longest = max(len(item.steps) for item in encoded)
         self.smoothed_loss: float | None = None
@@ -99,6 +102,80 @@ class CurriculumTrainer(FiniteSteps):
         if isinstance(self.curriculum, StagedCurriculum):
             return self.curriculum.stage_at(progress, step / self.steps_a_pass)
         return self.curriculum.stage_at()
+
+    def last_stage(self) -> Stage:
+        """The stage that the run ends with, mixing left aside."""
+        return replace(self._stage_at(max(1, self.state.max_steps), 1.0), mix_prob=0.0, draws_up_to=None)
+
+    def most_thoughts(self, stage: Stage) -> int:
+        """K of the example that thinks longest in a stage."""
+        return max(len(thoughts_of(item, stage, self.frame.latent)) for item in self.encoded)
+
+    def data_in_words(self) -> str:
+        """How many rows there are, and how long they are in the first step."""
+        stage = replace(self._stage_at(0, 0.0), mix_prob=0.0, draws_up_to=None)
+        lengths = [len(build_row(item, stage, self.frame, random.Random()).ids) for item in self.encoded]
+        kept = f"; {len(self.held_out)} more held out" if self.held_out else ""
+        return f"{len(lengths):,} rows of {sum(lengths):,} tokens, {max(lengths):,} in the longest{kept}"
+
+    def planned_thoughts(self) -> str:
+        """K and p from the first step to the last, in words."""
+        first, last, latent = self._stage_at(0, 0.0), self.last_stage(), self.frame.latent
+        if not last.thinks:
+            tagged = latent.words_format == "tags"
+            written = "tags" if tagged else "words" if last.mode(self.longest) == "words" else "none"
+            return {
+                "words": "none, the steps are written", "tags": "none, the steps are written between tags",
+                "none": "none, and no step is written",
+            }[written]  # fmt: skip
+        ks = dict.fromkeys(f"{self.most_thoughts(stage)}" for stage in (first, last))
+        ps = dict.fromkeys(f"{stage.p:.3g}" for stage in (first, last))
+        learnt = ", the model learns where to end" if last.learns_k(self.longest) else ""
+        gate = getattr(self.curriculum, "p_shape", "") == "gated"
+        held = " while the loss is low" if gate and len(ps) > 1 else ""
+        return f"K {' to '.join(ks)}{' at most' if learnt else ''}{learnt}; p {' to '.join(ps)}{held}"
+
+    #: What a step is made of.
+    step_of = "rows"
+
+    @property
+    def best_by(self) -> str:
+        """What tells the best checkpoint."""
+        return f"the loss of {len(self.held_out)} held-out rows" if self.held_out else "training loss"
+
+    def memory_needed(self, everything: int, trains: int) -> float:
+        """Bytes that a step takes at most, by `cost.memory`, for so many parameters of which so many train."""
+        stages = [replace(self._stage_at(0, 0.0), mix_prob=0.0, draws_up_to=None), self.last_stage()]
+        longest = heapq.nlargest(100, self.encoded, lambda item: len(item.question) + sum(map(len, item.steps)))
+        rows = [build_row(item, stage, self.frame, random.Random()) for item in longest for stage in stages]
+        prompt, length = max(row.start for row in rows), max(len(row.ids) for row in rows)
+        twice = isinstance(self.curriculum, CodiCurriculum)  # its teacher's rows stand beside its student's
+        latent = self.frame.latent
+        return step_memory(
+            self.latent_model.config, self.args, everything, trains, k := max(map(self.most_thoughts, stages)), prompt,
+            max(1, length - prompt - k), self.args.train_batch_size * (2 if twice else 1),
+            (latent.parallel_passes or k) if latent.recurrence == "parallel" else 0,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def score(self) -> dict[str, Any]:
+        if not self.held_out:
+            # what another stage is trained to do is not easier or harder, but something else
+            kind = f"training loss, stage {self.stage.number}, p {self.stage.p:.3f}"
+            return super().score() | {"kind": kind}
+        assert self.model is not None
+        stage, model, total, count = self.last_stage(), self.latent_model, 0.0, 0
+        training = self.model.training
+        self.model.eval()
+        for item in self.held_out:
+            batch = pad_rows([build_row(item, stage, self.frame, random.Random())], self.frame.pad_id)
+            batch = self._prepare_inputs(with_places(batch, self.frame.latent.thought_id, 0.0))
+            columns = batch.pop("columns")
+            with model.thinking(steps=self.steps, columns=columns, p=stage.p), self.compute_loss_context_manager():
+                loss, read = latent_loss(self.model, batch, 0.0).answer, targets_of(batch, 0.0).counts()[0]
+            total, count = total + float(loss) * read, count + read
+        self.model.train(training)
+        return {"kind": "held-out loss", "value": total / max(1, count)}
 
     def enter_stage(self) -> None:
         """Set the model up for the next step; called once per optimiser step."""
@@ -280,6 +357,4 @@ class CurriculumTrainer(FiniteSteps):
                 logs[f"latent_grad_norm_{step + 1}"] = round(float(norms[step]), 6)
         if "train_runtime" in logs:
             logs["train_data_share"] = round(self.data_seconds / logs["train_runtime"], 6)
-            if self.is_world_process_zero():
-                tqdm.write(f"waited {logs['train_data_share']:.1%} of the time for data")
         super().log(logs, *args, **kwargs)

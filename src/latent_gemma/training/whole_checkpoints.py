@@ -1,5 +1,7 @@
 """Checkpoints that appear whole or not at all, and from which a run goes on as if it had never stopped."""
 
+import contextlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,18 +9,24 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+from transformers.trainer import TRAINING_ARGS_NAME
 
 from latent_gemma.errors import RunError
 from latent_gemma.files import PARTIAL, publish_folder
 from latent_gemma.model.gemma import is_latent_parameter
-from latent_gemma.training.checkpoints import PREFIX, last_checkpoint, rotate, write_manifest
+from latent_gemma.text.columns import spoken_bytes
+from latent_gemma.training.checkpoints import PREFIX, SCORE, last_checkpoint, list_checkpoints, rotate, write_manifest
 from latent_gemma.training.states import random_state, read_state, set_random_state, write_state
 
 
 def bytes_of(weight: Tensor) -> int:
     """Memory of a tensor."""
     return weight.numel() * weight.element_size()
+
+
+def _free_bytes(folder: Path) -> int:
+    absolute = folder.absolute()
+    return shutil.disk_usage(next(path for path in (absolute, *absolute.parents) if path.exists())).free
 
 
 def cannot_save(what: str, folder: Path, need: int, error: Exception, after: str) -> RunError:
@@ -34,8 +42,7 @@ def cannot_save(what: str, folder: Path, need: int, error: Exception, after: str
     Returns:
         An error that says how much is needed and how much is free.
     """
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(there).free
+    free = _free_bytes(folder)
     return RunError(
         f"{what} cannot be saved in {folder} ({getattr(error, 'strerror', None) or error}): it needs "
         f"{need / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB are free",
@@ -66,6 +73,12 @@ class WholeCheckpoints(Trainer):
         self._tr_loss.fill_(progress["loss"])
         self._total_loss_scalar = progress["total_loss"]
         self._globalstep_last_logged = progress["last_logged"]
+
+    def score(self) -> dict[str, Any]:
+        """How good the model is as it is now, of what kind "kind" is; the less "value", the better."""
+        logged = [entry["loss"] for entry in self.state.log_history if "loss" in entry]
+        behind = max(1, self.state.global_step - self._globalstep_last_logged)
+        return {"kind": "training loss", "value": logged[-1] if logged else self._tr_loss.item() / behind}
 
     def begin(self) -> None:
         """Restore the progress of the checkpoint that training goes on from; called when training begins."""
@@ -101,8 +114,9 @@ class WholeCheckpoints(Trainer):
             super()._save_checkpoint(model, trial)
             write_state(partial / name / f"progress-{self.args.process_index}", self.progress())
             self.accelerator.wait_for_everyone()
+            score = json.dumps(self.score())
             if writes:
-                self._name_best(partial, home, partial / name)
+                (partial / name / SCORE).write_text(score + "\n", encoding="utf-8")
                 write_manifest(partial / name)
                 publish_folder(partial / name, home / name)
         except (OSError, SafetensorError, RuntimeError) as error:
@@ -115,26 +129,41 @@ class WholeCheckpoints(Trainer):
             if writes:
                 shutil.rmtree(partial, ignore_errors=True)
         if writes:
-            rotate(home, self.args.save_total_limit, self.state.best_model_checkpoint)
+            rotate(home, self.args.save_total_limit)
         self.accelerator.wait_for_everyone()
 
-    def _name_best(self, partial: Path, home: Path, folder: Path) -> None:
-        """Trainer notes the best checkpoint's path while that is still the partial one."""
-        state = self.state
-        best = state.best_model_checkpoint
-        if best is not None and Path(best).parent == partial:
-            state.best_model_checkpoint = str(home / Path(best).name)
-            state.save_to_json(str(folder / TRAINER_STATE_NAME))
-
-    def _unsaved(self, home: Path, error: Exception) -> RunError:
+    @property
+    def checkpoint_bytes(self) -> int:
+        """What a checkpoint takes: the weights that are saved, and two moments of those that train."""
         assert self.model is not None
         trained = sum(bytes_of(weight) for weight in self.model.parameters() if weight.requires_grad)
         adapts = hasattr(self.model, "peft_config")
-        saved = trained if adapts else sum(map(bytes_of, self.model.parameters()))
+        return 2 * trained + (trained if adapts else sum(map(bytes_of, self.model.parameters())))
+
+    def check_room(self, run: Path) -> None:
+        """Look for room on the disk before a run begins that will save.
+
+        Args:
+            run: the run folder.
+
+        Raises:
+            RunError: if the last two checkpoints, the best and one that is being written do not fit.
+        """
+        missing = max(0, 4 - len(list_checkpoints(run))) * self.checkpoint_bytes
+        free = _free_bytes(run)
+        if missing > free:
+            with contextlib.suppress(OSError):  # which an empty folder would keep from being begun again
+                (run / "checkpoints").rmdir()
+            raise RunError(
+                f"checkpoints of {spoken_bytes(self.checkpoint_bytes)} each, four at a time, do not fit into {run}: "
+                f"{spoken_bytes(free)} are free",
+                "make room, or take --save-every 0, which saves when the run is stopped and at no other time",
+            )
+
+    def _unsaved(self, home: Path, error: Exception) -> RunError:
         good, _ = last_checkpoint(home.parent)
         after = f"--resume auto goes on from {good.name}" if good else "there is no earlier checkpoint"
-        # the weights and two moments of those that train
-        return cannot_save(f"step {self.state.global_step}", home, saved + 2 * trained, error, after)
+        return cannot_save(f"step {self.state.global_step}", home, self.checkpoint_bytes, error, after)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)

@@ -16,7 +16,6 @@ from latent_gemma.fast.steps import FastSteps
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame, Mode
 from latent_gemma.training.batches import OnBad
-from latent_gemma.training.callbacks import LogCallback
 from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.grpo_questions import groups_of, sound_questions
 from latent_gemma.training.lora import lora_config
@@ -85,6 +84,7 @@ def fit_grpo(
     resume: bool = False,
     started_s: float | None = None,
     on_bad: OnBad | None = None,
+    brief: bool = False,
 ) -> FitResult:
     """Improve a model by the rewards of its own completions.
 
@@ -104,6 +104,7 @@ def fit_grpo(
         resume: go on from the newest checkpoint in `run`.
         started_s: see `fit`.
         on_bad: told of each question that leaves no room for a completion, which is then left out; None raises.
+        brief: say no more than a line; the run is one of several.
 
     Returns:
         The trained model, what was logged, and notes on rewards that taught nothing.
@@ -113,7 +114,7 @@ def fit_grpo(
         DataError: if a prompt leaves no room for a completion, or there are fewer questions than a batch has groups.
         RunError: if `resume` finds no checkpoint, or a step that should change weights changes none.
     """
-    this = Run.begin(model, run, settings, title, resume, started_s)
+    this = Run.begin(model, run, settings, title, resume, started_s, brief)
     frame, arguments = Frame(tokenizer, model.config.latent), grpo_arguments(settings, grpo, beta, run)
     most = model.config.max_position_embeddings
     examples = sound_questions(frame, examples, mode, settings, grpo, most, on_bad)
@@ -134,9 +135,9 @@ def fit_grpo(
         processing_class=tokenizer,
         peft_config=adapter,
         callbacks=[
-            LogCallback(this.log(describe_rewards, "num_tokens")),
+            *this.callbacks(describe_rewards, "num_tokens"),
             RewardCallback(book, SampleTable(grpo.sample_every, run), watch),
-            CleanStop(this.started_s, settings.max_hours),
+            CleanStop(this.started_s, settings.max_hours, settings.save_every is None),
         ],
     )
     with model.thinking(steps=FastSteps(model, packed=False)):

@@ -1,9 +1,11 @@
 """TRL's GRPO trainer for our prompts, its progress kept in checkpoints."""
 
 import copy
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from statistics import fmean
 from typing import Any
 
 from torch import Tensor
@@ -15,6 +17,7 @@ from trl.trainer.utils import RepeatSampler, add_fused_lm_head, disable_dropout_
 from latent_gemma.choices import NumThoughts
 from latent_gemma.errors import ConfigError
 from latent_gemma.generation.answers import choose_thoughts
+from latent_gemma.training.cost import step_memory
 from latent_gemma.training.finite_steps import FiniteSteps
 from latent_gemma.training.frozen import hold_in_bfloat16
 from latent_gemma.training.reward_watch import RewardWatch, SampleTable
@@ -135,6 +138,9 @@ class FramedGrpoTrainer(FiniteSteps, GRPOTrainer):
             model.train(training)
             for ids, k in zip(asked.values(), chosen, strict=True):
                 ids += [*[latent.thought_id] * k, latent.eot_id]
+        if book.mode == "latent":  # TRL logs the means, and checkpoints keep them
+            self._metrics["train"]["K"].append(fmean(ids.count(latent.thought_id) for ids in asked.values()))
+            self._metrics["train"]["p"].append(latent.p)
         return [list(asked[prompt]) for prompt in prompts], None, {}
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
@@ -154,6 +160,41 @@ class FramedGrpoTrainer(FiniteSteps, GRPOTrainer):
         """TRL's loss of a batch of completions."""
         self.note_batch(inputs)
         return super().compute_loss(model, inputs, *args, **kwargs)
+
+    #: What a step is made of, and what tells the best checkpoint.
+    step_of, best_by = "completions", "reward"
+
+    def data_in_words(self) -> str:
+        """How many questions there are."""
+        rows: Any = self.train_dataset
+        return f"{len(rows):,} questions"
+
+    def planned_thoughts(self) -> str:
+        """K and p, in words."""
+        if self.book.mode != "latent":
+            return "none, reasoning is written" if self.book.mode == "words" else "none"
+        own = ", as many as the model takes" if self.num_thoughts == "auto" else ""
+        return f"K {self.num_thoughts}{own}; p {self.book.frame.latent.p:.3g}"
+
+    def memory_needed(self, everything: int, trains: int) -> float:
+        """As `CurriculumTrainer.memory_needed`, of a step that learns; where all weights train, with the reference."""
+        latent = self.book.frame.latent
+        args: Any = self.args
+        rows: Any = self.train_dataset
+        k = latent.most_thoughts if self.num_thoughts == "auto" else self.num_thoughts
+        k *= self.book.mode == "latent"
+        asked = [self.book.frame.prompt(row["prompt"], self.book.mode, k) for row in rows]
+        prompt = max(map(len, asked)) - k
+        model: Any = self.accelerator.unwrap_model(self.model)
+        step = step_memory(
+            model.config, args, everything, trains, k, prompt, args.max_completion_length, args.train_batch_size
+        )
+        return step + (4.0 * everything if self.ref_model is not None else 0.0)
+
+    def score(self) -> dict[str, Any]:
+        rewards = [entry["reward"] for entry in self.state.log_history if "reward" in entry]
+        # the loss of GRPO says nothing of how good the model is
+        return {"kind": "reward, its sign turned", "value": -rewards[-1] if rewards else math.nan}
 
     def progress(self) -> dict[str, Any]:
         arguments: Any = self.args

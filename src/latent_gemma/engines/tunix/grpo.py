@@ -338,6 +338,7 @@ def fit_grpo(
     resume: bool = False,
     started_s: float | None = None,
     on_bad: OnBad | None = None,
+    brief: bool = False,
 ) -> FitResult:
     """Improve a model by the rewards of its own completions; arguments, result and errors as of
     `latent_gemma.engines.trl.fit_grpo.fit_grpo`.
@@ -355,7 +356,7 @@ def fit_grpo(
         raise ConfigError(f"--vllm {grpo.vllm} with --engine tunix, which writes its own rollouts", "--vllm off")
     groups = groups_of(settings, grpo)
     carried = Carried(model, settings, lora)
-    this = Run.begin(model, run, settings, title, resume, started_s)
+    this = Run.begin(model, run, settings, title, resume, started_s, brief)
     frame, most = Frame(tokenizer, model.config.latent), model.config.max_position_embeddings
     questions = sound_questions(frame, examples, mode, settings, grpo, most, on_bad)
     book, watch = RewardBook(rewards, frame, mode), RewardWatch()

@@ -43,7 +43,7 @@ def save_checkpoint(run: Path, step: int, trainer: Any, adapted: bool, progress:
         publish_folder(partial, home / f"{PREFIX}{step}")
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    rotate(home, KEPT, None)
+    rotate(home, KEPT)
 
 
 def read_checkpoint(checkpoint: Path, trainer: Any, adapted: bool) -> tuple[int, dict[str, Any]]:

@@ -47,7 +47,7 @@ class Session:
     def __init__(self, run: Run, trainer: PeftTrainer, adapted: bool, planned: int, a_pass: int, log: RunLog) -> None:
         self.run, self.trainer, self.adapted = run, trainer, adapted
         self.planned, self.a_pass, self.log = planned, a_pass, log
-        self.stop = Stop(run.started_s, run.settings.max_hours)
+        self.stop = Stop(run.started_s, run.settings.max_hours, run.settings.save_every is None)
         self.rates = learning_rates(run.settings, planned)
         self.done, self.losses = 0, list[Any]()
         #: losses since the last entry, their sum over the run, tokens seen
@@ -94,7 +94,7 @@ class Session:
         self.step_ended()
         self.log.step_ended(self.done)
         due = settings.save_every and (self.done % settings.save_every == 0 or self.done == self.planned)
-        if due or self.stop.asked:
+        if due or self.stop.save_is_due(self.done, self.planned) or self.stop.asked:
             save_checkpoint(self.run.folder, self.done, self.trainer, self.adapted, self.progress)
             self.stop.saved()
 

@@ -134,6 +134,7 @@ def fit(
     resume: bool = False,
     started_s: float | None = None,
     on_bad: OnBad | None = None,
+    brief: bool = False,
 ) -> FitResult:
     """Train a text stage; arguments, result and errors as of `latent_gemma.training.fit.fit`.
 
@@ -147,7 +148,7 @@ def fit(
     if not isinstance(curriculum, WrittenCurriculum):
         raise ConfigError("--engine tunix trains text stages alone", "train latent stages with --engine torch")
     carried = Carried(model, settings, lora)
-    this = Run.begin(model, run, settings, title, resume, started_s)
+    this = Run.begin(model, run, settings, title, resume, started_s, brief)
     frame, stage = Frame(tokenizer, model.config.latent), curriculum.stage_at()
     encoded = encode_examples(frame, examples, model.config.max_position_embeddings, on_bad)
     check_rows(encoded, frame, curriculum)
