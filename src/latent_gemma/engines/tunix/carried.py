@@ -36,7 +36,8 @@ class Carried:
     ) -> None:
         if process_count() > 1:
             raise ConfigError("--engine tunix in several processes", "start one, which uses all devices of its machine")
-        self.model, self.wrapper = model, None
+        self.model = model
+        self.wrapper: Any = None
         self.lora = lora if lora is not None and lora.rank else None
         if settings.precision == "bfloat16" and self.lora is None:
             raise ConfigError(

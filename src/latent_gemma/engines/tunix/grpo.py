@@ -132,7 +132,7 @@ class _GrpoSession(Session):
         count, seed = len(self.questions), self.run.settings.seed
         return np.array([str(i) for i in rollout_questions(self.batch, count, self.groups, seed)])
 
-    def note(self, values: dict[str, float]) -> None:
+    def note(self, values: dict[str, Any]) -> None:
         """Have the next log entry hold the mean of these and all other values of their names."""
         for name, value in values.items():
             self.progress["metrics"].setdefault(name, []).append(float(value))
@@ -348,8 +348,6 @@ def fit_grpo(
     Raises:
         ConfigError: also for what this engine does not train; see `docs/tpu.md`.
         ModelError: for a model that Tunix does not compute as transformers does.
-
-    Source: as there.
     """
     if mode != "words":
         raise ConfigError("--engine tunix improves models that write words", "train this one with --engine torch")

@@ -176,6 +176,9 @@ class Session:
             seconds: see `train`.
             trained_for: what the trained model is to do before it answers.
             latent: further settings of the trained model's latent part.
+
+        Returns:
+            The model and what was logged.
         """
         finished, folder = self.done >= self.planned, self.run.folder
         if finished:
