@@ -62,3 +62,9 @@ def test_the_other_engine_trains_it(verb, options, said, tmp_path, capsys):
     assert main([*command, *options.split()]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_the_demo_of_thoughts_is_torchs(tmp_path, capsys):
+    assert main(["demo", "--engine", "tunix", "--out", str(tmp_path / "demo")]) == 2
+    assert "demo --engine tunix: latent stages train in torch: add --words" in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()

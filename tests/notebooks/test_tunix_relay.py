@@ -43,7 +43,6 @@ def test_two_sessions_inference_and_a_vote(folder):
     printed = ["".join(output.get("text", "") for output in cell.get("outputs", ())) for cell in notebook.cells]
     sessions = [text for cell, text in zip(notebook.cells, printed, strict=True) if "{REWARDS}" in cell.source]
     assert "stopped at step 1;" in sessions[0]
-    assert "sft is finished" in sessions[1]
     assert "stopped" not in sessions[1]
     for stage, file in (("sft", "metrics.jsonl"), ("grpo", "metrics.jsonl"), ("grpo", "samples.jsonl")):
         lines = (folder / "tunix" / stage / file).read_text().splitlines()

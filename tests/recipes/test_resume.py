@@ -115,6 +115,17 @@ def test_the_same_by_another_way_goes_on(here, capsys):
     assert (here / "run" / "model").is_dir()
 
 
+def test_a_run_of_a_version_with_one_engine_goes_on(here):
+    command = ["train", "sft", *RUN, "--out", "run"]
+    assert run(*command, "--max-hours", "1e-9") == 0
+    settings = here / "run" / "settings.json"
+    begun = json.loads(settings.read_text())
+    del begun["config"]["train"]["engine"], begun["config"]["train"]["mesh"]
+    settings.write_text(json.dumps(begun))
+    assert run(*command, "--resume", "auto") == 0
+    assert (here / "run" / "model").is_dir()
+
+
 def test_changed_weights_and_rows_under_the_same_name_are_noticed(here, capsys):
     command = ["train", "sft", *RUN, "--out", "run", "--resume", "auto"]
     assert run(*command, "--max-hours", "1e-9") == 0

@@ -13,7 +13,7 @@ from latent_gemma.data.example import Example
 from latent_gemma.data.kinds import COMPARED, answer_kind
 from latent_gemma.data.load import load_examples
 from latent_gemma.data.task_list import AnswerKind
-from latent_gemma.engines.choice import engine_of
+from latent_gemma.engines.choice import Engine, engine_of
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.engine import Evaluator
 from latent_gemma.evaluation.intervals import intervals_apart
@@ -73,12 +73,13 @@ def run_grpo(config: Grpo) -> Path:
         LatentGemmaError: for anything in the configuration, the data or the model that cannot be used.
     """
     started_s = time.monotonic()
+    engine = engine_of(config.train, config.lora)
     betas = parse_numbers(config.beta, float, "--beta", Range(0.0))
     if not betas:
         raise ConfigError(f"--beta {config.beta!r}", "give one or several, as in --beta 0,0.04,0.1")
     if len(betas) > 1:
-        return _study(config, betas, started_s)
-    done = _run(config, betas[0], config.out, started_s)
+        return _study(engine, config, betas, started_s)
+    done = _run(engine, config, betas[0], config.out, started_s)
     if done is None:
         return say_finished(config.out)
     tokenizer, result = done
@@ -93,9 +94,8 @@ def _origin(config: Grpo, examples: Sequence[Example]) -> Origin:
     return Origin("grpo", config, config.train.seed, Parent.of(config.model), examples, size)
 
 
-def _run(config: Grpo, beta: float, out: Path, started_s: float) -> tuple[Any, FitResult] | None:
+def _run(engine: Engine, config: Grpo, beta: float, out: Path, started_s: float) -> tuple[Any, FitResult] | None:
     """One run: the tokenizer and the result, stopped or finished; None if "auto" finds it finished."""
-    engine = engine_of(config.train, config.lora)
     spec = config.data.spec("train", config.train.seed)
     examples = load_examples(spec, bad_rows(config))
     kind = answer_kind(spec, examples)
@@ -125,7 +125,7 @@ def _run(config: Grpo, beta: float, out: Path, started_s: float) -> tuple[Any, F
         return tokenizer, result
 
 
-def _study(config: Grpo, betas: Sequence[float], started_s: float) -> Path:
+def _study(engine: Engine, config: Grpo, betas: Sequence[float], started_s: float) -> Path:
     if process_count() > 1:
         raise ConfigError(f"--beta {config.beta} in several processes", "launch one beta at a time")
     spec = config.data.spec("test", config.train.seed, config.eval_items)
@@ -151,7 +151,7 @@ def _study(config: Grpo, betas: Sequence[float], started_s: float) -> Path:
         curves: dict[str, dict[str, tuple[Point, ...]]] = {"reward": {}, "kl": {}}
         for beta, label in names.items():
             out = config.out / f"beta-{beta:g}"
-            done = _run(replace(config, resume="auto"), beta, out, started_s)
+            done = _run(engine, replace(config, resume="auto"), beta, out, started_s)
             if done is None:
                 model, tokenizer, _ = finished_stage(out)
             else:

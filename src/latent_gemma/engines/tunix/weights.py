@@ -43,7 +43,11 @@ def tunix_config(config: Any, checkpointing: bool = False) -> gemma.ModelConfig:
     """
     second = config.model_type.endswith("gemma2")
     if not second and not config.model_type.endswith("gemma"):
-        raise ModelError(f"--engine tunix with a model of type {config.model_type}: it takes Gemma 1 and 2", _TORCH)
+        raise ModelError(
+            f"--engine tunix with a model of type {config.model_type}: it takes Gemma 1 and 2; Gemma 3 is another "
+            "class in Tunix, with norms of queries and keys and two rotary bases",
+            _TORCH,
+        )
     rope = config.rope_parameters
     # what Tunix's code holds fixed, with what the model has
     fixed = {
