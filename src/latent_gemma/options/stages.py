@@ -89,7 +89,7 @@ class LatentModel:
         backprop_steps: backpropagate through the last n latent steps only.
     """
 
-    c_thought: ThoughtsPerStep = 1
+    c_thought: Annotated[ThoughtsPerStep, Range(1, 1000)] = 1
     recurrence: Advanced[Recurrence] = "append"
     parallel_passes: Advanced[Count | None] = None
     token: Advanced[TokenPart] = "argmax"

@@ -17,7 +17,7 @@ from transformers import PrinterCallback, ProgressCallback, set_seed
 from latent_gemma.errors import RunError
 from latent_gemma.launch import is_main_process
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
-from latent_gemma.training.callbacks import TrainsSomething
+from latent_gemma.training.callbacks import LogCallback, TrainsSomething
 from latent_gemma.training.checkpoints import last_checkpoint
 from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.frozen import frozen_in_bfloat16
@@ -210,6 +210,10 @@ class Run:
                 if not is_out_of_memory(error):
                     raise
                 raise out_of_memory(trainer.args, trainer.state.global_step + 1, error) from error
+            finally:
+                for each in trainer.callback_handler.callbacks:
+                    if isinstance(each, LogCallback):
+                        each.log.end()  # what is wrong is told in a line of its own
         seconds = time.monotonic() - started
         done, planned = trainer.state.global_step, trainer.state.max_steps
         finished = done >= planned
