@@ -418,6 +418,26 @@ def test_sequence_refuses_what_it_cannot_do(make_model):
         model(torch.tensor([[THOUGHT, EOT]]), past_key_values=cache)
 
 
+@every_family
+def test_a_thought_that_is_not_given_follows_from_those_that_are(family, make_model, prompts):
+    model, ids, record = make_model(family), prompts(), ThoughtRecord()
+    given = torch.full((3, 3, 32), float("nan"))
+    with model.thinking(forced=given, record=record):
+        assert torch.equal(model(ids).logits, model(ids).logits)
+    plain = ThoughtRecord()
+    with model.thinking(record=plain):
+        model(ids)
+    assert torch.equal(torch.stack(record.inputs[:3]), torch.stack(plain.inputs)), "none given"
+    given[:, 0] = 0.5
+    followed, whole = ThoughtRecord(), ThoughtRecord()
+    with model.thinking(forced=given, record=followed):
+        logits = model(ids).logits
+    assert torch.equal(followed.inputs[0], given[:, 0])
+    assert not torch.allclose(followed.inputs[1], plain.inputs[1])
+    with model.thinking(forced=followed.stacked_inputs(), record=whole):
+        assert torch.equal(model(ids).logits, logits)
+
+
 def test_noise_dropout_and_forced_thoughts_change_the_answer(make_model, prompts):
     model = make_model()
     ids = prompts()

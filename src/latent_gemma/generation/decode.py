@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from transformers.generation.streamers import BaseStreamer
 
 from latent_gemma.generation.sample import choose
 from latent_gemma.model.cache import RolloutNote, seen_columns
@@ -178,6 +179,7 @@ def decode(
     generator: torch.Generator | None = None,
     most_thoughts: int | None = None,
     ranks: Tensor | None = None,
+    streamer: BaseStreamer | None = None,
 ) -> Decoded:
     """Generate an answer to every prompt of a batch.
 
@@ -194,6 +196,7 @@ def decode(
             a draw), at most so many thoughts; then comes its answer. None thinks what is in the prompts.
         ranks: of the token that each row's answer begins with, [B], 0 for the most probable one; margins are then
             measured. None chooses it like all others.
+        streamer: is handed each token of the answer, [1], when it is chosen; of a batch of one.
 
     Returns:
         What was generated.
@@ -247,6 +250,8 @@ def decode(
             counts = answers & (first | ~torch.isin(tokens, ends))
             spans[rows] += counts
             margins[rows] += torch.where(counts, margin, 0.0)
+        if streamer is not None and bool(answers.all()):
+            streamer.put(tokens.cpu())
         generated[rows, torch.where(answers, step - lead[rows], max_new_tokens)] = tokens
         logprobs[rows] += torch.where(answers, chosen, 0.0)
         stopped = thinks & (tokens == latent.eot_id)

@@ -1,0 +1,42 @@
+"""`latent-gemma studio`: the page of one or several runs, on this machine."""
+
+import importlib.util
+import ipaddress
+import sys
+
+from latent_gemma.errors import ConfigError, RunError
+from latent_gemma.options.tools import Studio
+from latent_gemma.text.display import displayable
+
+
+def run_studio(config: Studio) -> None:
+    """Load the runs, and show the page until Ctrl-C.
+
+    Args:
+        config: which.
+
+    Raises:
+        ConfigError: without Gradio.
+        RunError: where the port is taken.
+        ModelError: for a run that cannot be loaded.
+    """
+    if importlib.util.find_spec("gradio") is None:
+        raise ConfigError("studio needs the studio extra", 'pip install "latent-gemma[studio]"')
+    from latent_gemma.studio.page import Page, open_runs, serve  # Gradio takes seconds
+
+    blocks = Page(open_runs(config.runs, config.max_new_tokens), config.folder).blocks()
+    if not _is_own(config.host):
+        reach = f"whoever reaches {config.host} can ask these models and read the runs under {config.folder}"
+        print(displayable(f"warning: {reach}"), file=sys.stderr)
+    try:
+        serve(blocks, server_name=config.host, server_port=config.port, inbrowser=config.browser)
+    except OSError as error:
+        raise RunError(f"the page cannot listen at {config.host}: {error}", "give another --port or --host") from error
+
+
+def _is_own(host: str) -> bool:
+    """Whether an address reaches nobody but this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
