@@ -196,7 +196,8 @@ class Thinker:
         """
         asked = [(one, written) for one in several for written in answers]
         prompts = [self.frame.prompt(one.question, self.mode, len(one.steps)) for one, _ in asked]
-        ids = [[*self.frame.text_ids(w.answer), *([self.frame.end_id] if w.finished else [])] for _, w in asked]
+        texts = [(self.frame.text_ids(written.answer), written.finished) for _, written in asked]
+        ids = [[*text, self.frame.end_id] if finished or not text else text for text, finished in texts]
         inputs = [one.inputs for one, _ in asked] if any(one.steps for one in several) else []
         found = [exp(logprob) for logprob in score_answers(self.model, prompts, ids, inputs, self.frame.pad_id)]
         return [found[start : start + len(answers)] for start in range(0, len(found), len(answers))]

@@ -22,7 +22,7 @@ from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Written
 from latent_gemma.studio import drawing
 from latent_gemma.studio.run_folders import RunFolder, find_runs, known_questions, report, table
-from latent_gemma.text.display import displayable
+from latent_gemma.text.display import displayable, escape
 
 _FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Hiragino Sans", "Noto Sans CJK JP", "sans-serif")
 _MONO = ("ui-monospace", "SF Mono", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
@@ -103,8 +103,8 @@ class Session:
 
 
 def _said(written: Written) -> str:
-    """An answer in the chat, as plain text."""
-    return displayable(f"{written.reasoning}\n\n{written.answer}" if written.reasoning else written.answer)
+    """An answer in the chat; Gradio shows HTML there, with its Markdown switched off too."""
+    return escape(f"{written.reasoning}\n\n{written.answer}" if written.reasoning else written.answer)
 
 
 def _lines(text: str) -> list[str]:
@@ -221,7 +221,7 @@ class Page:
             yield gr.skip(), gr.skip(), *_SAME
             return
         thinker, other = self.thinkers[run], before.other if before is not None and before.run == run else None
-        chat = [*chat, {"role": "user", "content": displayable(question)}, {"role": "assistant", "content": "…"}]
+        chat = [*chat, {"role": "user", "content": escape(question)}, {"role": "assistant", "content": "…"}]
         try:
             session = Session(run, thinker.think(question, "auto" if auto else int(k), p, _lines(steps)), other=other)
             yield _STOP, chat, *self._draw(session)
@@ -229,7 +229,7 @@ class Page:
                 chat[-1]["content"] = _said(session.answer)
                 yield gr.skip(), chat, session, *_SAME[1:]
         except LatentGemmaError as error:
-            chat[-1]["content"] = displayable(str(error))
+            chat[-1]["content"] = escape(str(error))
             yield _ASK, chat, None, "", "", "", ""
             return
         yield _ASK, chat, *self._draw(session)
