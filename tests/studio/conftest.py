@@ -1,5 +1,6 @@
 """The page of two tiny runs, served to a real browser."""
 
+import asyncio
 import json
 import shutil
 import socket
@@ -10,6 +11,13 @@ from latent_gemma.data.example import Example
 from latent_gemma.inspection.edits import Thinker
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.tiny import build_tiny
+
+
+def without_loops(patch):
+    """Locks as Python makes them: Gradio makes each an event loop, which nobody closes."""
+    for name in ("gradio.utils.safe_get_lock", "gradio.queueing.safe_get_lock"):
+        patch.setattr(name, asyncio.Lock)
+    patch.setattr("gradio.utils.safe_get_stop_event", asyncio.Event)
 
 
 @pytest.fixture(scope="package")
@@ -33,7 +41,9 @@ def runs(tmp_path_factory):
         entries = [{"step": step, "loss": 1 / step, "p": 0.5, "latent_grad_norm_1": 0.1} for step in (1, 2, 3)]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     (root / "done" / "run.json").write_text(json.dumps({"recipe": "anneal"}))
-    (root / "done" / "report.html").write_text("<!doctype html><title>x</title><h1>The report</h1><script>top.hit=1</script>")
+    (root / "done" / "report.html").write_text(
+        "<!doctype html><title>x</title><h1>The report</h1><script>top.hit=1</script>"
+    )
     return root
 
 
@@ -45,6 +55,7 @@ def url(thinkers, runs):
     opened[0] = page.Opened("latent", "latent", thinkers["latent"], [Example("7+5*3=", ("2", "6"), "6")])
     connect, asked = socket.socket.connect, []
     with pytest.MonkeyPatch.context() as patch:
+        without_loops(patch)
         patch.setattr(socket.socket, "connect", lambda own, to: (asked.append(to), connect(own, to))[1])
         blocks = page.Page(opened, runs).blocks()
         page.serve(blocks, prevent_thread_lock=True, quiet=True)
@@ -70,7 +81,7 @@ def browser():
 
 @pytest.fixture
 def visit(browser, url):
-    """visit(width, scheme): the page in a window of its own; what goes wrong in it, but for what may, fails the test."""
+    """visit(width, scheme): the page in a window of its own; what goes wrong in it, but for what may, is a failure."""
     contexts, wrong, fine = [], [], []
 
     def open_page(width=1280, scheme="light", may=()):

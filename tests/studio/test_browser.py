@@ -122,7 +122,9 @@ def test_curves_go_on_and_reports_run_nothing(visit, runs):
 
 
 def test_hostile_text_stays_text(visit):
-    attack = f"{ATTACK}<img src=x onerror=alert(2)>{{{{value}}}}${{value}}[a](javascript:alert(3))".replace("\udcff", "")
+    attack = f"{ATTACK}<img src=x onerror=alert(2)>{{{{value}}}}${{value}}[a](javascript:alert(3))".replace(
+        "\udcff", ""
+    )
     page = visit()
     page.fill("#steps textarea", attack)
     ask(page, attack)
@@ -135,11 +137,20 @@ def test_hostile_text_stays_text(visit):
     page.wait_for_selector("#changes .track")
     for where in ("#chat .user", "#donors", "#changes"):
         shown = page.inner_text(where)
-        for piece in ("<script>alert(1)</script>", "![x](http://evil.example/a.png)", "<img src=x", "{{value}}", "${value}"):
+        for piece in (
+            "<script>alert(1)</script>",
+            "![x](http://evil.example/a.png)",
+            "<img src=x",
+            "{{value}}",
+            "${value}",
+        ):
             assert piece in shown, where
         assert "␛]0;owned␇" in shown
         assert not set("".join(ATTACKS)) & set(shown) & {"\x1b", "\x9b", "\u202e", "\x07", "\x08"}
-    assert page.locator("#chat img, .drawing img, .drawing script, #chat script, .drawing a, #chat .message a").count() == 0
+    assert (
+        page.locator("#chat img, .drawing img, .drawing script, #chat script, .drawing a, #chat .message a").count()
+        == 0
+    )
 
 
 def test_what_cannot_be_done_is_told_in_the_chat(visit):

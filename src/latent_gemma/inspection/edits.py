@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from latent_gemma.choices import Mode, NumThoughts
+from latent_gemma.choices import NumThoughts
 from latent_gemma.errors import ConfigError, DataError
 from latent_gemma.evaluation.answer_scores import score_answers
 from latent_gemma.evaluation.control_thoughts import ControlThoughts

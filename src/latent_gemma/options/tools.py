@@ -1,4 +1,4 @@
-"""What stands beside training and measuring: the options of `tasks`, `harness`, `estimate`, `export`, `push`, `studio`."""
+"""What stands beside training and measuring: the options of `tasks`, `harness`, `estimate`, `export`, `studio` .."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -135,8 +135,8 @@ def donor(thoughts: Thoughts | None) -> str:
         for k, step in enumerate(thoughts.steps)
     )
     return (
-        f'<p class="note">Press a thought of <b class="text">{escape(thoughts.question)}</b>, or drag it onto one above.'
-        f'</p><div class="strip small">{cells}</div>'
+        f'<p class="note">Press a thought of <b class="text">{escape(thoughts.question)}</b>, or drag it up.</p>'
+        f'<div class="strip small">{cells}</div>'
     )
 
 
@@ -144,9 +144,7 @@ def _small(step: ThoughtStep) -> str:
     return f'<div class="cell"><small>{step.step}</small>{_token(step.tokens[0])}</div>'
 
 
-def change(
-    answer: Written, changed: Written, done: str, odds: Sequence[Sequence[float]] | None = None
-) -> str:
+def change(answer: Written, changed: Written, done: str, odds: Sequence[Sequence[float]] | None = None) -> str:
     """Both answers side by side, and how probable each is with the thoughts as they were and as they are now.
 
     Args:
@@ -173,7 +171,9 @@ def change(
         for i, written in names
     )
     says = "The answer stays." if same else "The answer changes."
-    return f'{head}<p class="outcome">{says} Probability of {"it" if same else "both"}, before ○ and after ●:</p>{tracks}'
+    return (
+        f'{head}<p class="outcome">{says} Probability of {"it" if same else "both"}, before ○ and after ●:</p>{tracks}'
+    )
 
 
 def _reasoning(written: Written) -> str:
@@ -198,13 +198,16 @@ def heat_map(thoughts: Thoughts, title: str) -> str:
     )
     rows = ""
     for layer in reversed(range(len(thoughts.steps[0].layers))):
-        cells = "".join(_heat(step, layer, wanted) for step, wanted in zip(thoughts.steps, thoughts.expected, strict=True))
+        cells = "".join(
+            _heat(step, layer, wanted) for step, wanted in zip(thoughts.steps, thoughts.expected, strict=True)
+        )
         name = f"layer {layer}" if layer else "embedding"
         rows += f'<tr><th scope="row">{name}</th>{cells}</tr>'
     expects = " A ring: what the written steps expect there." if any(thoughts.expected) else ""
     return (
-        f'<p class="title">{escape(title)}</p><div class="scroll"><table class="heat"><thead><tr><th>thought</th>{heads}'
-        f'</tr></thead><tbody>{rows}</tbody></table></div>{note(f"The stronger its colour, the surer a layer is.{expects}")}'
+        f'<p class="title">{escape(title)}</p><div class="scroll"><table class="heat">'
+        f"<thead><tr><th>thought</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        + note(f"The stronger its colour, the surer a layer is.{expects}")
     )
 
 
@@ -239,12 +242,17 @@ def _ballot(answer: str | None, traces: Sequence[Trace], total: int) -> str:
 
 def sides(answered: Sequence[tuple[str, str, Thoughts, Written]]) -> str:
     """The same question to several runs: label, mode, thoughts and answer of each, side by side."""
-    return '<div class="cards wide">' + "".join(
-        f'<div class="card"><div class="head"><b class="text">{escape(label)}</b><span>{escape(mode)} · '
-        f"{len(thoughts.steps) + written.tokens} steps and tokens</span></div>"
-        f'<div class="strip small">{"".join(map(_small, thoughts.steps)) or "no thoughts"}</div>{_said(written)}</div>'
-        for label, mode, thoughts, written in answered
-    ) + "</div>"
+    return (
+        '<div class="cards wide">'
+        + "".join(
+            f'<div class="card"><div class="head"><b class="text">{escape(label)}</b><span>{escape(mode)} · '
+            f"{len(thoughts.steps) + written.tokens} steps and tokens</span></div>"
+            f'<div class="strip small">{"".join(map(_small, thoughts.steps)) or "no thoughts"}</div>'
+            f"{_said(written)}</div>"
+            for label, mode, thoughts, written in answered
+        )
+        + "</div>"
+    )
 
 
 def curves(entries: Sequence[Mapping[str, Any]]) -> str:

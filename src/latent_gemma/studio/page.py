@@ -1,4 +1,4 @@
-"""The page: a chat beside its thoughts, which can be taken out and replaced; votes, sides, runs. Gradio, and no network."""
+"""The page: a chat beside its thoughts, which can be taken out and replaced; votes, sides, runs. No network."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -116,6 +116,10 @@ def _whole(number: Any) -> int | None:
     return int(number) if isinstance(number, str) and number.isdecimal() else None
 
 
+def _k(auto: bool, k: float) -> NumThoughts:
+    return "auto" if auto else int(k)
+
+
 def _drawing(name: str, value: str = "") -> gr.HTML:
     """A drawing whose buttons are heard; see `studio.js`."""
     script = files("latent_gemma.studio").joinpath("studio.js").read_text(encoding="utf-8")
@@ -187,7 +191,9 @@ class Page:
             model: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
             silent = {**model, "show_progress": "hidden"}
             how, drawn = [run, auto, k, p], [session, board, donors, changes, heat]
-            asking = question.submit(self.ask, [question, chat, *how, steps, session], [question, chat, *drawn], **silent)
+            asking = question.submit(
+                self.ask, [question, chat, *how, steps, session], [question, chat, *drawn], **silent
+            )
             question.stop(lambda: _ASK, None, question, cancels=[asking], **quick)
             pick.input(self.choose, pick, [question, steps], **quick)
             run.change(self.settings, run, [auto, k, p], **quick)
@@ -214,8 +220,9 @@ class Page:
         return latent.own_thoughts == "auto", latent.num_thoughts, latent.p
 
     def ask(
-        self, question: str, chat: list[Any], run: str, auto: bool, k: float, p: float, steps: str, before: Session | None
-    ) -> Iterator[Any]:
+        self, question: str, chat: list[Any], run: str, auto: bool, k: float, p: float,
+        steps: str, before: Session | None,
+    ) -> Iterator[Any]:  # fmt: skip
         """Think, and write the answer token by token."""
         if not question.strip():
             yield gr.skip(), gr.skip(), *_SAME
@@ -223,10 +230,10 @@ class Page:
         thinker, other = self.thinkers[run], before.other if before is not None and before.run == run else None
         chat = [*chat, {"role": "user", "content": escape(question)}, {"role": "assistant", "content": "…"}]
         try:
-            session = Session(run, thinker.think(question, "auto" if auto else int(k), p, _lines(steps)), other=other)
+            session = Session(run, thinker.think(question, _k(auto, k), p, _lines(steps)), other=other)
             yield _STOP, chat, *self._draw(session)
-            for session.answer in thinker.answer(session.thoughts):
-                chat[-1]["content"] = _said(session.answer)
+            for written in thinker.answer(session.thoughts):
+                session.answer, chat[-1]["content"] = written, _said(written)
                 yield gr.skip(), chat, session, *_SAME[1:]
         except LatentGemmaError as error:
             chat[-1]["content"] = escape(str(error))
@@ -244,7 +251,13 @@ class Page:
         )  # fmt: skip
         board += drawing.tools(session.thoughts, session.picked, bool(session.edits))
         title = "What each layer says" + (", with that" if edited else "")
-        return session, board, drawing.donor(session.other), changes, drawing.heat_map(edited or session.thoughts, title)
+        return (
+            session,
+            board,
+            drawing.donor(session.other),
+            changes,
+            drawing.heat_map(edited or session.thoughts, title),
+        )
 
     def again(self, session: Session | None, follow: bool) -> Iterator[Any]:
         """Think and answer with the edits there are."""
@@ -313,18 +326,27 @@ class Page:
         if session is None or not question.strip():
             return _SAME
         try:
-            session.other = self.thinkers[session.run].think(question, "auto" if auto else int(k), session.thoughts.p)
+            session.other = self.thinkers[session.run].think(question, _k(auto, k), session.thoughts.p)
             donors = drawing.donor(session.other)
         except LatentGemmaError as error:
             donors = drawing.note(str(error), "refused")
         return session, gr.skip(), donors, gr.skip(), gr.skip()
 
     def vote(
-        self, question: str, session: Session | None, run: str, auto: bool, k: float, p: float, count: float, noise: float
-    ) -> str:
+        self, question: str, session: Session | None, run: str, auto: bool, k: float, p: float,
+        count: float, noise: float,
+    ) -> str:  # fmt: skip
         """A vote of several traces on the question."""
-        thinker, num_thoughts = self.thinkers[run], "auto" if auto else int(k)
-        return self._of(question, session, lambda asked: drawing.votes(_vote(thinker, num_thoughts, p, count, noise, asked)))
+        thinker = self.thinkers[run]
+
+        def cast(asked: str) -> str:
+            voter = Voter(
+                thinker.model, thinker.tokenizer, traces=int(count), mode=thinker.mode, num_thoughts=_k(auto, k), p=p,
+                noise_std=noise, max_new_tokens=thinker.max_new_tokens, steps=thinker.steps,
+            )  # fmt: skip
+            return drawing.votes(voter(asked).traces)
+
+        return self._of(question, session, cast)
 
     def sides(self, question: str, session: Session | None, steps: str) -> str:
         """Every run's answer to the question, each in its own way."""
@@ -369,14 +391,6 @@ class Page:
         """The list of runs, and the curves of one of them, as they are now."""
         runs = self.runs
         return table(list(runs.values()), name), drawing.curves(runs[name].entries) if name in runs else ""
-
-
-def _vote(thinker: Thinker, num_thoughts: NumThoughts, p: float, count: float, noise: float, question: str) -> Any:
-    voter = Voter(
-        thinker.model, thinker.tokenizer, traces=int(count), mode=thinker.mode, num_thoughts=num_thoughts,
-        noise_std=noise, max_new_tokens=thinker.max_new_tokens, p=p, steps=thinker.steps,
-    )  # fmt: skip
-    return voter(question).traces
 
 
 def serve(blocks: gr.Blocks, **settings: Any) -> Any:

@@ -46,7 +46,7 @@ class RunFolder:
 
     @property
     def state(self) -> str:
-        """"finished", "going on" or "stopped"."""
+        """ "finished", "going on" or "stopped"."""
         if (self.path / RECORD).is_file():
             return "finished"
         newest = max((file.stat().st_mtime for file in self.path.iterdir() if file.is_file()), default=0.0)
@@ -77,7 +77,7 @@ def table(runs: list[RunFolder], shown: str) -> str:
     """The runs as an HTML table, whose names can be pressed; `shown` is the one that was."""
     rows = ""
     for run in runs:
-        last = next((entry for entry in reversed(run.entries) if "loss" in entry), {})
+        last: dict[str, Any] = next((entry for entry in reversed(run.entries) if "loss" in entry), {})
         state = run.state
         cells = (str(run.record.get("recipe", "")), str(last.get("step", "")), f"{last['loss']:.4g}" if last else "")
         rows += (
@@ -88,7 +88,8 @@ def table(runs: list[RunFolder], shown: str) -> str:
             + "</tr>"
         )
     heads = "".join(f'<th scope="col">{name}</th>' for name in ("run", "state", "recipe", "step", "loss"))
-    return f'<div class="scroll list"><table class="runs"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+    body = f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
+    return f'<div class="scroll list"><table class="runs">{body}</table></div>'
 
 
 def report(run: RunFolder) -> str:
