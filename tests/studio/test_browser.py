@@ -1,6 +1,7 @@
 """What a person does on the page, in a real Chromium: no error on the console, no request but to the page itself."""
 
 import json
+import threading
 
 import pytest
 
@@ -160,3 +161,21 @@ def test_what_cannot_be_done_is_told_in_the_chat(visit):
     page.wait_for_selector("#question button:has-text('Ask')")
     ask(page)
     answered(page)
+
+
+def test_stop_ends_the_answer_and_the_model(visit, thinkers, monkeypatch):
+    monkeypatch.setattr(thinkers["latent"], "max_new_tokens", 1900)
+    page = visit()
+    before = threading.active_count()
+    ask(page)
+    page.wait_for_selector("#chat .bot:has-text('ccc')")
+    page.click("#question button.stop-button")
+    page.wait_for_selector("#question button:has-text('Ask')")
+    page.wait_for_timeout(500)  # what was on its way has come
+    shown = page.inner_text("#chat .bot")
+    page.wait_for_timeout(500)
+    assert page.inner_text("#chat .bot") == shown
+    assert len(shown) < 1900
+    assert threading.active_count() <= before + 2, "of the server's pool"
+    page.click("#board .cell >> nth=0")
+    page.wait_for_selector("#board .cell.picked")

@@ -105,7 +105,7 @@ def test_both_answers_are_told_apart_from_one_that_stays():
     same = drawing.change(written("7"), written("7"), "zeroed", [[0.9, 0.9], [0.8, 0.8]])
     assert "The answer stays." in same
     assert same.count('class="track"') == 1
-    assert "--a:90.0%;--b:80.0%" in same
+    assert "--_a:90.0%;--_b:80.0%" in same
     assert drawing.share(0.0004) == "&lt; 0.1 %"
     assert drawing.share(0.0) == "0.0 %"
 

@@ -75,7 +75,7 @@ def _cell(
         right = "good" if expected == first else "bad"
         hint = f'<span class="hint {right}" title="what the written steps expect">expects {_token(expected, "")}</span>'
     bars = "".join(
-        f'<span class="row">{_token(token, "")}<i style="--w:{percent(min(max(p, 0.0), 1.0))}%"></i></span>'
+        f'<span class="row">{_token(token, "")}<i style="--_w:{percent(min(max(p, 0.0), 1.0))}%"></i></span>'
         for token, p in list(zip(step.tokens, step.probabilities, strict=True))[:3]
     )
     stop = ""
@@ -164,8 +164,8 @@ def change(answer: Written, changed: Written, done: str, odds: Sequence[Sequence
     names = [(0, answer)] if same else [(0, answer), (1, changed)]
     tracks = "".join(
         f'<div class="track"><b class="text">{escape(_short(written.answer)) or "∅"}</b>'
-        f'<div class="line" style="--a:{percent(odds[0][i])}%;--b:{percent(odds[1][i])}%;'
-        f'--l:{percent(min(odds[0][i], odds[1][i]))}%;--r:{percent(1 - max(odds[0][i], odds[1][i]))}%">'
+        f'<div class="line" style="--_a:{percent(odds[0][i])}%;--_b:{percent(odds[1][i])}%;'
+        f'--_l:{percent(min(odds[0][i], odds[1][i]))}%;--_r:{percent(1 - max(odds[0][i], odds[1][i]))}%">'
         f'<i class="span"></i><i class="before"></i><i class="after"></i></div>'
         f"<span>{share(odds[0][i])} → <b>{share(odds[1][i])}</b></span></div>"
         for i, written in names
@@ -214,7 +214,7 @@ def heat_map(thoughts: Thoughts, title: str) -> str:
 def _heat(step: ThoughtStep, layer: int, wanted: str) -> str:
     token, p = step.layers[layer], step.layer_probabilities[layer]
     kind = ("sure " if p > 0.55 else "") + ("hit" if wanted and wanted == token else "")
-    return f'<td class="{kind}" style="--p:{percent(p)}%" title="{share(p)}">{_token(token, "")}</td>'
+    return f'<td class="{kind}" style="--_p:{percent(p)}%" title="{share(p)}">{_token(token, "")}</td>'
 
 
 def votes(traces: Sequence[Trace]) -> str:
@@ -235,7 +235,7 @@ def _ballot(answer: str | None, traces: Sequence[Trace], total: int) -> str:
     name = '<span class="note">no answer</span>' if answer is None else f'<b class="text">{escape(_short(answer))}</b>'
     return (
         f'<div class="card"><div class="head">{name}<span>{len(traces)} of {total}</span></div>'
-        f'<i class="bar" style="--w:{percent(len(traces) / total)}%"></i>{_reasoning(traces[0].written)}'
+        f'<i class="bar" style="--_w:{percent(len(traces) / total)}%"></i>{_reasoning(traces[0].written)}'
         f"<details><summary>traces</summary><ul>{facts}</ul></details></div>"
     )
 
