@@ -32,6 +32,7 @@ FLOORS = [
     "options",
     "recipes",
     "cli",
+    "__main__",
 ]
 
 

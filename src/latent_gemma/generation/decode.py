@@ -38,8 +38,9 @@ class Decoded:
         tokens: ids of each row's answer, up to and with the end token.
         logprobs: sum of their log-probabilities at temperature 1, [B] float32, nats.
         num_thoughts: thoughts that each row took of its own accord.
-        margins: mean difference between the two highest probabilities over the tokens of each row's answer, without its
-            end, 0 to 1, [B]; None unless it was asked for.
+        margins: how sure the model is of each row's answer, 0 to 1, [B]: the mean over its tokens, without its end, of
+            the difference between the two highest probabilities; of the first token its own probability, for that
+            one was given to the row. None unless it was asked for.
     """
 
     tokens: list[list[int]]
@@ -249,7 +250,7 @@ def decode(
             # an end says nothing about an answer, unless it is all there is
             counts = answers & (first | ~torch.isin(tokens, ends))
             spans[rows] += counts
-            margins[rows] += torch.where(counts, margin, 0.0)
+            margins[rows] += torch.where(counts, torch.where(first, said.exp(), margin), 0.0)
         if streamer is not None and bool(answers.all()):
             streamer.put(tokens.cpu())
         generated[rows, torch.where(answers, step - lead[rows], max_new_tokens)] = tokens

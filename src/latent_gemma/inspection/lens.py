@@ -26,6 +26,7 @@ def read_thoughts(
     top: int = 5,
     layers: bool = False,
     record: ThoughtRecord | None = None,
+    frame: Frame | None = None,
 ) -> list[ThoughtStep]:
     """Read the latent steps of one question.
 
@@ -37,6 +38,7 @@ def read_thoughts(
         top: tokens to name per step.
         layers: also read the state after every layer (the logit lens).
         record: filled with the thoughts themselves.
+        frame: with the earlier turns of a conversation; None takes the model's own.
 
     Returns:
         One step each: the tokens that the state fed back is closest to, their probabilities, the norm of what was
@@ -46,15 +48,16 @@ def read_thoughts(
     """
     if num_thoughts == 0:
         return []
-    frame = Frame(tokenizer, model.config.latent)
+    frame = frame or Frame(tokenizer, model.config.latent)
     ids = torch.tensor([frame.latent_prompt(question, num_thoughts)], device=model.device)
     record = ThoughtRecord() if record is None else record
     with model.thinking(record=record):
         output = model.model(ids, project=model.project, output_hidden_states=layers, use_cache=False)
-    first = ids[0].tolist().index(model.config.latent.thought_id)
+    first = ids.shape[1] - 1 - num_thoughts
     steps = []
     repeats = model.config.latent.recurrence == "sequence"
-    for k, (source, fed, hidden) in enumerate(zip(record.source, record.inputs, record.hidden, strict=True)):
+    own = zip(*(part[-num_thoughts:] for part in (record.source, record.inputs, record.hidden)), strict=True)
+    for k, (source, fed, hidden) in enumerate(own):
         log_probs = model.project(source[0]).float().log_softmax(-1)
         best = log_probs.exp().topk(top)
         column = first - 1 if repeats else first + k - 1

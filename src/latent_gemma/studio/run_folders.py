@@ -12,7 +12,7 @@ from latent_gemma.data.load import DataSpec, load_examples
 from latent_gemma.errors import LatentGemmaError
 from latent_gemma.inspection.html_report import POLICY
 from latent_gemma.text.display import escape
-from latent_gemma.training.callbacks import read_metrics
+from latent_gemma.training.run_log import read_metrics
 
 #: A run that has written nothing for so long is not going on.
 SILENT_S = 120.0
