@@ -25,7 +25,10 @@ def served(monkeypatch):
     """What the page was started with."""
     calls = []
     without_loops(monkeypatch)
-    monkeypatch.setattr(page, "serve", lambda blocks, **settings: calls.append((blocks, settings)))
+    monkeypatch.setattr(
+        page, "serve", lambda blocks, **told: calls.append((blocks, told)) or (None, "http://here/", "")
+    )
+    monkeypatch.setattr("gradio.Blocks.block_thread", lambda blocks: None)
     return calls
 
 
@@ -36,8 +39,11 @@ def served(monkeypatch):
 def test_another_host_than_this_machine_warns(options, warns, model, served, capsys):
     assert main(["studio", model, *options]) == 0
     [(blocks, settings)] = served
-    assert settings == {"server_name": options[1] if options else "127.0.0.1", "server_port": None, "inbrowser": True}
-    assert ("warning: whoever reaches 0.0.0.0" in capsys.readouterr().err) is warns
+    assert settings.pop("server_name") == (options[1] if options else "127.0.0.1")
+    assert settings == {"server_port": None, "inbrowser": True, "quiet": True, "prevent_thread_lock": True}
+    out, err = capsys.readouterr()
+    assert "the studio is at http://here/" in out
+    assert ("warning: whoever reaches 0.0.0.0" in err) is warns
     assert not blocks.analytics_enabled
 
 

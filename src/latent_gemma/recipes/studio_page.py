@@ -34,7 +34,12 @@ def run_studio(config: Studio) -> None:
     if not _is_own(config.host):
         reach = f"whoever reaches {config.host} can ask these models and read the runs under {config.folder}"
         print(displayable(f"warning: {reach}"), file=sys.stderr)
-    serve(blocks, server_name=config.host, server_port=config.port, inbrowser=config.browser)
+    _, url, _ = serve(
+        blocks, server_name=config.host, server_port=config.port, inbrowser=config.browser, quiet=True,
+        prevent_thread_lock=True,
+    )  # fmt: skip
+    print(f"the studio is at {url} until Ctrl-C", flush=True)
+    blocks.block_thread()
 
 
 def _is_own(host: str) -> bool:
