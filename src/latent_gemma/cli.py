@@ -56,6 +56,7 @@ VERBS = {
     "estimate": Verb("options.tools", "Estimate", "recipes.estimate", "run_estimate"),
     "export": Verb("options.tools", "Export", "recipes.export", "run_export"),
     "push": Verb("options.tools", "Push", "recipes.export", "run_push"),
+    "studio": Verb("options.tools", "Studio", "recipes.studio_page", "run_studio"),
 }
 SUMMARIES = {
     "demo": "train a tiny Gemma 2 to reason in latent space, and prove it (under 5 minutes on 2 cores)",
@@ -81,6 +82,7 @@ SUMMARIES = {
     "estimate": "memory and time of a training run",
     "export": "a model as a plain Gemma, for programs that know no thoughts",
     "push": "a model and its card to the Hugging Face hub",
+    "studio": "a page in the browser: thoughts beside answers, to be taken out and replaced; runs and their curves",
 }
 
 

@@ -28,6 +28,7 @@ FLOORS = [
     "engines",
     "evaluation",
     "inspection",
+    "studio",
     "options",
     "recipes",
     "cli",

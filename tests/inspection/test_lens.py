@@ -10,7 +10,7 @@ from latent_gemma.data.example import Example
 from latent_gemma.inspection.lens import read_thoughts, trace_examples
 from latent_gemma.model import ThoughtRecord
 from latent_gemma.model.prompt import Frame
-from tests.conftest import RECURRENCES
+from tests.conftest import EOT, RECURRENCES
 
 
 @pytest.mark.parametrize("recurrence", RECURRENCES)
@@ -32,7 +32,13 @@ def test_a_thought_says_what_the_head_makes_of_the_state_before_it(recurrence, m
         entropy = -(probabilities * probabilities.log()).sum().item()
         assert step.entropy_nats == pytest.approx(entropy, rel=1e-4)
         assert step.norm == pytest.approx(record.inputs[k][0].norm().item(), rel=1e-4)
-        assert len(step.layers) == model.config.num_hidden_layers + 1
+        assert step.ids == tuple(best.indices.tolist())
+        assert len(step.layers) == len(step.layer_probabilities) == model.config.num_hidden_layers + 1
+        if recurrence == "sequence":
+            assert step.stop is None
+        else:
+            assert step.stop == pytest.approx(model.project(record.hidden[k][0]).softmax(-1)[EOT].item(), rel=1e-4)
+            assert step.layer_probabilities[-1] == pytest.approx(step.probabilities[0], rel=1e-5)
     if recurrence != "sequence":
         assert all(step.layers[-1] == step.tokens[0] for step in steps), "the last layer is what the head reads"
 

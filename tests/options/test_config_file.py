@@ -29,6 +29,7 @@ TYPED = {
     "compare": "a b --out o",
     "export": "run --to o --format gguf",
     "push": "run owner/name --public",
+    "studio": "a b --folder o --port 7861 --no-browser",
     "vote": 'm "1 + 1 = ?" --k 3 --show-traces',
     "ask": "m 1+1= --p 0.5 --translate ja",
     "chat": "m --thoughts",

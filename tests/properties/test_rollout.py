@@ -418,6 +418,23 @@ def test_sequence_refuses_what_it_cannot_do(make_model):
         model(torch.tensor([[THOUGHT, EOT]]), past_key_values=cache)
 
 
+@every_family
+def test_a_thought_that_is_not_given_follows_from_those_that_are(family, make_model, prompts):
+    model, ids, given = make_model(family), prompts(), torch.full((3, 3, 32), float("nan"))
+    plain, followed = ThoughtRecord(), ThoughtRecord()
+    with model.thinking(record=plain):
+        own = model(ids).logits
+    with model.thinking(forced=given):
+        assert torch.equal(model(ids).logits, own), "none is given"
+    given[:, 0] = 0.5
+    with model.thinking(forced=given, record=followed):
+        logits = model(ids).logits
+    assert torch.equal(followed.inputs[0], given[:, 0])
+    assert not torch.allclose(followed.inputs[1], plain.inputs[1])
+    with model.thinking(forced=followed.stacked_inputs()):
+        assert torch.equal(model(ids).logits, logits)
+
+
 def test_noise_dropout_and_forced_thoughts_change_the_answer(make_model, prompts):
     model = make_model()
     ids = prompts()

@@ -316,6 +316,10 @@ BAD_INPUT = [
     (["ask", "MODEL", "1" * 3000], "tokens"),
     (["ask", "TMP/nowhere", "1+1="], "there is no model at"),
     (["estimate", "--model", "google/gemma-2-2b", "--k=-1"], "--k -1"),
+    (["studio"], "no run to open"),
+    (["studio", "TMP/nowhere"], "there is no model at"),
+    (["studio", "MODEL", "--port", "70000"], "--port 70000"),
+    (["studio", "MODEL", "--share"], "unknown option --share"),
     (["data", "arithmetic", "--n", "0", "--out", "TMP/x.jsonl"], "--n 0"),
     (["data", "arithmetic", "--n", "3", "--ops", "pow", "--out", "TMP/x.jsonl"], "pow"),
 ]

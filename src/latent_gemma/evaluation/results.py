@@ -127,6 +127,9 @@ class ThoughtStep:
         entropy_nats: entropy of the head's whole distribution.
         target: the written step this thought stands for, where the data has one.
         layers: per decoder layer, the most probable token there; empty unless asked for.
+        layer_probabilities: of these tokens.
+        ids: of `tokens`.
+        stop: probability that thinking ends behind this step; None where thoughts do not say so ("sequence").
     """
 
     step: int
@@ -136,6 +139,9 @@ class ThoughtStep:
     entropy_nats: float
     target: str = ""
     layers: tuple[str, ...] = ()
+    layer_probabilities: tuple[float, ...] = ()
+    ids: tuple[int, ...] = ()
+    stop: float | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from latent_gemma.evaluation.answering import answer_batch
 from latent_gemma.evaluation.results import ThoughtStep, ThoughtTrace
 from latent_gemma.model.alignment import aligned_tokens
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
+from latent_gemma.model.halting import stop_margin
 from latent_gemma.model.prompt import Frame
 from latent_gemma.model.thinking import ThoughtRecord
 from latent_gemma.text.answers import Match, answers_match, grade
@@ -24,6 +25,7 @@ def read_thoughts(
     num_thoughts: int,
     top: int = 5,
     layers: bool = False,
+    record: ThoughtRecord | None = None,
     frame: Frame | None = None,
 ) -> list[ThoughtStep]:
     """Read the latent steps of one question.
@@ -35,6 +37,7 @@ def read_thoughts(
         num_thoughts: K.
         top: tokens to name per step.
         layers: also read the state after every layer (the logit lens).
+        record: filled with the thoughts themselves.
         frame: with the earlier turns of a conversation; None takes the model's own.
 
     Returns:
@@ -47,15 +50,19 @@ def read_thoughts(
         return []
     frame = frame or Frame(tokenizer, model.config.latent)
     ids = torch.tensor([frame.latent_prompt(question, num_thoughts)], device=model.device)
-    record = ThoughtRecord()
+    record = ThoughtRecord() if record is None else record
     with model.thinking(record=record):
         output = model.model(ids, project=model.project, output_hidden_states=layers, use_cache=False)
     first = ids.shape[1] - 1 - num_thoughts
     steps = []
-    for k, (source, fed) in enumerate(zip(record.source[-num_thoughts:], record.inputs[-num_thoughts:], strict=True)):
+    repeats = model.config.latent.recurrence == "sequence"
+    own = zip(*(part[-num_thoughts:] for part in (record.source, record.inputs, record.hidden)), strict=True)
+    for k, (source, fed, hidden) in enumerate(own):
         log_probs = model.project(source[0]).float().log_softmax(-1)
         best = log_probs.exp().topk(top)
-        column = first - 1 if model.config.latent.recurrence == "sequence" else first + k - 1
+        column = first - 1 if repeats else first + k - 1
+        said = _layer_tokens(model, tokenizer, output.hidden_states, column) if layers else ()
+        ends = None if repeats else stop_margin(model.project(hidden[0]).float(), frame.latent.eot_id).sigmoid().item()
         steps.append(
             ThoughtStep(
                 step=k + 1,
@@ -63,7 +70,10 @@ def read_thoughts(
                 probabilities=tuple(best.values.tolist()),
                 norm=fed[0].float().norm().item(),
                 entropy_nats=-(log_probs.exp() * log_probs).sum().item(),
-                layers=_layer_tokens(model, tokenizer, output.hidden_states, column) if layers else (),
+                layers=tuple(token for token, _ in said),
+                layer_probabilities=tuple(probability for _, probability in said),
+                ids=tuple(best.indices.tolist()),
+                stop=ends,
             )
         )
     return steps
@@ -71,12 +81,12 @@ def read_thoughts(
 
 def _layer_tokens(
     model: LatentReasoningGemmaForCausalLM, tokenizer: Any, hidden_states: Sequence[Tensor], column: int
-) -> tuple[str, ...]:
-    last = len(hidden_states) - 1
-    return tuple(
-        tokenizer.decode([int(model.project(state if i == last else model.model.norm(state)).argmax())])
-        for i, state in enumerate(layer[0, column] for layer in hidden_states)
-    )
+) -> list[tuple[str, float]]:
+    last, said = len(hidden_states) - 1, []
+    for i, state in enumerate(layer[0, column] for layer in hidden_states):
+        best = model.project(state if i == last else model.model.norm(state)).float().softmax(-1).max(-1)
+        said.append((tokenizer.decode([int(best.indices)]), float(best.values)))
+    return said
 
 
 def _targets(example: Example, frame: Frame) -> list[str]:

@@ -186,7 +186,8 @@ class Rollout:
             with self._backpropagates(step, len(columns)):
                 fed, tokens = self.feed_back(source)
                 if self.settings.forced is not None:
-                    fed = self._forced(counts[:, a : a + 1], fed)[:, 0]
+                    given = self._forced(counts[:, a : a + 1], fed)[:, 0]
+                    fed = torch.where(given.isnan(), fed, given)
                 self.watch({step: ...}, fed)
                 first = torch.where(rows[:, None], fed, piece[:, 0])
                 inputs = torch.cat([first[:, None], piece[:, 1:]], dim=1)

@@ -96,7 +96,8 @@ class Thinking:
     Args:
         p: share of the token embedding, overriding the configuration; None leaves it.
         forced: inputs to put at the thought positions instead of the model's own, [B, K, D] (thought k of a row takes
-            [:, k]) or [B, T, D] ("sequence", the input of the last pass, aligned at its end).
+            [:, k]; where that is not a number, its own: "append" alone) or [B, T, D] ("sequence", the input of the last
+            pass, aligned at its end).
         noise_std: standard deviation of Gaussian noise added to each latent, in units of its RMS; drawn anew in each
             pass of "parallel".
         dropout: share of a latent's components set to zero (the rest scaled up).

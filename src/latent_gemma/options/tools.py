@@ -1,4 +1,4 @@
-"""What stands beside training and measuring: the options of `tasks`, `harness`, `estimate`, `export` and `push`."""
+"""What stands beside training and measuring: the options of `tasks`, `harness`, `estimate`, `export`, `studio` .."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal
 from tyro.conf import Positional
 
 from latent_gemma.choices import Precision
-from latent_gemma.ranges import Amount, Count, Positive, Range, Size, check_ranges
+from latent_gemma.errors import ConfigError
+from latent_gemma.ranges import Advanced, Amount, Count, Positive, Range, Size, check_ranges
 
 GgufKind = Literal["f16", "q8_0"]
 
@@ -114,3 +115,29 @@ class Push:
     repo: Positional[str]
     report: Path | None = None
     public: bool = False
+
+
+@dataclass(frozen=True)
+class Studio:
+    """Open a page in the browser: questions beside their thoughts, which can be taken out, and runs (extra `studio`).
+
+    Args:
+        runs: run folders, model directories, GGUF files or hub names; of several, the first is asked at first.
+        folder: whose runs are listed, with their curves and reports.
+        host: address to listen at; whoever reaches another than this machine's own can ask and read all of it.
+        port: to listen at; None takes the first free one from 7860 on.
+        browser: open it.
+        max_new_tokens: bound on an answer's generated tokens.
+    """
+
+    runs: Positional[tuple[str, ...]] = ()
+    folder: Path = Path("runs")
+    host: Advanced[str] = "127.0.0.1"
+    port: Annotated[int, Range(1, 65535)] | None = None
+    browser: bool = True
+    max_new_tokens: Count = 256
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if not self.runs:
+            raise ConfigError("no run to open", "name one: latent-gemma studio runs/demo")

@@ -1,0 +1,36 @@
+"""A streamed answer is the answer, token by token, and ends when nobody reads it."""
+
+import threading
+
+import pytest
+
+from latent_gemma.errors import DataError
+from latent_gemma.generation.answers import answer
+from latent_gemma.generation.stream import streamed
+from latent_gemma.model.prompt import Frame
+
+
+@pytest.mark.parametrize(("mode", "k"), [("latent", 3), ("words", 0), ("none", 0)])
+def test_the_last_is_the_answer_and_the_others_lead_to_it(mode, k, make_model, tokenizer):
+    model = make_model()
+    frame = Frame(tokenizer, model.config.latent)
+    seen = list(streamed(model, frame, "1+2=", mode, k, max_new_tokens=7))
+    [[trace]] = answer(model, frame, ["1+2="], mode, k, max_new_tokens=7).traces
+    assert seen[-1] == trace.written
+    assert [written.tokens for written in seen] == list(range(1, trace.written.tokens + 1))
+
+
+def test_who_stops_reading_stops_the_model(make_model, tokenizer):
+    model = make_model()
+    before = threading.active_count()
+    stream = streamed(model, Frame(tokenizer, model.config.latent), "1+2=", "words", max_new_tokens=2000)
+    assert next(stream).tokens == 1
+    assert threading.active_count() == before + 1
+    stream.close()
+    assert threading.active_count() == before
+
+
+def test_what_goes_wrong_is_told_to_the_reader(make_model, tokenizer):
+    model = make_model()
+    with pytest.raises(DataError, match="tokens"):
+        list(streamed(model, Frame(tokenizer, model.config.latent), "1" * 3000, "none"))
