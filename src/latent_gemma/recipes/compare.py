@@ -58,6 +58,8 @@ def run_compare(config: Compare) -> Path:
     for run, (own, items, said) in zip(config.runs, loaded, strict=True):
         names = {label: label if taken.count(label) == 1 else f"{run.name}: {label}" for label in main_rows(own)}
         rows += [replace(row, label=names[row.label]) for row in own]
+        if len(loaded) > 1:  # what was not timed in turns cannot be compared
+            rows = [replace(row, seconds_per_answer=None, seconds_range=None) for row in rows]
         for label, main in main_rows(own).items():
             setting = (label, main.k, main.p, main.control)
             answers[names[label]] = [item for item in items if (item.label, item.k, item.p, item.control) == setting]

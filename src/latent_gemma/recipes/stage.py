@@ -242,9 +242,11 @@ def save_stage(run: Path, origin: Mapping[str, Any], tokenizer: Any, result: Fit
 def training_curves(metrics: list[dict[str, Any]], prefix: str = "") -> dict[str, list[dict[str, float]]]:
     """The curves worth a plot: loss, p, K and the gradient norm of the first and last latent step; of GRPO the
     rewards, the divergence from the start, the length of completions and what was cut or taught nothing."""
-    names = {"answer_loss": "answer loss", "anchor_loss": "anchor loss", "p": "p", "K": "K"}
-    names |= {"reward": "reward", "kl": "KL to the start, nats per token", "completions/mean_length": "tokens"}
-    names |= {"frac_reward_zero_std": "groups of equal reward", "completions/clipped_ratio": "completions cut off"}
+    names = {"answer_loss": "answer loss, nats a token", "anchor_loss": "anchor loss, nats a token"}
+    names |= {"p": "p, share of the token embedding", "K": "K, latent steps"}
+    names |= {"reward": "reward", "kl": "KL to the start, nats per token", "completions/mean_length": "length of completions, tokens"}
+    names |= {"frac_reward_zero_std": "groups of equal reward, share"}
+    names |= {"completions/clipped_ratio": "completions cut off, share"}
     names |= {
         key: f"reward for {key.split('/')[1].replace('_', ' ')}"
         for entry in metrics
@@ -256,7 +258,7 @@ def training_curves(metrics: list[dict[str, Any]], prefix: str = "") -> dict[str
         key=lambda k: int(k.rsplit("_", 1)[1]),
     )
     for key in dict.fromkeys([*steps[:1], *steps[-1:]]):
-        names[key] = f"gradient, step {key.rsplit('_', 1)[1]}"
+        names[key] = f"gradient norm, latent step {key.rsplit('_', 1)[1]}"
     curves = {}
     for key, title in names.items():
         points = [{"step": entry["step"], "value": entry[key]} for entry in metrics if key in entry]
