@@ -22,6 +22,11 @@ OUTSIDE = {
     "benchmarks/RESULTS.md": "benchmarks/RESULTS.md",
     "results/README.md": "results/README.md",
     "notebooks/relay.ipynb": "notebooks/relay.ipynb",
+    **{
+        path: path
+        for pattern in ("*.svg", "report.md")
+        for path in (found.relative_to(ROOT).as_posix() for found in ROOT.glob(f"results/*/{pattern}"))
+    },
 }
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")
 _SHELL = re.compile(r'<div class="language-bash.*?</div>', re.DOTALL)

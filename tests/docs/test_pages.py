@@ -9,6 +9,7 @@ import pytest
 
 import latent_gemma
 from latent_gemma.cli import VERBS
+from latent_gemma.inspection.tables import to_markdown
 from tests.docs.pages import COMMANDS, PAGES, ROOT, prose
 from tests.docs.test_remedies import OPTION, OTHERS, VERB, verbs_options
 
@@ -77,12 +78,51 @@ def shown(picture):
     return re.findall(r"<text[^>]*>([^<]*)</text>", picture)
 
 
-@pytest.mark.parametrize(("name", "draw"), [("controls", figures.controls), ("floors", figures.house)])
-def test_pictures_are_those_of_their_data(name, draw):
+@pytest.mark.parametrize(("path", "draw"), figures.pictures().items())
+def test_pictures_are_those_of_their_data(path, draw):
     """By what they say: matplotlib's versions differ in the bytes."""
-    kept = (ROOT / "docs" / "figures" / f"{name}.svg").read_text(encoding="utf-8")
+    kept = (ROOT / path).read_text(encoding="utf-8")
     assert shown(kept) == shown(draw())
     assert len(shown(kept)) >= 8
+
+
+@pytest.mark.parametrize(("page", "heading"), figures.TABLES)
+def test_tables_are_those_of_their_reports(page, heading):
+    made = figures.with_table(PAGES[page], heading, figures.TABLES[page, heading]())
+    assert made == PAGES[page], "python docs/figures.py writes them"
+
+
+def test_the_results_are_those_of_their_reports():
+    assert PAGES["results/README.md"] == figures.results_page()
+    folders = {path.parent.name for path in (ROOT / "results").glob("*/report.json")}
+    assert folders == figures.STUDIES.keys()
+    for name in folders:
+        assert (ROOT / "results" / name / "report.md").read_text(encoding="utf-8") == to_markdown(figures.read(name))
+
+
+@pytest.mark.parametrize(
+    ("page", "section", "name"),
+    [
+        ("README.md", "What the demo finds", "demo"),
+        ("docs/choose.md", "Every method on one task", "chains_mixed"),
+        ("docs/japanese.md", "What a tiny model learns", "bilingual"),
+    ],
+)
+def test_no_number_contradicts_its_report(page, section, name):
+    """Every figure with one decimal behind a comma or before a percent sign is one of the report's."""
+    text = PAGES[page].split(f"## {section}\n")[1].split("\n## ")[0].split("\n**Thoughts aligned")[0]
+    assert set(re.findall(r"\b\d+\.\d(?=[ ,;:)]| %)", text)) <= set(decimals(figures.read(name).to_dict()))
+
+
+def decimals(data):
+    """The numbers of a report as pages write them, with one decimal, also as a percentage."""
+    if isinstance(data, dict | list | tuple):
+        for value in data.values() if isinstance(data, dict) else data:
+            yield from decimals(value)
+    elif isinstance(data, float):
+        yield from (f"{data:.1f}", f"{100 * data:.1f}")
+    elif isinstance(data, str):
+        yield from (f"{float(number):.1f}" for number in re.findall(r"\d+\.\d+", data))
 
 
 def test_no_text_stands_twice():

@@ -254,6 +254,38 @@ class EvalReport:
     reason: str = ""
     differences: Differences | None = None
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "EvalReport":
+        """A report of `to_dict`, as it was; one of an older version may lack what is new.
+
+        Raises:
+            KeyError, TypeError: where the data are of something else.
+        """
+
+        def traces(found: list[dict[str, Any]]) -> tuple[ThoughtTrace, ...]:
+            return tuple(
+                ThoughtTrace(**{**trace, "steps": tuple(ThoughtStep(**step) for step in trace["steps"])})
+                for trace in found
+            )
+
+        def chart(found: dict[str, Any]) -> Chart:
+            lines = {label: tuple(Point(**point) for point in points) for label, points in found["lines"].items()}
+            return Chart(**{**found, "lines": lines})
+
+        read: dict[str, Any] = {
+            "rows": tuple(map(EvalRow.from_dict, data["rows"])),
+            "languages": tuple(map(EvalRow.from_dict, data.get("languages", ()))),
+            "traces": traces(data.get("traces", [])),
+            "tables": tuple(
+                Grid(grid["title"], tuple(grid["header"]), tuple(map(tuple, grid["rows"])), grid["note"])
+                for grid in data.get("tables", ())
+            ),
+            "charts": tuple(map(chart, data.get("charts", ()))),
+        }
+        if found := data.get("differences"):
+            read["differences"] = Differences(tuple(map(traces, found["items"])), found["count"], found["total"])
+        return cls(**{**data, **read})
+
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-ready data; every row also carries its `accuracy`."""
         data = asdict(self)

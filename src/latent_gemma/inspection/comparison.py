@@ -34,7 +34,9 @@ def cost_charts(mains: Mapping[str, EvalRow]) -> tuple[Chart, ...]:
     passes = points(lambda row: row.passes_per_answer)
     tokens = points(lambda row: row.tokens_per_answer)
     charts = (
-        Chart("accuracy_over_passes", "Accuracy over passes", "passes an answer, tokens and latent steps", unit, passes),
+        Chart(
+            "accuracy_over_passes", "Accuracy over passes", "passes an answer, tokens and latent steps", unit, passes
+        ),
         Chart("accuracy_over_tokens", "Accuracy over tokens", "generated tokens an answer", unit, tokens),
     )
     if not all(row.seconds_range for row in mains.values()):

@@ -32,8 +32,8 @@ def cost_grid(rows: Sequence[EvalRow]) -> tuple[Grid, ...]:
     )
     note = (
         "found: answers in which the lenient rules find one, marked: the strict rules do (in an answer mark or where "
-        "the prompt's format puts it), cut: cut off at the bound on tokens, all in %; tokens and latent steps are means "
-        "an answer, over all traces of a vote; GiB: peak memory, of the process on a CPU."
+        "the prompt's format puts it), cut: cut off at the bound on tokens, all in %; tokens and latent steps are "
+        "means an answer, over all traces of a vote; GiB: peak memory, of the process on a CPU."
     )
     header = ("method", "found", "marked", "cut", "tokens", "latent", "GiB")
     return (Grid("Extraction and cost", header, lines, note),) if lines else ()

@@ -1,4 +1,4 @@
-"""Charts of a report: accuracy over cost, K, p and controls, K per answer, the training curves, and its own line charts.
+"""Charts of a report: accuracy over cost, K, p and controls, K per answer, training curves, its own line charts.
 
 Drawn as wide as a telephone shows them legibly. Figures are built without pyplot, so none stays open behind the
 caller's back.
@@ -87,7 +87,8 @@ def _style() -> Iterator[None]:
 
 def _looks(labels: Iterable[str]) -> Looks:
     return {
-        label: (COLOURS[at % len(COLOURS)], MARKERS[at % len(MARKERS)]) for at, label in enumerate(dict.fromkeys(labels))
+        label: (COLOURS[at % len(COLOURS)], MARKERS[at % len(MARKERS)])
+        for at, label in enumerate(dict.fromkeys(labels))
     }
 
 
@@ -391,7 +392,13 @@ def plot_curves(report: EvalReport) -> Figure:
         figure, top = _figure("Training curves", "", 0.75 + legend + 1.75 * len(panels))
         height = figure.get_figheight()
         grid = figure.add_gridspec(
-            len(panels), 1, left=0.11, right=0.97, top=1 - (top + legend + 0.3) / height, bottom=0.45 / height, hspace=0.5
+            len(panels),
+            1,
+            left=0.11,
+            right=0.97,
+            top=1 - (top + legend + 0.3) / height,
+            bottom=0.45 / height,
+            hspace=0.5,
         )
         for index, (name, lines) in enumerate(panels.items()):
             axes = figure.add_subplot(grid[index, 0])

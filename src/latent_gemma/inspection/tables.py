@@ -8,6 +8,7 @@ from rich.console import Console, ConsoleOptions, ConsoleRenderable, JustifyMeth
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
+from tabulate import tabulate
 
 from latent_gemma.evaluation.results import EvalReport, EvalRow, Grid, ThoughtTrace
 from latent_gemma.inspection.numbers import milliseconds, percent, with_interval
@@ -388,9 +389,13 @@ def results_markdown(report: EvalReport) -> str:
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: bool = True) -> str:
-    rule = ["---", *["---:" if numeric else "---"] * (len(header) - 1)]
-    lines = [[_cell(text) for text in header], rule, *([_cell(text) for text in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return tabulate(
+        [[_cell(text) for text in row] for row in rows],
+        [_cell(text) for text in header],
+        tablefmt="pipe",
+        colalign=["left", *["right" if numeric else "left"] * (len(header) - 1)],
+        disable_numparse=True,
+    )
 
 
 def _cell(text: str) -> str:

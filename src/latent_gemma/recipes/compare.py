@@ -94,11 +94,10 @@ def run_compare(config: Compare) -> Path:
 
 def _load(run: Path) -> tuple[list[EvalRow], list[Item], dict[str, str]]:
     try:
-        data = json.loads((run / "report.json").read_text(encoding="utf-8"))
-        rows = [EvalRow.from_dict(row) for row in data["rows"]]
+        found = EvalReport.from_dict(json.loads((run / "report.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{run} holds no report of an evaluation", "give a folder that eval wrote") from error
-    return rows, read_items(run / FILE), data["context"]
+    return list(found.rows), read_items(run / FILE), found.context
 
 
 def _differences(

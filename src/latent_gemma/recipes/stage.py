@@ -20,7 +20,7 @@ from latent_gemma.data.example import Example
 from latent_gemma.engines.choice import engine_record
 from latent_gemma.errors import DataError, RunError
 from latent_gemma.evaluation.results import EvalReport
-from latent_gemma.files import remove_partial, whole_folder
+from latent_gemma.files import remove_partial, sha256_of, whole_folder
 from latent_gemma.inspection.plots import plot_curves
 from latent_gemma.launch import is_main_process
 from latent_gemma.model.loading import weight_files
@@ -99,12 +99,7 @@ def digest(examples: Sequence[Example]) -> str:
 def model_hash(name: str) -> str:
     """SHA-256 over the files a model's weights are read from; empty for a fresh one and what is not there."""
     files = weight_files(name)
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest() if files else ""
+    return sha256_of(*files) if files else ""
 
 
 @dataclass(frozen=True)
@@ -244,7 +239,11 @@ def training_curves(metrics: list[dict[str, Any]], prefix: str = "") -> dict[str
     rewards, the divergence from the start, the length of completions and what was cut or taught nothing."""
     names = {"answer_loss": "answer loss, nats a token", "anchor_loss": "anchor loss, nats a token"}
     names |= {"p": "p, share of the token embedding", "K": "K, latent steps"}
-    names |= {"reward": "reward", "kl": "KL to the start, nats per token", "completions/mean_length": "length of completions, tokens"}
+    names |= {
+        "reward": "reward",
+        "kl": "KL to the start, nats per token",
+        "completions/mean_length": "length of completions, tokens",
+    }
     names |= {"frac_reward_zero_std": "groups of equal reward, share"}
     names |= {"completions/clipped_ratio": "completions cut off, share"}
     names |= {

@@ -400,9 +400,7 @@ def _measure(
         found.further.setdefault(name, []).append(further.measure(mode, k).row)
     if method.thinks and mode == "latent":
         shown = [study.tests[at] for at in both_kinds([item.correct for item in measured[0].items], 4)]
-        found.traces += trace_examples(
-            model, tokenizer, shown, method.label, study.max_new_tokens, match=study.match
-        )
+        found.traces += trace_examples(model, tokenizer, shown, method.label, study.max_new_tokens, match=study.match)
 
 
 def _asker(run: _Run, mode: Mode) -> Callable[[], float]:
