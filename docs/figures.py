@@ -52,14 +52,14 @@ class Asked:
 STUDIES = {
     "chains_mixed": Asked(
         "Chains of mixed length",
-        "Can latent steps stand for written ones where each question needs another number of them? Chains of 1 to "
-        "6 operations modulo 10; a guess is right on 10 %.",
+        "Can latent steps stand for written ones where each question needs another number? Chains of 1 to 6 "
+        "operations; a guess is right on 10 %.",
         "latent-gemma study --config configs/study_chains.toml",
     ),
     "prosqa": Asked(
         "Small ProsQA",
-        "Do latent steps search a graph better than words, as COCONUT's authors report? 8 concepts, 2 to 3 hops; a "
-        "guess between the two that are named is right on 50 %.",
+        "Do latent steps search a graph better than words, as was published? 8 concepts, 2 to 3 hops; a guess is "
+        "right on 50 %.",
         "python studies/prosqa.py --seed 1",
         "Made by version 0.1, with one K for all questions, and stopped after 400 latent steps of 32 questions: words "
         "had learnt the task in part, and COCONUT guesses. It refutes nothing that was published for larger models "
@@ -67,8 +67,8 @@ STUDIES = {
     ),
     "bilingual": Asked(
         "Japanese and English",
-        "What does a model of half a million parameters learn of rows in the format of llm-japanese-dataset? "
-        "Translation both ways and a quiz, sentences that are in no training row; answered at once.",
+        "What does a tiny model learn of translation both ways and of a quiz, in the format of llm-japanese-dataset? "
+        "Answered at once.",
         "python studies/bilingual.py --encoder runs/e5",
         "The rows are kinds of questions, not methods.",
     ),
@@ -88,19 +88,23 @@ def read(name: str) -> EvalReport:
 
 
 def keep(name: str, report: Path) -> None:
-    """Keep of a run what pages show: of a study its report, of the demo the rows.
+    """Keep of a run's report what pages show.
 
     Args:
         name: of the study, or "demo".
         report: its report.json, or the folder that holds it.
     """
     found = json.loads((report / "report.json" if report.is_dir() else report).read_text(encoding="utf-8"))
-    if name != "demo":
-        write_atomically(RESULTS / name / "report.json", json.dumps(found, ensure_ascii=False, indent=1) + "\n")
-        return
-    rows = ",\n  ".join(json.dumps(row) for row in found["rows"])
-    head = ",\n ".join(f"{json.dumps(key)}: {json.dumps(found[key])}" for key in ("title", "verdict", "context"))
-    write_atomically(KEPT, f'{{\n {head},\n "rows": [\n  {rows}\n ]\n}}\n')
+    shown = ("title", "choice", "reason", "verdict", "context", "tables", "curves", "rows")
+    lines = []
+    for key in ("title", "verdict", "context", "rows") if name == "demo" else shown:
+        value = found.get(key, "")
+        text = json.dumps(value, ensure_ascii=False)
+        if isinstance(value, list):  # a row a line, so that a change can be read
+            text = "[\n  " + ",\n  ".join(json.dumps(each, ensure_ascii=False) for each in value) + "\n ]"
+        lines.append(f"{json.dumps(key)}: {text}")
+    kept = KEPT if name == "demo" else RESULTS / name / "report.json"
+    write_atomically(kept, "{\n " + ",\n ".join(lines) + "\n}\n")
 
 
 def cost(name: str) -> str:
@@ -232,7 +236,8 @@ def kinds_table() -> str:
 TABLES: Mapping[tuple[str, str], Callable[[], str]] = {
     (
         "README.md",
-        "| method | accuracy, % (95 % interval) | tokens | passes | thoughts zeroed | noise | swapped | pause | K = 0 |",
+        "| method | accuracy, % (95 % interval) | tokens | passes | thoughts zeroed | noise | swapped | pause "
+        "| K = 0 |",
     ): demo_table,
     (
         "docs/choose.md",
@@ -270,7 +275,7 @@ def results_page() -> str:
         ]
         many = max(1, *(len(row.by_seed) for row in mains.values()))
         asked = next(iter(mains.values())).total // many
-        accuracies = "<br>".join(f"{label} {_accuracy(row)}" for label, row in mains.items())
+        accuracies = "<br>".join(_accuracy(label, row) for label, row in mains.items())
         anchor = re.sub(r"\W+", "-", study.title.lower())
         lines.append(
             (
@@ -292,8 +297,10 @@ def results_page() -> str:
     )
 
 
-def _accuracy(row: EvalRow) -> str:
-    return with_interval(row) + (f" {interval(row)}" if row.seed_sd is not None else "")
+def _accuracy(label: str, row: EvalRow) -> str:
+    """A line of a cell, which no narrow column breaks."""
+    text = f"{label} {with_interval(row)}" + (f" {interval(row)}" if row.seed_sd is not None else "")
+    return text.replace(" ", "&nbsp;").replace("–", "–&#8288;")
 
 
 def _pick(report: EvalReport, mains: Mapping[str, EvalRow]) -> str:

@@ -66,7 +66,7 @@ def test_train_your_own_prints_what_the_models_can_do(tmp_path, monkeypatch, cap
     assert rows["words"]["complete"] == 100
     assert main(twin("eval runs/words --mode words --out runs/alone", **tests)) == 0
     (alone,) = json.loads(Path("runs/alone/report.json").read_text())["rows"]
-    timed = ("seconds_per_answer", "peak_mem_gib")
+    timed = ("seconds_per_answer", "seconds_range", "peak_mem_gib")
     assert all(alone[key] == value for key, value in rows["words"].items() if key not in timed)
     assert re.search(rf"Compared with words \({100 * alone['accuracy']:.1f} %", " ".join(shown.split()))
     assert "words / annealed" in shown

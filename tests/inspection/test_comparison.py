@@ -34,7 +34,7 @@ def compared(row, total=100, **methods):
         ({"words": (100, 9.0), "latent": (99, 3.0)}, "A tie: latent is the cheapest", "words (100.0 %, 9.0 passes)"),
         ({"words": (100, 9.0), "latent": (80, 3.0)}, "Pick words", "against 80.0 % for latent"),
         ({"words": (60, 9.0), "latent": (90, 3.0)}, "Pick latent", "no method is cheaper"),
-        ({"a": (90, 9.0), "b": (90, 3.0), "c": (89, 5.0)}, "A tie: b is the cheapest", "at least 1."),
+        ({"a": (90, 9.0), "b": (90, 3.0), "c": (89, 5.0)}, "A tie: b is the cheapest", "of each is 1."),
         ({"a": (90, 3.0), "b": (90, 3.0), "c": (10, 1.0)}, "A tie: a and b are the cheapest", "takes 3.0 passes"),
     ],
 )

@@ -169,11 +169,11 @@ def choose(
     if len(near) > 1:
         cheapest = [label for label in near if _cost(mains[label]) == _cost(row)]
         named = f"{', '.join(cheapest[:-1])} and {cheapest[-1]} are" if len(cheapest) > 1 else f"{pick} is"
-        others = [f"{label} ({percent(mains[label].accuracy)} %, {_cost(mains[label])})" for label in near]
+        tying = [f"{label} ({percent(mains[label].accuracy)} %, {_cost(mains[label])})" for label in near]
         lowest = min(chances[label] for label in near)
         return f"A tie: {named} the cheapest", (
-            f"{found}, and an answer takes {_cost(row)}. These are not told apart: {', '.join(others)}; against {best} "
-            f"the exact McNemar p of each is at least {lowest:.2g}.{unheard}"
+            f"{found}, and an answer takes {_cost(row)}. These are not told apart: {', '.join(tying)}; against {best} "
+            f"the exact McNemar p of each is {'1' if lowest == 1 else f'at least {lowest:.2g}'}.{unheard}"
         )
     second = max(others, key=lambda label: mains[label].accuracy)
     none_cheaper = all(mains[label].passes_per_answer >= row.passes_per_answer for label in others)
