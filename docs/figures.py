@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 from textwrap import fill
 
+from latent_gemma.evaluation.items import Item, read_items
 from latent_gemma.evaluation.results import EvalReport, EvalRow
 from latent_gemma.files import write_atomically
 from latent_gemma.inspection.comparison import cost_charts
@@ -22,6 +23,7 @@ from latent_gemma.inspection.plots import plot_chart, plot_controls, render
 from latent_gemma.inspection.select import control_rows, main_rows
 from latent_gemma.inspection.tables import ABSENT, to_markdown
 from latent_gemma.inspection.verdict import uses_thoughts
+from latent_gemma.recipes.study import pick
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -95,6 +97,10 @@ def keep(name: str, report: Path) -> None:
         report: its report.json, or the folder that holds it.
     """
     found = json.loads((report / "report.json" if report.is_dir() else report).read_text(encoding="utf-8"))
+    whole = EvalReport.from_dict(found)
+    rows, found["rows"] = whole.rows, list(whole.to_dict()["rows"])  # without what is not believed of older versions
+    if items := [_answers(rows, seed) for seed in sorted(report.glob("seed-*"))]:  # so that today's words say it
+        found["choice"], found["reason"] = pick(rows, items)
     shown = ("title", "choice", "reason", "verdict", "context", "tables", "curves", "rows")
     lines = []
     for key in ("title", "verdict", "context", "rows") if name == "demo" else shown:
@@ -105,6 +111,16 @@ def keep(name: str, report: Path) -> None:
         lines.append(f"{json.dumps(key)}: {text}")
     kept = KEPT if name == "demo" else RESULTS / name / "report.json"
     write_atomically(kept, "{\n " + ",\n ".join(lines) + "\n}\n")
+
+
+def _answers(rows: tuple[EvalRow, ...], seed: Path) -> dict[str, list[Item]]:
+    """Of one seed's runs, method -> its answers in the main setting."""
+    items = [item for log in seed.glob("*/items.jsonl") for item in read_items(log)]
+    found = {}
+    for label, main in main_rows(rows).items():
+        own = [item for item in items if (item.label, item.k, item.p, item.control) == (label, main.k, main.p, "none")]
+        found[label] = sorted(own, key=lambda item: item.index)
+    return {label: own for label, own in found.items() if own}
 
 
 def cost(name: str) -> str:
@@ -209,12 +225,14 @@ def study_table(name: str) -> str:
     further = next(grid for grid in report.tables if grid.title.startswith("Questions of another kind"))
     harder = [float(line[2].split()[0]) for line in further.rows if line[1] != "the questions above"]
     seeds = report.context["seed"]
+    of = further.title.partition(" (")[2].rstrip(")")  # of several seeds the first alone is asked these
     said = (
         f"Seed{'s' if ',' in seeds else ''} {seeds}; {report.context['time']} on {report.context['machine']}. "
         f"{report.choice}. The thoughts of {', '.join(used)} are used, and they carry the answer: given another "
         f"question's thoughts, {percent(min(rates)[0])} ({min(rates)[1]}) to {percent(max(rates)[0])} % of the answers "
         f"that can be told apart are that question's. On {further.rows[1][1]}, longer than any they learnt from, every "
-        f"method is at {min(harder):.1f} to {max(harder):.1f} %."
+        f"method is at {min(harder):.1f} to {max(harder):.1f} %"
+        f"{f' ({of})' if of else ''}."
     )
     return f"{_table(*lines)}\n\n{fill(said, 120, break_on_hyphens=False)}"
 

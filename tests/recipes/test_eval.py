@@ -199,7 +199,8 @@ def test_two_languages_in_one_data_set(words, tmp_path, monkeypatch):
     asked.clear()
     answers({question[0]: "\nAnswer in English." for question, _, _ in rows[:3]})
     assert run("eval", words, "--data", data, *metrics, "--answer-language", "en", "--out", tmp_path / "en") == 0
-    assert [question.endswith("\nAnswer in English.") for question in asked] == [True, True, True, False]
+    own = [question.endswith("\nAnswer in English.") for question in asked[: len(rows)]]  # then those that are timed
+    assert own == [True, True, True, False]
     english, japanese = report(tmp_path / "en")["languages"]
     assert (japanese["language"], japanese["answer_language"]) == ("ja", "en")
     assert japanese["figures"]["language_share"] == pytest.approx(2 / 3)

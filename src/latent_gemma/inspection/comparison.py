@@ -41,7 +41,7 @@ def cost_charts(mains: Mapping[str, EvalRow]) -> tuple[Chart, ...]:
     )
     if not all(row.seconds_range for row in mains.values()):
         return charts
-    time = {
+    time: dict[str, tuple[Point, ...]] = {
         label: (replace(point, x_range=(1000 * row.seconds_range[0], 1000 * row.seconds_range[1])),)
         for label, (point,) in points(lambda row: 1000 * (row.seconds_per_answer or 0.0)).items()
         if (row := mains[label]).seconds_range
@@ -162,7 +162,8 @@ def choose(
     pick = min(near, key=lambda label: mains[label].passes_per_answer)
     row = mains[pick]
     unheard = " But it is not using its thoughts: fewer latent steps may do as well." if pick in unused else ""
-    found = f"Right on {percent(row.accuracy)} % of {row.total} questions"
+    found = f"Right on {percent(row.accuracy)} % of {row.total // max(1, len(row.by_seed))} questions"
+    found += f", mean of {len(row.by_seed)} seeds" if len(row.by_seed) > 1 else ""
     others = [label for label in mains if label != pick]
     if not others:
         return f"{pick} alone was measured", f"{found}, {_cost(row)} an answer."

@@ -13,7 +13,7 @@ from latent_gemma.files import write_atomically
 from latent_gemma.inspection.numbers import percent
 from latent_gemma.inspection.plots import figures as draw_figures
 from latent_gemma.inspection.plots import render
-from latent_gemma.inspection.select import control_rows, main_rows
+from latent_gemma.inspection.select import control_rows, curves, main_rows
 from latent_gemma.inspection.tables import CONTROL_HEADINGS, curve_grids, measured_grids, results_grid
 from latent_gemma.text.display import displayable, visible
 
@@ -30,12 +30,7 @@ CONTROLS = {
 }
 FIGURE_TEXTS = {
     "controls": "Bars: accuracy of each latent method with intact thoughts and under each control.",
-    "accuracy_over_k": "Lines: accuracy over the number of latent steps.",
-    "accuracy_over_p": "Lines: accuracy over the share of the token embedding in what is fed back.",
-    "accuracy_over_noise": "Lines: accuracy over noise added to the thoughts.",
-    "accuracy_over_kept": "Lines: accuracy over the number of first thoughts kept, the rest another question's.",
-    "accuracy_over_stop": "Lines: accuracy over the number of thoughts after which thinking stops.",
-    "k_per_answer": "Tables of dots: the latent steps a model took over those the written steps ask for.",
+    "k_per_answer": "Tables: the latent steps a model took over those the written steps ask for.",
     "training_curves": "Panels: training curves over steps, one line a method.",
 }
 
@@ -68,7 +63,7 @@ def render_html(report: EvalReport, figures: bool = True) -> str:
     pages.globals["zip"] = zip
     pages.filters |= {"percent": percent, "visible": visible, "rounded": _rounded}
     style, _, _ = pages.loader.get_source(pages, "report.css")  # type: ignore[union-attr]
-    texts = FIGURE_TEXTS | {chart.name: f"{chart.title}." for chart in report.charts}
+    texts = FIGURE_TEXTS | {chart.name: f"{chart.title}." for chart in (*curves(report.rows), *report.charts)}
     # As images and not inline, so that the ids of one chart cannot meet those of another.
     charts = [
         (texts[name], b64encode(render(figure, "svg")).decode("ascii"))

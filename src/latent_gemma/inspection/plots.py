@@ -31,22 +31,14 @@ from latent_gemma.text.display import displayable
 #: Inches, and dots per inch of a PNG.
 WIDTH, DPI = 5.0, 200
 PAPER, INK, FAINT, GRID, EDGE, CELL = "#ffffff", "#1f2933", "#5a6673", "#e4e8ec", "#b9c2cb", "#2464a3"
-#: Methods: colours that stay apart for colour-blind readers; markers repeat what they say.
-COLOURS = (
-    "#1f5a96", "#c8553d", "#2a8c7a", "#8a5a9e", "#b8860b", "#4f5d75", "#7a9a01", "#d6418b", "#1aa0c8", "#7b4a2a",
-)  # fmt: skip
-MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p", "<", ">")
 #: What an SVG file shows in the place of each colour on a dark page.
-DARK = dict(
-    zip(
-        (PAPER, INK, FAINT, GRID, EDGE, CELL, *COLOURS),
-        (
-            "#1b2127", "#e5e9ee", "#a3afbb", "#303943", "#4d5863", "#2f76bd", "#7fb2e8", "#f08a72", "#5fc9b4",
-            "#c79adb", "#e3b94f", "#a3b1c9", "#b5d147", "#f58fc0", "#6fd3f0", "#c99b78",
-        ),
-        strict=True,
-    )
-)  # fmt: skip
+DARK = {
+    PAPER: "#1b2127", INK: "#e5e9ee", FAINT: "#a3afbb", GRID: "#303943", EDGE: "#4d5863", CELL: "#2f76bd",
+    "#1f5a96": "#7fb2e8", "#c8553d": "#f08a72", "#2a8c7a": "#5fc9b4", "#8a5a9e": "#c79adb", "#b8860b": "#e3b94f",
+    "#4f5d75": "#a3b1c9", "#7a9a01": "#b5d147", "#d6418b": "#f58fc0", "#1aa0c8": "#6fd3f0", "#7b4a2a": "#c99b78",
+}  # fmt: skip
+#: Methods: colours that stay apart for colour-blind readers; markers repeat what they say.
+COLOURS, MARKERS = tuple(DARK)[6:], ("o", "s", "D", "^", "v", "P", "X", "p", "<", ">")
 #: The first always exists, the others hold Japanese on the usual systems.
 FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans JP", "IPAexGothic", "Hiragino Sans", "Yu Gothic")
 INTERVALS = "Accuracy in %, 95 % Wilson intervals"
@@ -216,7 +208,7 @@ def _name(axes: Axes, ends: Sequence[tuple[float, float, str, str]], x_of: str) 
         x_of: what x is in: "data", or "axes fraction".
     """
     low, high = axes.get_ylim()
-    gap = 13 / (72 * axes.get_position().height * axes.get_figure(root=True).get_figheight()) * (high - low)
+    gap = 13 * axes.figure.dpi / (72 * axes.bbox.height) * (high - low)  # 13 points
     # Of points of about one height the one on the right is named highest, so that the lines to them do not cross.
     named = sorted(ends, key=lambda end: (round(2 * end[1] / gap), end[0]))
     heights = _spread([y for _, y, _, _ in named], gap, ceiling=high)
@@ -378,7 +370,7 @@ def plot_curves(report: EvalReport) -> Figure:
         ValueError: if the report holds no curve.
     """
     looks = _looks(main_rows(report.rows))
-    panels: dict[str, dict[str, Sequence[dict[str, float]]]] = {}
+    panels: dict[str, dict[str, list[dict[str, float]]]] = {}
     for name, points in report.curves.items():
         label, _, quantity = name.partition(": ")
         known = label in looks and quantity

@@ -420,8 +420,7 @@ def _report(study: Study, seed: int, found: _Found) -> EvalReport:
     training = Grid("Training", ("method", "from", "steps", "seconds", "last loss"), tuple(found.training), note)
     mains, paired = main_rows(found.rows), paired_grid(found.items)
     against = best_grid(found.items) if len(found.items) > 2 else ()  # of two methods the pairs say it
-    unused = {label for label, row in mains.items() if uses_thoughts(found.rows, row) is False}
-    choice, reason = choose(mains, found.items, unused)
+    choice, reason = pick(found.rows, [found.items])
     missing = [method.label for method in study.methods if method.measured and method.label not in mains]
     kind = "Gemma 2" if study.model == TINY else study.model
     return EvalReport(
@@ -458,12 +457,25 @@ def report_over_seeds(results: Mapping[int, SeedResult]) -> EvalReport:
         seeds, for answers to one question under several seeds are not independent.
     """
     whole = over_seeds([result.report for result in results.values()], list(results))
-    mains = main_rows(whole.rows)
-    items = {label: [result.items[label] for result in results.values() if label in result.items] for label in mains}
-    unused = {label for label, row in mains.items() if uses_thoughts(whole.rows, row) is False}
-    answers = {label: [_by_most(group) for group in zip(*each, strict=True)] for label, each in items.items()}
-    choice, reason = choose(mains, answers, unused)
-    return replace(whole, choice=choice, reason=reason, charts=cost_charts(mains))
+    choice, reason = pick(whole.rows, [result.items for result in results.values()])
+    return replace(whole, choice=choice, reason=reason, charts=cost_charts(main_rows(whole.rows)))
+
+
+def pick(rows: Sequence[EvalRow], items: Sequence[Mapping[str, Sequence[Item]]]) -> tuple[str, str]:
+    """Which method to pick and why.
+
+    Args:
+        rows: of the report.
+        items: of each seed, method -> its answers in the main setting.
+
+    Returns:
+        See `choose`.
+    """
+    mains = main_rows(rows)
+    unused = {label for label, row in mains.items() if uses_thoughts(rows, row) is False}
+    of_seeds = {label: [each[label] for each in items if label in each] for label in mains}
+    answers = {label: [_by_most(group) for group in zip(*each, strict=True)] for label, each in of_seeds.items()}
+    return choose(mains, answers, unused)
 
 
 def _by_most(items: Sequence[Item]) -> Item:
