@@ -63,7 +63,8 @@ def render_html(report: EvalReport, figures: bool = True) -> str:
     pages.globals["zip"] = zip
     pages.filters |= {"percent": percent, "visible": visible, "rounded": _rounded}
     style, _, _ = pages.loader.get_source(pages, "report.css")  # type: ignore[union-attr]
-    texts = FIGURE_TEXTS | {chart.name: f"{chart.title}." for chart in (*curves(report.rows), *report.charts)}
+    texts = FIGURE_TEXTS | {curve.name: f"{curve.title}." for curve in curves(report.rows)}
+    texts |= {chart.name: f"{chart.title}." for chart in report.charts}
     # As images and not inline, so that the ids of one chart cannot meet those of another.
     charts = [
         (texts[name], b64encode(render(figure, "svg")).decode("ascii"))
