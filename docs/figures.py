@@ -8,6 +8,7 @@ python docs/figures.py chains_mixed runs/study-chains     # from a study of your
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
@@ -20,7 +21,7 @@ from latent_gemma.files import write_atomically
 from latent_gemma.inspection.comparison import cost_charts
 from latent_gemma.inspection.numbers import interval, percent, with_interval
 from latent_gemma.inspection.plots import plot_chart, plot_controls, render
-from latent_gemma.inspection.select import control_rows, main_rows
+from latent_gemma.inspection.select import control_rows, main_rows, reference_rows
 from latent_gemma.inspection.tables import ABSENT, to_markdown
 from latent_gemma.inspection.verdict import uses_thoughts
 from latent_gemma.recipes.study import pick
@@ -29,6 +30,17 @@ DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 RESULTS = ROOT / "results"
 KEPT = DOCS / "figures" / "demo.json"
+TITLE = "Right answers, %: a model's own thoughts, and what is put in their place"
+#: What stands in the thought positions -> as the picture calls it.
+THOUGHTS = {
+    "own": "its own", "zero": "zeroed", "noise": "noise", "swap": "another's", "permute": "permuted",
+    "pause": "pause tokens", "k0": "none (K = 0)",
+}  # fmt: skip
+#: Of a light and of a dark page.
+INKS = (
+    {"ink": "#1f2933", "faint": "#5a6673", "own": "#1f5a96", "other": "#b4c0cc"},
+    {"ink": "#e5e9ee", "faint": "#a3afbb", "own": "#4f8fd0", "other": "#4d5863"},
+)
 #: Dark enough for white text, light enough to stand out on a dark page.
 COLOURS = ("#4f5d75", "#3f6f8f", "#1f5a96", "#2a7c6e", "#7a5590", "#a5563f", "#8a6d1f", "#566270")
 
@@ -128,9 +140,76 @@ def cost(name: str) -> str:
     return render(plot_chart(cost_charts(main_rows(read(name).rows))[0]), "svg").decode()
 
 
-def controls(name: str = "demo") -> str:
+def thoughts(name: str) -> str:
     """Accuracy with and without the thoughts, as SVG."""
     return render(plot_controls(read(name)), "svg").decode()
+
+
+def controls(dark: bool = False) -> str:
+    """The demo's accuracy with and without its thoughts, as SVG, a panel a method.
+
+    Args:
+        dark: for a dark page.
+    """
+    rows, ink = read("demo").rows, INKS[dark]
+    mains = main_rows(rows)
+    panels = {label: control_rows(rows, main) for label, main in mains.items() if main.k}
+    names = [name for name in THOUGHTS if name == "own" or any(name in found for found in panels.values())]
+    height, left, span, gap = 27, 118, 190, 66
+    bottom = 62 + len(names) * height
+    parts = [f'<text x="4" y="18" font-size="14" font-weight="bold">{TITLE}</text>']
+    for index, name in enumerate(names):
+        parts.append(f'<text x="{left - 10}" y="{80 + index * height}" text-anchor="end">{THOUGHTS[name]}</text>')
+    for panel, (label, found) in enumerate(panels.items()):
+        x = left + panel * (span + gap)
+        parts.append(f'<text x="{x}" y="48" font-size="14" font-weight="bold">{escape(label)}</text>')
+        for index, name in enumerate(names):
+            row = mains[label] if name == "own" else found[name]
+            y, ends = 66 + index * height, [x + span * share for share in (row.low, row.high)]
+            end, fill = x + span * row.accuracy, ink["own" if name == "own" else "other"]
+            parts.append(
+                f'<rect x="{x}" y="{y}" width="{end - x:.1f}" height="19" rx="2" fill="{fill}"/>'
+                f'<path d="M {ends[0]:.1f} {y + 9.5} H {ends[1]:.1f}" stroke="{ink["ink"]}" stroke-width="1.5"/>'
+                f'<text x="{ends[1] + 6:.1f}" y="{y + 14}">{percent(row.accuracy)}</text>'
+            )
+        for name, main in reference_rows(rows).items():
+            at = x + span * main.accuracy
+            parts.append(
+                f'<path d="M {at:.1f} 58 V {bottom}" stroke="{ink["faint"]}" stroke-dasharray="3 3" opacity="0.5"/>'
+                f'<text x="{at:.1f}" y="{bottom + 15}" font-size="12" text-anchor="middle" fill="{ink["faint"]}">'
+                f'{escape(name)}<tspan x="{at:.1f}" dy="14">{percent(main.accuracy)}</tspan></text>'
+            )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 610 {bottom + 36}" font-family="system-ui, sans-serif" '
+        f'font-size="13" fill="{ink["ink"]}">\n' + "\n".join(parts) + "\n</svg>\n"
+    )
+
+
+def badge(name: str, value: str) -> str:
+    """A line of fact as a badge, in SVG.
+
+    Args:
+        name: of the fact.
+        value: what holds.
+    """
+    left, right = (int(14 + 6.4 * len(text)) for text in (name, value))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right}" height="20" '
+        f'font-family="Verdana, system-ui, sans-serif" font-size="11" fill="white" text-anchor="middle">'
+        f'<rect width="{left + right}" height="20" rx="3" fill="#4f5d75"/>'
+        f'<path d="M {left} 0 h {right - 3} a 3 3 0 0 1 3 3 v 14 a 3 3 0 0 1 -3 3 h -{right - 3} z" fill="#1f5a96"/>'
+        f'<text x="{left / 2}" y="14">{escape(name)}</text>'
+        f'<text x="{left + right / 2}" y="14">{escape(value)}</text></svg>\n'
+    )
+
+
+def badges() -> dict[str, str]:
+    """What pyproject.toml says of the package -> its badge."""
+    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    ranges = dict(re.findall(r"^(\w+)([<>=].+)$", "\n".join(project["dependencies"]), re.MULTILINE))
+    told = {"python": project["requires-python"], "licence": project["license"]}
+    told |= {name: ranges[name] for name in ("torch", "transformers", "trl")}
+    return {name: badge(name, value.replace(">=", "≥ ").replace(",<", ", < ")) for name, value in told.items()}
 
 
 def floors() -> list[tuple[str, str]]:
@@ -168,11 +247,16 @@ def house() -> str:
 
 def pictures() -> dict[str, Callable[[], str]]:
     """Every picture: its file in the repository -> what draws it."""
-    found: dict[str, Callable[[], str]] = {"docs/figures/controls.svg": controls, "docs/figures/floors.svg": house}
+    found: dict[str, Callable[[], str]] = {
+        "docs/figures/controls.svg": controls,
+        "docs/figures/controls-dark.svg": lambda: controls(dark=True),
+        "docs/figures/floors.svg": house,
+        **{f"docs/figures/badge-{name}.svg": lambda drawn=drawn: drawn for name, drawn in badges().items()},
+    }
     for name in STUDIES:
         if any(row.k for row in main_rows(read(name).rows).values()):
             found[f"results/{name}/cost.svg"] = lambda name=name: cost(name)
-            found[f"results/{name}/controls.svg"] = lambda name=name: controls(name)
+            found[f"results/{name}/controls.svg"] = lambda name=name: thoughts(name)
     return found
 
 

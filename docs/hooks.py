@@ -21,6 +21,7 @@ OUTSIDE = {
     "LICENSE": "LICENSE.txt",
     "benchmarks/RESULTS.md": "benchmarks/RESULTS.md",
     "results/README.md": "results/README.md",
+    "notebooks/fine_tuning_gemma2.ipynb": "notebooks/fine_tuning_gemma2.ipynb",
     "notebooks/relay.ipynb": "notebooks/relay.ipynb",
     **{
         path: path
@@ -28,7 +29,7 @@ OUTSIDE = {
         for path in (found.relative_to(ROOT).as_posix() for found in ROOT.glob(f"results/*/{pattern}"))
     },
 }
-_LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]+)")
+_LINK = re.compile(r"(?:(?<=\]\()|(?<=src=\")|(?<=srcset=\"))(?![a-z]+:|#)[^)\s#\"]+")
 _SHELL = re.compile(r'<div class="language-bash.*?</div>', re.DOTALL)
 _OPTION = re.compile(r"(?<=[\s>])-[\w-]+")
 
@@ -46,7 +47,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     place = next((source for source, target in OUTSIDE.items() if target == own), f"docs/{own}")
 
     def on_site(match: re.Match[str]) -> str:
-        aim = normpath(join(dirname(place), match[1]))
+        aim = normpath(join(dirname(place), match[0]))
         return relpath(OUTSIDE.get(aim, aim.removeprefix("docs/")), dirname(own) or ".")
 
     return _LINK.sub(on_site, markdown)

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from latent_gemma.model import LatentConfig, LatentReasoningGemmaForCausalLM, Thinking, ThoughtRecord
     from latent_gemma.model.loading import load_model
     from latent_gemma.model.prompt import Frame
+    from latent_gemma.options.measurements import Eval
+    from latent_gemma.options.source import DataSettings
+    from latent_gemma.options.stages import Anneal, Coconut, Codi, Grpo, Internalize, LatentModel, Pause, Sft
+    from latent_gemma.options.study_options import StudyOptions
+    from latent_gemma.recipes.calls import Trained, evaluate, study, train
+    from latent_gemma.recipes.evaluate import Evaluated
     from latent_gemma.text.answers import Grade, grade
     from latent_gemma.training.curriculum import (
         AnnealCurriculum,
@@ -38,7 +44,7 @@ if TYPE_CHECKING:
     )
     from latent_gemma.training.fit import fit
     from latent_gemma.training.run import FitResult
-    from latent_gemma.training.settings import LoraSettings, TrainSettings
+    from latent_gemma.training.settings import GrpoSettings, LoraSettings, RewardSettings, TrainSettings
 
 #: module -> public names that live in it
 _HOMES = {
@@ -59,6 +65,12 @@ _HOMES = {
     "model": ("LatentConfig", "LatentReasoningGemmaForCausalLM", "Thinking", "ThoughtRecord"),
     "model.loading": ("load_model",),
     "model.prompt": ("Frame",),
+    "options.measurements": ("Eval",),
+    "options.source": ("DataSettings",),
+    "options.stages": ("Anneal", "Coconut", "Codi", "Grpo", "Internalize", "LatentModel", "Pause", "Sft"),
+    "options.study_options": ("StudyOptions",),
+    "recipes.calls": ("Trained", "evaluate", "study", "train"),
+    "recipes.evaluate": ("Evaluated",),
     "text.answers": ("Grade", "grade"),
     "training.curriculum": (
         *("AnnealCurriculum", "CoconutCurriculum", "CodiCurriculum", "InternalizeCurriculum"),
@@ -66,43 +78,59 @@ _HOMES = {
     ),
     "training.fit": ("fit",),
     "training.run": ("FitResult",),
-    "training.settings": ("LoraSettings", "TrainSettings"),
+    "training.settings": ("GrpoSettings", "LoraSettings", "RewardSettings", "TrainSettings"),
 }
 __all__ = [
+    "Anneal",
     "AnnealCurriculum",
     "Answers",
+    "Coconut",
     "CoconutCurriculum",
+    "Codi",
     "CodiCurriculum",
     "ConfigError",
     "DataError",
+    "DataSettings",
     "DataSpec",
+    "Eval",
     "EvalReport",
     "EvalRow",
     "EvalSettings",
+    "Evaluated",
     "Evaluator",
     "Example",
     "FastSteps",
     "FitResult",
     "Frame",
     "Grade",
+    "Grpo",
+    "GrpoSettings",
+    "Internalize",
     "InternalizeCurriculum",
     "LatentConfig",
     "LatentGemmaError",
+    "LatentModel",
     "LatentReasoningGemmaForCausalLM",
     "LoraSettings",
     "Measured",
     "ModelError",
     "PairedTest",
+    "Pause",
+    "RewardSettings",
     "RunError",
+    "Sft",
     "Stage",
+    "StudyOptions",
     "Thinking",
     "ThoughtRecord",
     "ThoughtStep",
     "TrainSettings",
+    "Trained",
     "VotedAnswer",
     "Voter",
     "WrittenCurriculum",
     "answer",
+    "evaluate",
     "fit",
     "grade",
     "load_examples",
@@ -110,6 +138,8 @@ __all__ = [
     "load_task",
     "mcnemar",
     "read_thoughts",
+    "study",
+    "train",
     "verdict",
     "write_report",
 ]

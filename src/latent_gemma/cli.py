@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from latent_gemma.errors import LatentGemmaError
 from latent_gemma.options.command_line import parse
+from latent_gemma.ranges import nearest
 from latent_gemma.text.display import displayable
 from latent_gemma.versions import untested, versions
 
@@ -45,7 +46,7 @@ VERBS = {
     "compare": Verb("options.measurements", "Compare", "recipes.compare", "run_compare"),
     "vote": Verb("options.questions", "Vote", "recipes.vote", "run_vote"),
     "ask": Verb("options.questions", "Ask", "recipes.ask", "run_ask"),
-    "chat": Verb("options.questions", "Chat", "recipes.ask", "run_chat"),
+    "chat": Verb("options.questions", "Chat", "recipes.chat", "run_chat"),
     "data preview": Verb("options.samples", "Preview", "recipes.data", "run_preview"),
     "data arithmetic": Verb("options.samples", "Arithmetic", "recipes.data", "run_generate"),
     "data chains": Verb("options.samples", "Chains", "recipes.data", "run_generate"),
@@ -70,7 +71,7 @@ SUMMARIES = {
     "compare": "evaluations of the same questions in one report",
     "vote": "answer a question by a vote of several traces",
     "ask": "ask a model one question",
-    "chat": "ask a model questions, one a line",
+    "chat": "talk with a model",
     "data preview": "show rows as text, tokens and label mask",
     "data arithmetic": "write synthetic arithmetic",
     "data chains": "write chains of modular arithmetic",
@@ -123,11 +124,10 @@ def _split(args: Sequence[str]) -> tuple[str, list[str]]:
         given = args[1] if len(args) > 1 else ""
         raise LatentGemmaError(
             f"{group} {given!r} is no verb" if given else f"{group} needs a second word",
-            f"choose one of {', '.join(members)}",
+            nearest(given, members, f"choose one of {', '.join(members)}"),
         )
-    raise LatentGemmaError(
-        f"unknown verb {group!r}", f"choose one of {', '.join(dict.fromkeys(v.split()[0] for v in VERBS))}"
-    )
+    groups = list(dict.fromkeys(verb.split()[0] for verb in VERBS))
+    raise LatentGemmaError(f"unknown verb {group!r}", nearest(group, groups, f"choose one of {', '.join(groups)}"))
 
 
 def config_class(verb: str) -> type:
@@ -190,9 +190,11 @@ def main(args: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+        if error.errno is None:
             raise
-        print(f"latent-gemma: the name {str(error.filename)[:40]!a}.. is too long for a file", file=sys.stderr)
+        name = displayable(str(error.filename or "a file"))
+        name = f"the name {name[:40]}.." if error.errno == errno.ENAMETOOLONG else name
+        print(f"latent-gemma: {name} cannot be read or written: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("latent-gemma: stopped", file=sys.stderr)

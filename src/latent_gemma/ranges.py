@@ -1,8 +1,11 @@
 """Reading what users type, and the ranges it may lie in."""
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from math import inf, isfinite
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from latent_gemma.choices import NumThoughts
@@ -52,8 +55,8 @@ THOUGHTS, SHARES, TEMPERATURES = Range(0, 50_000), Range(0.0, 1.0), Range(0.0, 1
 #: NumPy takes no larger one.
 Seed = Annotated[int, Range(0, 2**32 - 1)]
 Share = Annotated[float, Range(0.0, 1.0)]
-Amount = Annotated[float, Range(0.0)]
-Positive = Annotated[float, Range(0.0, open=True)]
+Amount = Annotated[float, Range(0.0, MOST)]
+Positive = Annotated[float, Range(0.0, MOST, open=True)]
 
 Kind = TypeVar("Kind")
 #: What marks an option that a person seldom turns; the help shows it under "advanced".
@@ -64,6 +67,56 @@ Advanced = Annotated[Kind, ADVANCED]
 def option(name: str) -> str:
     """A field's name as it is typed."""
     return f"--{name.replace('_', '-')}"
+
+
+def nearest(name: str, known: Sequence[str], otherwise: str) -> str:
+    """The remedy for a name that is not known.
+
+    Args:
+        name: as it was typed.
+        known: the names there are.
+        otherwise: the remedy where none of them is like it.
+
+    Returns:
+        The remedy.
+    """
+    close = get_close_matches(name, known, n=1, cutoff=0.7)  # --learning-rate is no --learn-k
+    return f"did you mean {close[0]}?" if close else otherwise
+
+
+def nearest_path(path: Path) -> Path | None:
+    """What exists and is spelt most like a path that does not, part by part; None where there is nothing like it."""
+    found = Path(path.anchor)
+    for part in path.parts[bool(path.anchor) :]:
+        try:
+            names = os.listdir(found)
+        except OSError:
+            return None
+        close = [part] if part in names else get_close_matches(part, names, n=1, cutoff=0.7)
+        if not close:
+            return None
+        found /= close[0]
+    return found
+
+
+def missing(path: Path, otherwise: str) -> str:
+    """The remedy for a path at which nothing is.
+
+    Args:
+        path: it.
+        otherwise: the remedy where nothing is like it, and no folder on the way to it exists.
+
+    Returns:
+        The remedy: what is spelt like it, or else the nearest folder with some of what it holds.
+    """
+    close = nearest_path(path)
+    if close is not None:
+        return f"did you mean {close}?"
+    folder = next((each for each in path.parents if each.is_dir()), Path())
+    if folder.name in ("", ".."):  # here, or the root
+        return otherwise
+    held = sorted(each.name for each in folder.iterdir() if not each.name.startswith("."))
+    return f"the nearest folder is {folder}, which holds {', '.join(held[:5]) or 'nothing'}{', ..' * (len(held) > 5)}"
 
 
 def _shown(value: float) -> str:

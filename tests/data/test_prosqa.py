@@ -117,7 +117,7 @@ def test_splits_and_seeds(rows):
         ("hops=3-", "is no range"),
         ("concepts=39", "at most 38"),
         ("concepts=5;hops=3", "give at least two concepts a hop"),
-        ("nodes=5", "unknown setting 'nodes': known are hops, concepts"),
+        ("labels=rising", "unknown setting 'labels': known are hops, concepts"),
     ],
 )
 def test_settings_that_cannot_be(settings, message):

@@ -31,6 +31,7 @@ FLOORS = [
     "options",
     "recipes",
     "cli",
+    "__main__",
 ]
 
 

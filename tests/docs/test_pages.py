@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from html import unescape
 from posixpath import dirname, join, normpath
 
 import figures
@@ -9,13 +10,15 @@ import pytest
 
 import latent_gemma
 from latent_gemma.cli import VERBS
+from latent_gemma.inspection.numbers import percent
+from latent_gemma.inspection.select import control_rows, main_rows
 from latent_gemma.inspection.tables import to_markdown
 from tests.docs.pages import COMMANDS, PAGES, ROOT, prose
 from tests.docs.test_remedies import OPTION, OTHERS, VERB, verbs_options
 
 LINK = re.compile(r"\]\((?![a-z]+:)([^)\s#]*)(?:#([^)\s]+))?\)")
-#: Of accelerate, in prose.
-LAUNCHER = {"--machine_rank", "--num_processes"}
+#: Of accelerate and uv, in prose.
+LAUNCHER = {"--machine_rank", "--num_processes", "--extra", "--locked"}
 every_page = pytest.mark.parametrize("page", PAGES)
 
 
@@ -75,7 +78,7 @@ def test_the_python_interface_is_described():
 
 
 def shown(picture):
-    return re.findall(r"<text[^>]*>([^<]*)</text>", picture)
+    return re.findall(r"<t(?:ext|span)[^>]*>([^<]*)", picture)
 
 
 @pytest.mark.parametrize(("path", "draw"), figures.pictures().items())
@@ -83,7 +86,18 @@ def test_pictures_are_those_of_their_data(path, draw):
     """By what they say: matplotlib's versions differ in the bytes."""
     kept = (ROOT / path).read_text(encoding="utf-8")
     assert shown(kept) == shown(draw())
-    assert len(shown(kept)) >= 8
+    assert len(shown(kept)) >= (2 if "badge" in path else 8)
+    assert path.rpartition("/")[2] in "".join(PAGES.values())
+
+
+def test_the_picture_of_the_controls_says_what_was_measured():
+    rows, said = figures.read("demo").rows, shown(figures.controls())
+    for label in ("COCONUT", "annealed"):
+        main = main_rows(rows)[label]
+        for row in (main, *(row for name, row in control_rows(rows, main).items() if name in figures.THOUGHTS)):
+            assert percent(row.accuracy) in said
+    assert {"COCONUT", "annealed", "words", "no reasoning", *figures.THOUGHTS.values()} <= set(map(unescape, said))
+    assert shown(figures.controls(dark=True)) == said
 
 
 @pytest.mark.parametrize(("page", "heading"), figures.TABLES)

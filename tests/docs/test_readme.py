@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,16 @@ def test_continuous_integration_runs_the_readmes_test_command():
     command = next(line for line in README.splitlines() if "pytest" in line and "pip install" in line)
     lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     assert command in [line.strip() for line in lines]
+
+
+def test_its_cpu_build_of_torch_is_in_the_range_that_was_tested():
+    """A build outside of it would be replaced, by one with CUDA, when the package is installed after it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (torch,) = (each for each in project["project"]["dependencies"] if each.startswith("torch"))
+    (index,) = project["tool"]["uv"]["index"]
+    assert f'pip install "{torch}" --index-url {index["url"]}' in README
+    assert {torch} == {*project["project"]["optional-dependencies"]["cpu"]}
+    assert {torch} == {*project["project"]["optional-dependencies"]["gpu"]}
 
 
 def test_no_placeholder_is_left():

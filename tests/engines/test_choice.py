@@ -51,7 +51,9 @@ def test_anything_else_is_refused_with_the_two_lines(monkeypatch, versions):
     [
         ("coconut", "--engine tunix", "does not train latent stages: take --engine torch"),
         ("anneal", "--engine tunix", "does not train latent stages: take --engine torch"),
-        ("grpo", "--engine tunix", "does not train by GRPO: take --engine torch"),
+        ("sft", "--engine tunix --rank 4 --quantize 4bit", "--quantize 4bit with --engine tunix: leave it out"),
+        ("grpo", "--engine tunix --rank 4 --quantize 4bit", "--quantize 4bit with --engine tunix: leave it out"),
+        ("grpo", "--mesh 2,4", "--mesh 2,4 with --engine torch"),
         ("sft", "--mesh 2,4", "--mesh 2,4 with --engine torch"),
     ],
 )

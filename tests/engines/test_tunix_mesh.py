@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from .conftest import needs_tunix
@@ -19,12 +20,15 @@ from dataclasses import replace
 from pathlib import Path
 import jax
 from latent_gemma.data.chains import ChainConfig, chain_examples
-from latent_gemma.engines.tunix import mesh, sft
+from latent_gemma.engines.tunix import grpo, mesh, sft
 from latent_gemma.errors import ConfigError
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
 from latent_gemma.training.curriculum import WrittenCurriculum
-from latent_gemma.training.settings import LoraSettings, TrainSettings
+from latent_gemma.training.settings import GrpoSettings, LoraSettings, TrainSettings
+
+def longer(question, completion, accepted):
+    return float(len(completion))
 
 examples = list(itertools.islice(chain_examples(ChainConfig(2), "train", 0), 24))
 found = {"refused": []}
@@ -44,9 +48,13 @@ for text in ("1,1", "8,1", "2,4"):
         jax.devices = lambda *args: every(*args)[:1]
     result = sft.fit(model, build_tokenizer(), examples, WrittenCurriculum(), settings, run, "t",
                      lora=LoraSettings(rank=4))
+    improved = grpo.fit_grpo(result.model, build_tokenizer(), examples, [longer], "words", settings,
+                             GrpoSettings(num_generations=4, max_new_tokens=6, iterations=2), run, LoraSettings(rank=4))
     if text == "1,1":
         jax.devices = every
     found[text] = [entry["loss"] for entry in result.metrics if "loss" in entry]
+    found["grpo " + text] = [[entry[name] for name in ("loss", "kl", "grad_norm")]
+                             for entry in improved.metrics if "loss" in entry]
 for text, size in (("2,2", 8), ("3,3", 9), ("8,1", 4)):
     try:
         mesh.device_mesh(text, size)
@@ -76,6 +84,10 @@ def test_all_meshes_give_the_same_losses(tmp_path):
     assert len(found["1,1"]) == 3
     assert found["8,1"] == pytest.approx(found["1,1"], abs=1e-5)
     assert found["2,4"] == pytest.approx(found["1,1"], abs=1e-5)
+    for shape in ("8,1", "2,4"):
+        np.testing.assert_allclose(found[f"grpo {shape}"], found["grpo 1,1"], atol=1e-5)
+    assert len(found["grpo 1,1"]) == 3
+    assert min(abs(loss) for loss, *_ in found["grpo 1,1"][1::2]) > 1e-4
     assert found["default"] == [4, 2]
     for said, expected in zip(
         found["refused"],

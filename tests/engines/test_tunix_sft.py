@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import signal
 from dataclasses import replace
 
@@ -13,10 +12,10 @@ import torch
 from latent_gemma.cli import main
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.errors import ConfigError, RunError
-from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.checkpoints import find_damage, last_checkpoint
 from latent_gemma.training.curriculum import AnnealCurriculum, WrittenCurriculum
 from latent_gemma.training.fit import fit as fit_with_torch
+from latent_gemma.training.run_log import read_metrics
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 
 from .conftest import needs_tunix
@@ -46,21 +45,6 @@ def start(make_model, tokenizer):
         return model, tokenizer, CHAINS, WrittenCurriculum()
 
     return begin
-
-
-@pytest.fixture
-def stop_after(tunix_sft, monkeypatch):
-    """Have the next run struck by SIGTERM in its step of this number, or never."""
-    began, number = tunix_sft.Stop.step_began, []
-
-    def strike(self):
-        began(self)
-        number[:] = [left - 1 for left in number]
-        if number == [0]:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(tunix_sft.Stop, "step_began", strike)
-    return lambda step: number.__setitem__(slice(None), [step])
 
 
 @pytest.mark.parametrize(("lora", "grouped"), [(None, True), (LORA, False)], ids=["all weights, grouped", "adapter"])

@@ -7,9 +7,9 @@ import pytest
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.model import LatentConfig
 from latent_gemma.model.tiny import build_tiny
-from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.curriculum import WrittenCurriculum
 from latent_gemma.training.fit import fit
+from latent_gemma.training.run_log import read_metrics
 from latent_gemma.training.settings import TrainSettings
 
 

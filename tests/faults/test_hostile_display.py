@@ -19,8 +19,8 @@ from latent_gemma.inspection.write import write_report
 from latent_gemma.model import LatentConfig
 from latent_gemma.recipes import ask, vote
 from latent_gemma.training import reward_watch
-from latent_gemma.training.callbacks import append_lines, keep_lines, read_metrics
 from latent_gemma.training.rewarding import Sample
+from latent_gemma.training.run_log import append_lines, keep_lines, read_metrics
 from tests.inspection.conftest import make_row, make_step, with_controls
 from tests.saving import save_tiny
 
@@ -73,15 +73,9 @@ def test_markdown_html_and_charts(report, tmp_path):
 
 
 def test_samples_of_grpo(monkeypatch, tmp_path):
-    class Book:
-        names = ("right",)
-        last = (Sample(ATTACK, ATTACK, {"right": 1.0}),)
-
     stream = io.StringIO()
     monkeypatch.setattr(reward_watch, "Console", lambda: Console(file=stream, color_system=None, width=400))
-    state = type("State", (), {"global_step": 1, "is_world_process_zero": True})
-    table = reward_watch.SampleTable(Book(), 1, tmp_path / "samples.jsonl")
-    table.on_step_end(None, state, None)
+    reward_watch.SampleTable(1, tmp_path).step_ended(1, [Sample(ATTACK, ATTACK, {"right": 1.0})])
     assert not steers(stream.getvalue())
     assert json.loads((tmp_path / "samples.jsonl").read_text(encoding="utf-8"))["completion"] == ATTACK
 

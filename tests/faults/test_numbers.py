@@ -8,16 +8,16 @@ import torch
 from safetensors.torch import load_file
 
 from latent_gemma.data.chains import ChainConfig, chain_examples
+from latent_gemma.engines.trl.fit_grpo import fit_grpo
+from latent_gemma.engines.trl.rollouts import FramedGrpoTrainer
 from latent_gemma.errors import RunError
 from latent_gemma.training import trainer as trainer_module
 from latent_gemma.training.checkpoints import last_checkpoint
 from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.curriculum import AnnealCurriculum
 from latent_gemma.training.finite_steps import FiniteSteps
-from latent_gemma.training.fit_grpo import fit_grpo
 from latent_gemma.training.losses import Losses
 from latent_gemma.training.out_of_memory import is_out_of_memory, out_of_memory
-from latent_gemma.training.rollouts import FramedGrpoTrainer
 from latent_gemma.training.settings import GrpoSettings, LoraSettings, TrainSettings
 from latent_gemma.training.trainer import CurriculumTrainer
 

@@ -126,7 +126,7 @@ def test_configurations_that_cannot_think_are_refused():
         as_latent_config(config, {"bot_id": 300})
     changed = as_latent_config(config, {"p": 0.5})
     assert (config.latent.p, changed.latent.p) == (0.0, 0.5)
-    assert changed._attn_implementation == config._attn_implementation == "latent_eager"
+    assert changed._attn_implementation == config._attn_implementation == "eager"
     with pytest.raises(ConfigError, match="needs a configuration"):
         LatentReasoningGemmaForCausalLM()
 
@@ -243,7 +243,7 @@ def test_a_model_that_has_its_tokenizer_is_asked_as_one_that_is_handed_it(make_m
     assert model.generate_answer(question="1+2=", k=3, max_length=20, return_paths=True) == handed
 
 
-def test_paths_are_explored_in_one_batch_and_scored_by_their_margins(make_model, tokenizer, monkeypatch):
+def test_paths_are_explored_in_one_batch_and_scored_each_for_itself(make_model, tokenizer, monkeypatch):
     model = make_model(num_thoughts=2)
     calls = []
     decode = answers.decode
@@ -256,7 +256,7 @@ def test_paths_are_explored_in_one_batch_and_scored_by_their_margins(make_model,
     assert all(0.0 <= value <= 1.0 for value in confidences)
     assert paths[0].answer == model.generate_answer(tokenizer=tokenizer, question="1+2=", k=4, max_length=20)
 
-    # the margins once more, from plain forwards over each path written out
+    # once more, from plain forwards over each path written out: the first token's probability, then margins
     prompt = calls[0][0]
     first = model(prompt[None]).logits[0, -1].topk(4).indices
     recomputed = []
@@ -266,9 +266,13 @@ def test_paths_are_explored_in_one_batch_and_scored_by_their_margins(make_model,
             logits = model(ids[None]).logits[0, -1].clone()
             logits[THOUGHT] = float("-inf")
             ids = torch.cat([ids, logits.argmax()[None]])
-        best = model(ids[None]).logits[0, len(prompt) - 1 : -1].softmax(-1).topk(2).values
+        logits = model(ids[None]).logits[0, len(prompt) - 1 : -1]
+        best = logits.softmax(-1).topk(2).values
+        sure = best[:, 0] - best[:, 1]
+        sure[0] = logits[0].index_fill(0, torch.tensor([THOUGHT]), float("-inf")).softmax(-1)[token]
         span = [t != tokenizer.eos_token_id or i == 0 for i, t in enumerate(ids[len(prompt) :].tolist())]
-        recomputed.append((best[:, 0] - best[:, 1])[torch.tensor(span)].mean().item())
+        recomputed.append(sure[torch.tensor(span)].mean().item())
+    assert len(set(recomputed)) == 4
     assert sorted(recomputed, reverse=True) == pytest.approx(confidences, abs=1e-4)
 
 

@@ -416,3 +416,12 @@ def test_an_adapted_model_loads_in_four_bits(prompts, tmp_path):
     bare = LatentReasoningGemmaForCausalLM.from_pretrained(plain, **settings)
     assert torch.equal(fresh(prompts()).logits, bare(prompts()).logits), "an adapter starts as nothing"
     assert not torch.allclose(loaded(prompts()).logits, bare(prompts()).logits)
+
+
+def test_eager_attention_keeps_its_name_and_gives_its_maps(make_model):
+    model = make_model()
+    assert model.config._attn_implementation == model.model.config._attn_implementation == "eager"
+    model.config.output_attentions = True  # refused by transformers under any other name
+    maps = model(torch.tensor([[5, 6, 7]])).attentions
+    assert len(maps) == model.config.num_hidden_layers
+    assert torch.allclose(maps[0].sum(-1), torch.ones(()))

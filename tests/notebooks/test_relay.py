@@ -36,8 +36,3 @@ def test_two_sessions_and_inference(environment):
     assert sorted(set(steps)) == list(range(1, 13))
     assert (environment / "relay" / "model" / "model.safetensors").is_file()
     assert "traces agree" in printed[-1] or "no trace has an answer" in printed[-1]
-
-
-def test_the_notebook_is_stored_without_outputs():
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    assert all(not cell.outputs and cell.execution_count is None for cell in notebook.cells if cell.cell_type == "code")

@@ -17,9 +17,9 @@ from latent_gemma.model.prompt import Frame, own_mode
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
 from latent_gemma.recipes import grpo, train
 from latent_gemma.training.batches import build_row, encode_examples, pad_rows
-from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.curriculum import ALL_STEPS, Stage
 from latent_gemma.training.losses import latent_loss
+from latent_gemma.training.run_log import read_metrics
 from tests.saving import save_tiny
 
 SIZES = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}

@@ -7,7 +7,7 @@ import pytest
 from latent_gemma.cli import main
 from latent_gemma.model import LatentConfig
 from latent_gemma.training.batches import spelled_tag
-from latent_gemma.training.callbacks import read_metrics
+from latent_gemma.training.run_log import read_metrics
 from tests.saving import save_tiny
 
 GOOD = [{"question": f"{i}+{i}=", "steps": [f"{2 * i}"], "answer": str(2 * i)} for i in range(12)]

@@ -8,9 +8,9 @@ import pytest
 from latent_gemma.cli import main
 from latent_gemma.data.local import read_file
 from latent_gemma.evaluation.items import Item, TraceItem, to_line
-from latent_gemma.training.callbacks import append_lines
 from latent_gemma.training.reward_watch import SAMPLES
 from latent_gemma.training.rewarding import Sample
+from latent_gemma.training.run_log import append_lines
 from latent_gemma.training.settings import RewardSettings
 
 TRUE, FALSE = "16-3-4 = 9, 9*2 = 18", "16-3-4 = 8, 9*2 = 18"

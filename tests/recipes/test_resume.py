@@ -11,7 +11,7 @@ import pytest
 
 from latent_gemma.cli import main
 from latent_gemma.model import LatentConfig
-from latent_gemma.training.callbacks import read_metrics
+from latent_gemma.training.run_log import read_metrics
 from tests.saving import save_tiny
 
 SIZES = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}

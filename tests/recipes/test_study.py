@@ -194,6 +194,16 @@ def test_coconut_replaces_every_step_and_drops_those_that_may_not_be_latent():
     assert part.stage_at(1.0, 0.0).latent_steps > 6, "the steps behind the last thought are dropped in the end"
 
 
+def test_stages_mix_or_ask_for_the_next_step_alone_where_told():
+    plain, mixed, alone = (
+        METHODS[name](budget).curriculum.stage_at(0.5, 0.0)
+        for name, budget in (("coconut", BUDGET), ("coconut-mixed", BUDGET), ("pause", replace(BUDGET, next_only=True)))
+    )
+    assert (plain.mix_prob, plain.draws_up_to, plain.next_only) == (0.1, None, False)
+    assert mixed == replace(plain, mix_prob=0.0, draws_up_to=plain.number)
+    assert alone == replace(plain, next_only=True)
+
+
 def test_methods_stand_behind_what_they_go_on_from():
     assert [method.label for method in methods_of(["anneal", "words", "none"], BUDGET)] == [
         "words", "annealed", "no reasoning",

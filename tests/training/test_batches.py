@@ -124,6 +124,24 @@ def test_stage_mixing_draws_stage_i_with_a_probability_proportional_to_i_plus_on
     assert len(thoughts_of(ITEM, stage, LatentConfig())) == 2, "mixing left aside"
 
 
+@pytest.mark.parametrize("thinks", [True, False])
+def test_the_next_step_alone_is_the_target_until_none_is_left(thinks, tokenizer):
+    kind = CoconutCurriculum if thinks else InternalizeCurriculum
+    curriculum = kind(first_stage=0, max_latent_stage=3, next_only=True)
+    thoughts = 1 if thinks else 0
+    for number, rest in enumerate(([31, 32, 33], [41], [51, 52])):
+        built = row(tokenizer, 1, **asdict(curriculum.stage_at(number / 5, 0.0)))
+        head = [20, 21, B, *[T] * number * thoughts]
+        assert built.ids == head + rest, "neither later steps nor the answer"
+        assert built.labels == [X] * len(head) + rest
+        assert 1 not in built.halts, "there is more to think about"
+    last, whole = (row(tokenizer, 1, **asdict(stage)) for stage in (
+        curriculum.stage_at(0.99, 0.0), replace(curriculum, next_only=False).stage_at(0.99, 0.0)
+    ))  # fmt: skip
+    assert last == whole, "then the answer, as without"
+    assert last.labels[-2:] == [60, 1]
+
+
 def test_steps_are_removed_without_thoughts(tokenizer):
     curriculum = InternalizeCurriculum(max_latent_stage=2, final_stages=1)
     rows = [row(tokenizer, **asdict(curriculum.stage_at(progress, 0.0))) for progress in (0.0, 0.4, 0.99)]

@@ -15,10 +15,10 @@ from latent_gemma.fast.steps import FastSteps
 from latent_gemma.model.prompt import Frame
 from latent_gemma.options.stages import Codi, LatentModel
 from latent_gemma.training.batches import build_row, encode_examples, pad_rows
-from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.codi import codi_loss, paired_rows
 from latent_gemma.training.curriculum import CodiCurriculum
 from latent_gemma.training.fit import fit
+from latent_gemma.training.run_log import read_metrics
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 from tests.conftest import EOT, THOUGHT, every_family, weighted
 

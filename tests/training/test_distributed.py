@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from latent_gemma.training.callbacks import read_metrics
+from latent_gemma.training.run_log import read_metrics
 
 DRIVER = Path(__file__).with_name("distributed.py")
 CASES = ("coconut", "anneal", "codi", "grouped", "sequence")

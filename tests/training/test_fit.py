@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
+from latent_gemma.data.symbolic import SymbolicConfig, symbolic_examples
 from latent_gemma.errors import ConfigError, RunError
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM, is_latent_parameter
-from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.checkpoints import last_checkpoint
 from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.curriculum import (
@@ -23,10 +23,12 @@ from latent_gemma.training.curriculum import (
     WrittenCurriculum,
 )
 from latent_gemma.training.fit import fit
+from latent_gemma.training.run_log import read_metrics
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 from latent_gemma.training.trainer import CurriculumTrainer
 
 CHAINS = list(itertools.islice(chain_examples(ChainConfig(2), "train", 0), 64))
+GRAPHS = list(itertools.islice(symbolic_examples(SymbolicConfig(6, 6, 1, 2), "train", 0), 16))
 FAST = TrainSettings(steps=6, batch_size=8, lr=1e-3, log_every=1)
 LATENT = {"step_separator": "", "num_thoughts": 2}
 
@@ -122,22 +124,23 @@ def test_an_adapter_trained_in_bfloat16_is_merged_in_float32(make_model, tokeniz
 
 #: Everything trains, or something beside frozen weights that are held in bfloat16.
 RESUMED = {
-    "all": ("float32", None, {"bridge": "linear"}),
-    "lora": ("bfloat16", LoraSettings(rank=2, dropout=0.1), {"bridge": "linear"}),
-    "pause": ("float32", LoraSettings(rank=2, dropout=0.1), {"fed": "pause"}),
-    "thoughts": ("bfloat16", None, {"trains": "thoughts", "adapter": "lora", "bridge": "linear"}),
+    "all": ("float32", None, {"bridge": "linear"}, CHAINS),
+    "lora": ("bfloat16", LoraSettings(rank=2, dropout=0.1), {"bridge": "linear"}, CHAINS),
+    "pause": ("float32", LoraSettings(rank=2, dropout=0.1), {"fed": "pause"}, CHAINS),
+    "thoughts": ("bfloat16", None, {"trains": "thoughts", "adapter": "lora", "bridge": "linear"}, CHAINS),
+    "told anew": ("float32", None, {}, GRAPHS),
 }
 
 
-@pytest.mark.parametrize(("precision", "lora", "latent"), RESUMED.values(), ids=RESUMED)
+@pytest.mark.parametrize(("precision", "lora", "latent", "rows"), RESUMED.values(), ids=RESUMED)
 def test_a_stopped_run_resumes_as_if_never_stopped(
-    precision, lora, latent, make_model, tokenizer, tmp_path, monkeypatch
+    precision, lora, latent, rows, make_model, tokenizer, tmp_path, monkeypatch
 ):
     curriculum = AnnealCurriculum(grow_until=0.5, p_shape="gated", gate_loss=100.0)
 
     def run(folder, model, resume=False):
         settings = replace(FAST, precision=precision)
-        return fit(model, tokenizer, CHAINS, curriculum, settings, tmp_path / folder, "test", lora, resume)
+        return fit(model, tokenizer, rows, curriculum, settings, tmp_path / folder, "test", lora, resume)
 
     whole = run("whole", make_model(**latent, **LATENT))
 
@@ -170,6 +173,30 @@ def test_a_stopped_run_resumes_as_if_never_stopped(
         return [[entry[key] for key in kept] for entry in result.metrics if "loss" in entry]
 
     assert logged(whole) == logged(resumed)
+
+
+@pytest.mark.parametrize("groups", [False, True])
+def test_every_pass_tells_a_graph_anew(groups, make_model, tokenizer, tmp_path, monkeypatch):
+    told, lay_out = [], CurriculumTrainer._rows
+
+    def noted(self, indices):
+        rows = lay_out(self, indices)
+        told.extend(
+            (self.state.global_step // 2, index, tuple(row.ids)) for index, row in zip(indices, rows, strict=True)
+        )
+        return rows
+
+    monkeypatch.setattr(CurriculumTrainer, "_rows", noted)
+    settings = replace(FAST, group_by_length=groups)
+    runs = []
+    for run in ("one", "other"):
+        fit(make_model(**LATENT), tokenizer, GRAPHS, WrittenCurriculum("none"), settings, tmp_path / run, "test")
+        runs.append(told.copy())
+        told.clear()
+    assert runs[0] == runs[1], "drawn from the seed, the pass and the row"
+    texts = {index: [ids for _, row, ids in runs[0] if row == index] for index in range(len(GRAPHS))}
+    assert sorted((done, index) for done, index, _ in runs[0]) == [(done, i) for done in range(3) for i in range(16)]
+    assert all(len({*passes}) == 3 and len({len(ids) for ids in passes}) == 1 for passes in texts.values())
 
 
 def mixed_chains(lengths):

@@ -46,10 +46,7 @@ def test_marked_words_are_scored_as_if_tagged(make_model, tokenizer):
     steps, answer = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("2+2 is 4.", "4"))
     whole = [*steps, frame.latent.eot_id, *answer, frame.end_id]
     book = RewardBook(RewardSettings().build("words"), frame, "words")
-    scores = [
-        function(prompts=["2+2", "2+2"], completion_ids=[whole, steps], accepted=[["4"], ["4"]], completions=[])
-        for function in book.functions()
-    ]
+    scores = book.score([("2+2", ["4"])] * 2, [book.read(ids) for ids in (whole, steps)])
     assert scores == [[25.0, 0.0], [2.0, 0.0], [0.0, -15.0], [0.0, 0.0]]
     assert book.last[0].completion == "<reasoning>2+2 is 4.</reasoning><answer>4</answer>"
     assert book.last[1].scores == {"correctness": 0.0, "format": 0.0, "broken_tags": -15.0, "short_reasoning": 0.0}

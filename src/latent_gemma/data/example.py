@@ -1,5 +1,6 @@
 """The one record every data set is read into."""
 
+import random
 from dataclasses import dataclass, field
 
 
@@ -25,3 +26,7 @@ class Example:
     def answers(self) -> tuple[str, ...]:
         """All answers that count as correct, `answer` first."""
         return (self.answer, *self.accepted)
+
+    def told_anew(self, rng: random.Random) -> "Example":
+        """The example as another pass over the data tells it: itself, where its kind does not say otherwise."""
+        return self

@@ -18,6 +18,7 @@ from latent_gemma.data.multiplication import MultiplicationConfig, multiplicatio
 from latent_gemma.data.prosqa import ProsqaConfig, prosqa_examples
 from latent_gemma.data.rows import FileColumns
 from latent_gemma.data.splits import Split
+from latent_gemma.data.symbolic import Labels, SymbolicConfig, symbolic_examples
 from latent_gemma.errors import ConfigError, DataError
 
 _HUB_NAME = re.compile(r"\w[\w.-]*/[\w.-]+(?::[\w.-]+)?", re.ASCII)
@@ -29,10 +30,11 @@ class DataSpec:
 
     Args:
         source: "arithmetic", "arithmetic:ops=add,mul;digits=2;operations=2", "chains", "chains:length=3",
-            "chains:length=1..6;steps=equations", "multiplication:digits=4;by=2", "prosqa:hops=3-6;concepts=20", a local
-            file, or a hub name, "owner/name" or "owner/name:config".
-        split: "train" or "test"; with a hub name any of its splits. A local file without `holdout` is one split,
-            whichever of the two it is called.
+            "chains:length=1..6;steps=equations", "multiplication:digits=4;by=2", "prosqa:hops=3-6;concepts=20", or one
+            letter a node, "prosqa:nodes=23;hops=3-4;labels=rising"; a local file, or a hub name, "owner/name" or
+            "owner/name:config".
+        split: "train" or "test", of graphs in letters "validation" too; with a hub name any of its splits. A local
+            file without `holdout` is one split, whichever of the two it is called.
         limit: use at most this many, after splitting and shuffling; needed for the generators.
         seed: of the generators and of shuffling.
         steps_format: "natural", "expression" or "result".
@@ -66,10 +68,10 @@ class DataSpec:
 
     @property
     def is_hub_name(self) -> bool:
-        """Whether the source is looked for on the hub: shaped like a hub name, and no local file."""
+        """Whether the source is looked for on the hub: shaped like a hub name, and nothing in a local folder."""
         if not _HUB_NAME.fullmatch(self.source) or self.source.lower().endswith(SUFFIXES):
             return False
-        return not Path(self.source).exists()
+        return not Path(self.source).exists() and not Path(self.source).parent.is_dir()
 
 
 class _Options:
@@ -82,6 +84,9 @@ class _Options:
             if not equals:
                 raise ConfigError(f"data {source!r}: {part!r} is no setting", "write name=value, separated by ;")
             self._values[name.strip()] = value.strip()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
 
     def text(self, name: str, default: str) -> str:
         self._known.append(name)
@@ -143,6 +148,10 @@ def _multiplication(options: _Options, split: Split, seed: int) -> Iterator[Exam
 
 
 def _prosqa(options: _Options, split: Split, seed: int) -> Iterator[Example]:
+    if "nodes" in options:
+        nodes, hops = options.span("nodes", (23, 23)), options.span("hops", (3, 4))
+        labels = cast(Labels, options.text("labels", "random"))
+        return symbolic_examples(SymbolicConfig(*nodes, *hops, labels), split, seed)
     fewest, most = options.span("hops", (3, 6))
     return prosqa_examples(ProsqaConfig(options.whole("concepts", 20), fewest, most), split, seed)
 
@@ -158,7 +167,7 @@ GENERATORS: dict[str, Callable[[_Options, Split, int], Iterator[Example]]] = {
 
 def _generated(spec: DataSpec) -> Iterator[Example]:
     if spec.split not in get_args(Split):
-        raise ConfigError(f"{spec.source} has no split {spec.split!r}", "choose train or test")
+        raise ConfigError(f"{spec.source} has no split {spec.split!r}", f"choose from {', '.join(get_args(Split))}")
     if spec.limit is None:
         raise ConfigError(f"{spec.source} has no end", "say how many rows with --limit")
     if spec.holdout:
@@ -203,7 +212,7 @@ def load_examples(spec: DataSpec, on_bad: Callable[[DataError], None] | None = N
     if spec.is_generated:
         examples = list(itertools.islice(_generated(spec), spec.limit))
     else:
-        if spec.split not in get_args(Split) and (spec.holdout or not spec.is_hub_name):
+        if spec.split not in ("train", "test") and (spec.holdout or not spec.is_hub_name):
             raise ConfigError(f"{spec.source} has no split {spec.split!r}", "choose train or test")
         # Rows behind the limit are not even read, unless they decide which ones come before it.
         needed = None if spec.holdout or spec.shuffle else spec.limit

@@ -17,6 +17,7 @@ from latent_gemma.data.rows import ANYBODYS, FileColumns, Row, parse_row, row_fo
 from latent_gemma.data.values import once_each
 from latent_gemma.data.xml_rows import xml_rows
 from latent_gemma.errors import DataError
+from latent_gemma.ranges import missing
 from latent_gemma.text.normalize import normalize_answer, parse_number
 
 
@@ -189,7 +190,8 @@ def _check_file(path: Path) -> str:
     if path.is_dir():
         raise DataError(f"{path} is a folder", "give one of its files")
     if not path.exists():
-        raise DataError(f"there is no file {path}", "check the path; a hub name is written owner/name")
+        remedy = missing(path, "check the path; a hub name is written owner/name")
+        raise DataError(f"there is no file {path}", remedy)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise DataError(f"{path} is of an unknown kind", f"name it with one of {', '.join(SUFFIXES)}")

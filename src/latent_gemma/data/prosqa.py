@@ -51,23 +51,18 @@ class Graph:
     """A graph and the question about it.
 
     Args:
-        symbols: name or concept of each node.
-        edges: pairs of node indices, "the first is a the second"; no index says anything about a node's place.
+        nodes: how many it has.
+        edges: pairs of node indices, "the first is a the second".
         root: the node that is asked about.
         target: the concept it is.
         other: the concept it is not, though another name is.
     """
 
-    symbols: tuple[str, ...]
+    nodes: int
     edges: tuple[tuple[int, int], ...]
     root: int
     target: int
     other: int
-
-    def sentence(self, edge: tuple[int, int]) -> str:
-        """An edge in words: "Tom is a terpus." or "Every terpus is a brimpus."."""
-        lower, upper = (self.symbols[node] for node in edge)
-        return f"{lower} is a {upper}." if lower in NAMES else f"Every {lower} is a {upper}."
 
     def path(self, rng: random.Random) -> tuple[tuple[int, int], ...]:
         """One of the shortest paths from root to target, as edges in order."""
@@ -85,6 +80,22 @@ class Graph:
         return tuple(reversed(path))
 
 
+@dataclass(frozen=True)
+class NamedGraph(Graph):
+    """A graph in words; no index says anything about a node's place.
+
+    Args:
+        symbols: name or concept of each node.
+    """
+
+    symbols: tuple[str, ...]
+
+    def sentence(self, edge: tuple[int, int]) -> str:
+        """An edge in words: "Tom is a terpus." or "Every terpus is a brimpus."."""
+        lower, upper = (self.symbols[node] for node in edge)
+        return f"{lower} is a {upper}." if lower in NAMES else f"Every {lower} is a {upper}."
+
+
 def _parents(rng: random.Random, depths: list[dict[int, int]]) -> list[int]:
     """The nodes a new one stands under: deep ones rather than shallow ones, seldom of both sides."""
     side = rng.choices((0, 1, None), (42, 42, 16))[0]
@@ -95,63 +106,80 @@ def _parents(rng: random.Random, depths: list[dict[int, int]]) -> list[int]:
     return sorted(candidates, key=lambda node: luck[node])[len(candidates) - min(count, len(candidates)) :]
 
 
-def _grow(rng: random.Random, config: ProsqaConfig) -> tuple[list[tuple[int, int]], list[dict[int, int]]]:
+def _grow(
+    rng: random.Random, concepts: int | None, nodes: int | None
+) -> tuple[list[tuple[int, int]], list[dict[int, int]]]:
     """A graph that grows node by node; for each node the distance from each of the two roots that reach it."""
-    edges, depths, concepts = list[tuple[int, int]](), [{0: 0}, {1: 0}], 0
-    while concepts < config.concepts:
+    edges, depths, grown = list[tuple[int, int]](), [{0: 0}, {1: 0}], 0
+    while grown != concepts and len(depths) != nodes:
         parents = _parents(rng, depths)
         reached = dict[int, int]()
         for parent in parents:
             edges.append((parent, len(depths)))
             for root, depth in depths[parent].items():
                 reached[root] = min(depth + 1, reached.get(root, depth + 1))
-        concepts += bool(parents)
+        grown += bool(parents)
         depths.append(reached)
     return edges, depths
 
 
-def draw_graph(rng: random.Random, config: ProsqaConfig) -> Graph:
+def grow_question(
+    rng: random.Random, min_hops: int, max_hops: int, concepts: int | None = None, nodes: int | None = None
+) -> Graph:
     """Draw a graph and a question.
 
     Args:
         rng: the generator.
-        config: the family.
+        min_hops: fewest edges on the shortest path to either concept from its own root.
+        max_hops: most edges on it.
+        concepts: size of the graph in nodes that stand under others; or else
+        nodes: its size in all nodes, each of them on an edge, with as many parentless ones as words have names.
 
     Returns:
-        The graph. Both concepts stand at the end of their paths, each within the hops of the family from its own name
-        and out of the other name's reach: only the sentences tell them apart. Nodes are numbered at random.
+        The graph. Both concepts stand at the end of their paths, each within the hops from its own root and out of the
+        other root's reach: only the edges tell them apart. Nodes are numbered as they grew, parents before children.
 
     Raises:
         ConfigError: if graphs of this family hold no such question.
     """
     for _ in range(_PATIENCE):
-        edges, depths = _grow(rng, config)
+        edges, depths = _grow(rng, concepts, nodes)
         lower = {edge[0] for edge in edges}
         # Concepts at the end of a path, by the one root that reaches them.
         ends: tuple[list[int], list[int]] = ([], [])
         for node, reached in enumerate(depths):
             if node not in lower and len(reached) == 1:
                 root, depth = next(iter(reached.items()))
-                if config.min_hops <= depth <= config.max_hops:
+                if min_hops <= depth <= max_hops:
                     ends[root].append(node)
+        alone = set(range(len(depths))) - {node for edge in edges for node in edge}
         named = set(range(len(depths))) - {upper for _, upper in edges}
-        if all(ends) and len(named) <= len(NAMES):
+        if all(ends) and len(named) <= len(NAMES) and not (nodes and alone):
             break
     else:
+        size = f"{nodes} nodes" if nodes else f"{concepts} concepts"
         raise ConfigError(
-            f"no graph of {config.concepts} concepts has two paths of {config.min_hops} to {config.max_hops} hops",
-            "ask for fewer hops or more concepts",
+            f"no graph of {size} has two paths of {min_hops} to {max_hops} hops", "ask for fewer hops or more of them"
         )
     root = rng.randrange(2)
     target, other = rng.choice(ends[root]), rng.choice(ends[1 - root])
+    return Graph(len(depths), tuple(edges), root, target, other)
+
+
+def draw_graph(rng: random.Random, config: ProsqaConfig) -> NamedGraph:
+    """Draw a graph and a question, see `grow_question`, with nodes numbered and named at random."""
+    grown = grow_question(rng, config.min_hops, config.max_hops, concepts=config.concepts)
+    named = set(range(grown.nodes)) - {upper for _, upper in grown.edges}
     names, concepts = iter(rng.sample(NAMES, len(named))), iter(rng.sample(CONCEPTS, config.concepts))
-    number = rng.sample(range(len(depths)), len(depths))
-    symbols = [""] * len(depths)
+    number = rng.sample(range(grown.nodes), grown.nodes)
+    symbols = [""] * grown.nodes
     for node, index in enumerate(number):
         symbols[index] = next(names) if node in named else next(concepts)
+    edges = list(grown.edges)
     rng.shuffle(edges)
     numbered = tuple((number[lower], number[upper]) for lower, upper in edges)
-    return Graph(tuple(symbols), numbered, number[root], number[target], number[other])
+    root, target, other = number[grown.root], number[grown.target], number[grown.other]
+    return NamedGraph(grown.nodes, numbered, root, target, other, tuple(symbols))
 
 
 def _draw(rng: random.Random, config: ProsqaConfig) -> Example:

@@ -1,29 +1,40 @@
 """Generated questions belong to training or to test by their own text, so that no question is in both."""
 
 import hashlib
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Literal, TypeVar
 
 from latent_gemma.data.example import Example
 from latent_gemma.errors import ConfigError
 
-Split = Literal["train", "test"]
+Split = Literal["train", "validation", "test"]
+E = TypeVar("E", bound=Example)
 #: Draws without one of the wanted split after which a family counts as too small to hold any.
 _PATIENCE = 10_000
 
 
-def split_of(question: str) -> Split:
-    """The split a generated question belongs to: one in eight is for testing, whatever the seed and the machine."""
+def split_of(question: str, validates: bool = False) -> Split:
+    """The split a generated question belongs to: one in eight is for testing, whatever the seed and the machine.
+
+    Args:
+        question: its text, or what stands for it.
+        validates: one more in eight is for validation.
+
+    Returns:
+        The split.
+    """
     # A cryptographic hash: under a checksum neighbouring questions ("Solve 20 * 4", "Solve 21 * 4") fall together.
-    return "test" if hashlib.sha256(question.encode()).digest()[0] % 8 == 0 else "train"
+    drawn = hashlib.sha256(question.encode()).digest()[0] % 8
+    return "test" if drawn == 0 else "validation" if validates and drawn == 1 else "train"
 
 
-def only_split(drawn: Iterator[Example], split: Split) -> Iterator[Example]:
+def only_split(drawn: Iterator[E], split: Split, key: Callable[[E], str] | None = None) -> Iterator[E]:
     """Keep the examples of one split.
 
     Args:
         drawn: examples without end.
-        split: "train" or "test".
+        split: "train" or "test"; with a `key` also "validation".
+        key: what decides of an example, in place of its question.
 
     Yields:
         Those whose question belongs to the split.
@@ -33,7 +44,7 @@ def only_split(drawn: Iterator[Example], split: Split) -> Iterator[Example]:
     """
     misses = 0
     for example in drawn:
-        if split_of(example.question) == split:
+        if (split_of(example.question) if key is None else split_of(key(example), validates=True)) == split:
             misses = 0
             yield example
         else:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.generation.streamers import BaseStreamer
 
 from latent_gemma.choices import NumThoughts
 from latent_gemma.errors import ConfigError, DataError
@@ -56,6 +57,7 @@ def answer(
     max_new_tokens: int = 256,
     seed: int | None = None,
     branches: bool = False,
+    streamer: BaseStreamer | None = None,
 ) -> Answers:
     """Answer a batch of questions, each once or by several traces, in one generation call.
 
@@ -78,17 +80,22 @@ def answer(
         max_new_tokens: bound on the generated tokens of a trace; thoughts do not count.
         seed: of what is drawn, the caller's random state is left as it was; None draws from that.
         branches: begin a question's i-th trace with the i-th most probable token, and say how sure the model is of it.
+        streamer: is handed each token of the answer as it is chosen, as `generate` does it; of one question and one
+            trace. Thoughts are none, and neither is the `eot` behind them.
 
     Returns:
         The traces, their thoughts and the time they took.
 
     Raises:
-        ConfigError: for no temperature or a negative one, for negative noise, or for K "auto" in recurrence "sequence".
+        ConfigError: for no temperature or a negative one, for negative noise, for K "auto" in recurrence "sequence", or
+            for a streamer of several answers.
         DataError: if a prompt is longer than the model allows.
     """
     check_temperatures(temperatures)
     if noise_std < 0.0:
         raise ConfigError(f"noise of {noise_std:g} is negative", "give 0 or more")
+    if streamer is not None and len(questions) * len(temperatures) > 1:
+        raise ConfigError("a streamer of several answers", "ask one question, by one trace")
     times, latent = len(temperatures), frame.latent
     if num_thoughts == "auto" and forced is not None:
         num_thoughts = [len(thought) for thought in forced]
@@ -122,8 +129,10 @@ def answer(
         decoded = decode(
             model, ids.repeat_interleave(times, dim=0), mask.repeat_interleave(times, dim=0),
             torch.tensor(cold, dtype=torch.float32, device=model.device), frame.end_ids, bound, cache,
-            most_thoughts=most, ranks=ranks,
+            most_thoughts=most, ranks=ranks, streamer=streamer,
         )  # fmt: skip
+    if streamer is not None:
+        streamer.end()
     seconds = time.perf_counter() - started
     taken = decoded.num_thoughts if grows else fixed
     traces = _traces(frame, mode, decoded, taken, cold)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from transformers.generation.streamers import BaseStreamer
 
 from latent_gemma.generation.sample import choose
 from latent_gemma.model.cache import RolloutNote, seen_columns
@@ -37,8 +38,9 @@ class Decoded:
         tokens: ids of each row's answer, up to and with the end token.
         logprobs: sum of their log-probabilities at temperature 1, [B] float32, nats.
         num_thoughts: thoughts that each row took of its own accord.
-        margins: mean difference between the two highest probabilities over the tokens of each row's answer, without its
-            end, 0 to 1, [B]; None unless it was asked for.
+        margins: how sure the model is of each row's answer, 0 to 1, [B]: the mean over its tokens, without its end, of
+            the difference between the two highest probabilities; of the first token its own probability, for that
+            one was given to the row. None unless it was asked for.
     """
 
     tokens: list[list[int]]
@@ -178,6 +180,7 @@ def decode(
     generator: torch.Generator | None = None,
     most_thoughts: int | None = None,
     ranks: Tensor | None = None,
+    streamer: BaseStreamer | None = None,
 ) -> Decoded:
     """Generate an answer to every prompt of a batch.
 
@@ -194,6 +197,7 @@ def decode(
             a draw), at most so many thoughts; then comes its answer. None thinks what is in the prompts.
         ranks: of the token that each row's answer begins with, [B], 0 for the most probable one; margins are then
             measured. None chooses it like all others.
+        streamer: is handed each token of the answer, [1], when it is chosen; of a batch of one.
 
     Returns:
         What was generated.
@@ -246,7 +250,9 @@ def decode(
             # an end says nothing about an answer, unless it is all there is
             counts = answers & (first | ~torch.isin(tokens, ends))
             spans[rows] += counts
-            margins[rows] += torch.where(counts, margin, 0.0)
+            margins[rows] += torch.where(counts, torch.where(first, said.exp(), margin), 0.0)
+        if streamer is not None and bool(answers.all()):
+            streamer.put(tokens.cpu())
         generated[rows, torch.where(answers, step - lead[rows], max_new_tokens)] = tokens
         logprobs[rows] += torch.where(answers, chosen, 0.0)
         stopped = thinks & (tokens == latent.eot_id)

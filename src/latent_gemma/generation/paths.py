@@ -16,7 +16,7 @@ class AnswerPath:
 
     Args:
         answer: its text.
-        confidence: mean margin between the two most probable tokens over the answer's tokens, 0 to 1.
+        confidence: see `Trace`.
     """
 
     answer: str
@@ -57,7 +57,9 @@ def explore_paths(
         ConfigError: for k outside 1 .. vocabulary size.
         DataError: if the question is longer than the model allows.
 
-    Source: Wang and Zhou 2024 (chain-of-thought decoding, arXiv 2402.10200), section 2.2, equation 1.
+    Source: Wang and Zhou 2024 (chain-of-thought decoding, arXiv 2402.10200), section 2.2, equation 1. It differs in the
+    token that a path begins with: there it is none of the answer's; here, where it is, the margin would be the same for
+    all paths, and each counts the probability of its own.
     """
     if not 1 <= k <= model.config.vocab_size:
         raise ConfigError(f"k is {k}", f"explore between 1 and {model.config.vocab_size} first tokens")

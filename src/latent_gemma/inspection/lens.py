@@ -24,6 +24,7 @@ def read_thoughts(
     num_thoughts: int,
     top: int = 5,
     layers: bool = False,
+    frame: Frame | None = None,
 ) -> list[ThoughtStep]:
     """Read the latent steps of one question.
 
@@ -34,6 +35,7 @@ def read_thoughts(
         num_thoughts: K.
         top: tokens to name per step.
         layers: also read the state after every layer (the logit lens).
+        frame: with the earlier turns of a conversation; None takes the model's own.
 
     Returns:
         One step each: the tokens that the state fed back is closest to, their probabilities, the norm of what was
@@ -43,14 +45,14 @@ def read_thoughts(
     """
     if num_thoughts == 0:
         return []
-    frame = Frame(tokenizer, model.config.latent)
+    frame = frame or Frame(tokenizer, model.config.latent)
     ids = torch.tensor([frame.latent_prompt(question, num_thoughts)], device=model.device)
     record = ThoughtRecord()
     with model.thinking(record=record):
         output = model.model(ids, project=model.project, output_hidden_states=layers, use_cache=False)
-    first = ids[0].tolist().index(model.config.latent.thought_id)
+    first = ids.shape[1] - 1 - num_thoughts
     steps = []
-    for k, (source, fed) in enumerate(zip(record.source, record.inputs, strict=True)):
+    for k, (source, fed) in enumerate(zip(record.source[-num_thoughts:], record.inputs[-num_thoughts:], strict=True)):
         log_probs = model.project(source[0]).float().log_softmax(-1)
         best = log_probs.exp().topk(top)
         column = first - 1 if model.config.latent.recurrence == "sequence" else first + k - 1

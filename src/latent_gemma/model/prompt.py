@@ -16,6 +16,8 @@ from latent_gemma.text.tags import parse_tagged
 
 #: Where literal text is cut before it is tokenised. Unicode reserves this character for uses inside of a program.
 _FENCE = "\ufdd0"
+#: Where a chat template puts the answer of an earlier turn; likewise.
+_ANSWER = "\ufdd1"
 
 
 def own_mode(latent: LatentConfig) -> Mode:
@@ -73,11 +75,14 @@ class Frame:
         tokenizer: the model's tokenizer; with a chat template the question is its user turn.
         latent: the model's latent configuration.
         remembers: keep the ids of questions, for where the same ones are asked again and again.
+        earlier: turns of the conversation before every question: what was asked, and the ids of the answer to it, see
+            `answer_ids`.
     """
 
     tokenizer: Any
     latent: LatentConfig
     remembers: bool = False
+    earlier: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @property
     def is_chat(self) -> bool:
@@ -95,7 +100,7 @@ class Frame:
 
     def fenced(self, text: str) -> str:
         """Text whose ids, see `template_ids`, hold no special token whatever it spells."""
-        return self._special.sub(rf"\1{_FENCE}", text.replace(_FENCE, ""))
+        return self._special.sub(rf"\1{_FENCE}", text.replace(_FENCE, "").replace(_ANSWER, ""))
 
     def template_ids(self, text: str) -> list[int]:
         """Ids of a chat template's text: special tokens count, but for those in parts that were `fenced`."""
@@ -119,17 +124,30 @@ class Frame:
         return list(self._asked[question])
 
     def _tokenised(self, question: str) -> list[int]:
+        asked, system = [*(turn for turn, _ in self.earlier), question], self.latent.system
         if self.is_chat:
-            content = f"{self.latent.system}\n\n{question}" if self.latent.system else question
-            turn = [{"role": "user", "content": self.fenced(content)}]
+            asked[0] = f"{system}\n\n{asked[0]}" if system else asked[0]
+            turns = [
+                {"role": role, "content": content}
+                for text in asked
+                for role, content in (("user", self.fenced(text)), ("assistant", _ANSWER))
+            ]
             try:
-                text = self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+                text = self.tokenizer.apply_chat_template(turns[:-1], add_generation_prompt=True, tokenize=False)
+                if text.count(_ANSWER) != len(self.earlier):
+                    raise ValueError("it leaves out what was answered before")
             except Exception as error:  # a template is a program of its author, and may fail in any way
                 raise ModelError(f"the tokenizer's chat template fails, {error}", "mend chat_template.jinja") from error
-            return self.template_ids(text)
-        bos = self.tokenizer.bos_token_id
-        system = f"{self.latent.system}\n" if self.latent.system else ""
-        return ([] if bos is None else [bos]) + self.text_ids(f"{system}{question}\n")
+            pieces = [self.template_ids(piece) for piece in text.split(_ANSWER)]
+            ends: list[int] = []  # are the template's
+        else:
+            asked[0] = f"{system}\n{asked[0]}" if system else asked[0]
+            bos = self.tokenizer.bos_token_id
+            pieces = [self.text_ids(f"{text}\n") for text in asked]
+            pieces[0] = [*([] if bos is None else [bos]), *pieces[0]]
+            ends = [self.end_id] if self.earlier else []
+        answers = [[*ids, *ends] for _, ids in self.earlier]
+        return [i for piece, answer in zip(pieces, [*answers, []], strict=True) for i in (*piece, *answer)]
 
     @property
     def end_id(self) -> int:
@@ -178,6 +196,26 @@ class Frame:
     def prompt(self, question: str, mode: Mode, num_thoughts: NumThoughts = 0) -> list[int]:
         """Prompt of a mode; `num_thoughts` counts in latent mode only."""
         return [*self.question_ids(question), *self.tail_ids(mode, num_thoughts)]
+
+    def answer_ids(self, written: "Written", mode: Mode, num_thoughts: int = 0, keeps: bool = False) -> tuple[int, ...]:
+        """Ids of an answer as a later turn of the conversation sees it.
+
+        Args:
+            written: the answer.
+            mode: it was given in.
+            num_thoughts: K that it took.
+            keeps: with its thoughts, or with its reasoning; otherwise as an answer that was given at once.
+
+        Returns:
+            The ids, without an end.
+        """
+        latent = self.latent
+        if mode == "words" and latent.words_format == "tags":
+            return tuple(self.text_ids(written.graded if keeps else written.answer))
+        before = self.tail_ids(mode if keeps else "none", num_thoughts)
+        if keeps and mode == "words":
+            before += [*self.text_ids(written.reasoning), latent.eot_id]
+        return (*before, *self.text_ids(written.answer))
 
     def read(self, generated: Sequence[int], mode: Mode) -> Written:
         """Take apart what a model generated.

@@ -14,7 +14,8 @@ class Trace:
         logprob: mean log-probability of its tokens under the model itself (temperature 1), nats.
         temperature: it was sampled at; 0 is greedy.
         num_thoughts: K, latent steps it took before its answer.
-        confidence: mean margin between the two most probable tokens over its own, 0 to 1; None where not measured.
+        confidence: mean over its tokens, 0 to 1: of the first its probability, of the others the margin between the two
+            most probable ones; None where not measured.
     """
 
     written: Written

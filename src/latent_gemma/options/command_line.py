@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import tyro
 
 from latent_gemma.errors import ConfigError
-from latent_gemma.options.config_file import nearest, read_values
+from latent_gemma.options.config_file import read_values
 from latent_gemma.options.flat import Option, assembled, flat
+from latent_gemma.ranges import nearest
 from latent_gemma.ranges import option as typed
 
 #: Options that stand elsewhere now, verb and option -> where.
@@ -45,7 +46,7 @@ def parse(config_class: type, args: Sequence[str], verb: str) -> Any:
     args = [word for arg in args for word in _OLDER.get((verb, arg), (arg,))]
     options, see_help = list(flat(config_class)), f"see latent-gemma {verb} --help"
     _refuse_unknown(args, options, verb, see_help)
-    file = _config_of(args)
+    file = _at_home(_config_of(args))
     given = read_values(file, options, see_help) if file else {}
     stream = io.StringIO()
     try:
@@ -61,7 +62,20 @@ def parse(config_class: type, args: Sequence[str], verb: str) -> Any:
         if not stop.code:
             raise
         raise ConfigError(_one_line(stream.getvalue()), see_help) from None
-    return assembled(config_class, {**vars(read), **vars(getattr(read, "advanced", read))})
+    values = {**vars(read), **vars(getattr(read, "advanced", read))}
+    return assembled(config_class, {name: _at_home(value) for name, value in values.items()})
+
+
+def _at_home(value: Any) -> Any:
+    """A path, or several, with ~ as the user's folder, which no shell puts behind --out=."""
+    if isinstance(value, tuple):
+        return tuple(map(_at_home, value))
+    if not isinstance(value, Path):
+        return value
+    try:
+        return value.expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{value}: there is no such user", "write the path out") from error
 
 
 def _parser_class(options: Sequence[Option], given: Mapping[str, Any], reads_file: bool) -> Any:

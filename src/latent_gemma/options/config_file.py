@@ -4,13 +4,13 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 from latent_gemma.errors import ConfigError
 from latent_gemma.options.flat import Option, bare
+from latent_gemma.ranges import missing, nearest
 
 #: How a person calls what a value has to be.
 _WANTED: dict[Any, str] = {
@@ -20,21 +20,6 @@ _WANTED: dict[Any, str] = {
     str: 'text, in quotes: "..."',
     Path: 'a path, in quotes: "..."',
 }
-
-
-def nearest(name: str, known: Sequence[str], otherwise: str) -> str:
-    """The remedy for a name that is not known.
-
-    Args:
-        name: as it was typed.
-        known: the names there are.
-        otherwise: the remedy where none of them is like it.
-
-    Returns:
-        The remedy.
-    """
-    close = get_close_matches(name, known, n=1, cutoff=0.7)  # --learning-rate is no --learn-k
-    return f"did you mean {close[0]}?" if close else otherwise
 
 
 def read_values(path: Path, options: Sequence[Option], otherwise: str) -> dict[str, Any]:
@@ -64,12 +49,13 @@ def read_values(path: Path, options: Sequence[Option], otherwise: str) -> dict[s
 
 def _load(path: Path) -> Mapping[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         read = json.loads(text)["config"] if path.suffix == ".json" else tomllib.loads(text)
         if not isinstance(read, dict):
             raise TypeError("its config is no object")
     except OSError as error:
-        raise ConfigError(f"--config {path} cannot be read: {error.strerror}", "give a TOML file") from error
+        remedy = "give a TOML file" if path.exists() else missing(path, "give a TOML file")
+        raise ConfigError(f"--config {path} cannot be read: {error.strerror}", remedy) from error
     except (KeyError, TypeError) as error:
         raise ConfigError(f"--config {path} holds no configuration of a run", "give the run.json of one") from error
     except (ValueError, RecursionError) as error:

@@ -24,7 +24,8 @@ class Asking:
             an instruction to answer in this one.
         translate: into this language, instead of answering.
         thoughts: show what each latent step says.
-        paths: explore this many first tokens in one batch and give the most confident answer; 1 decodes greedily.
+        paths: explore this many first tokens in one batch and show each answer with its confidence, the most confident
+            first; 1 decodes greedily.
         max_new_tokens: bound on generated tokens.
     """
 
@@ -51,24 +52,36 @@ class Ask:
         model: a run folder, model directory, GGUF file or hub name.
         question: the question.
         asking: how to answer.
+        json: print one JSON object: question, answer, reasoning, mode, k, confidence, and with --thoughts and --paths
+            what each latent step says and every answer.
     """
 
     model: Positional[str]
     question: Positional[str]
     asking: Asking = Asking()
+    json: bool = False
 
 
 @dataclass(frozen=True)
 class Chat:
-    """Ask a trained model questions, one a line, until an empty line or the end of input.
+    """Talk with a trained model, or ask it one question a line where the input is no terminal; /help shows commands.
 
     Args:
         model: a run folder, model directory, GGUF file or hub name.
         asking: how to answer.
+        once: questions without memory: none knows of those before it.
+        keep_thoughts: earlier turns stay in the conversation with their thoughts or their reasoning, and not as
+            question and answer alone.
     """
 
     model: Positional[str]
     asking: Asking = Asking()
+    once: bool = False
+    keep_thoughts: Advanced[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.once and self.keep_thoughts:
+            raise ConfigError("--keep-thoughts with --once, which keeps nothing", "leave one of them out")
 
 
 @dataclass(frozen=True)

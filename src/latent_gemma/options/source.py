@@ -14,8 +14,9 @@ class DataSettings:
     """Which examples a recipe reads.
 
     Args:
-        data: "arithmetic[:ops=add,mul;digits=2]", "chains[:length=4]", "prosqa[:hops=3]", "multiplication[:digits=4]",
-            a local JSONL, JSON, CSV, TSV, XML, Parquet or text file, or a hub name.
+        data: "arithmetic[:ops=add,mul;digits=2]", "chains[:length=4]", "prosqa[:hops=3]", "prosqa:nodes=23" (one letter
+            a node), "multiplication[:digits=4]", a local JSONL, JSON, CSV, TSV, XML, Parquet or text file, or a hub
+            name.
         limit: use at most this many examples; needed for the generators.
         holdout: leave the last n rows of a local file to evaluation.
         steps_format: how GSM8K's steps are written: sentences, expressions, or their results alone.

@@ -8,6 +8,7 @@ from latent_gemma.choices import (
     Adapter,
     AskedMode,
     BridgeKind,
+    EngineName,
     Recurrence,
     ThoughtsPerStep,
     TokenPart,
@@ -88,7 +89,7 @@ class LatentModel:
         backprop_steps: backpropagate through the last n latent steps only.
     """
 
-    c_thought: ThoughtsPerStep = 1
+    c_thought: Annotated[ThoughtsPerStep, Range(1, 1000)] = 1
     recurrence: Advanced[Recurrence] = "append"
     parallel_passes: Advanced[Count | None] = None
     token: Advanced[TokenPart] = "argmax"
@@ -208,6 +209,7 @@ class Demo:
         seed: of the weights, the data and the training.
         scale: multiplies the number of training steps; below 1 the models are not trained to the end.
         max_hours: stop in time, after this many hours.
+        engine: what trains the words: "torch" or "tunix"; see `train sft`.
         resume: go on in the folder of a demo that was stopped, or is finished; "auto" starts it if there is none.
     """
 
@@ -218,7 +220,10 @@ class Demo:
     seed: Seed = 0
     scale: Advanced[Positive] = 1.0
     max_hours: Positive | None = None
+    engine: Advanced[EngineName] = "torch"
     resume: Resume = "no"
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.engine != "torch" and not self.words:
+            raise ConfigError(f"demo --engine {self.engine}: latent stages train in torch", "add --words")

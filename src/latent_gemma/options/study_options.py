@@ -21,12 +21,13 @@ class StudyOptions(Common):
     the held-out rows; `out` gets a folder a seed, in it one a method.
 
     Args:
-        methods: by name: none, words, coconut, anneal, pause, internalize, codi, parallel, soft. Those that go on from
-            the text stage have it trained once.
+        methods: by name: none, words, coconut, coconut-mixed, anneal, pause, internalize, codi, parallel, soft. Those
+            that go on from the text stage have it trained once.
         text_steps: optimiser steps of the text stage ("words"); 0 takes as many as every method has after it.
         seeds: several, such as 0,1,2; empty takes `seed`.
         items: test questions, at most.
         max_latent_steps: steps' worth of thoughts at most; 0 takes the longest example's.
+        next_only: in the stages of COCONUT, pause and internalize the next written step alone is the target.
         step_separator: text after each written step.
         latent: the latent part of the methods that think.
         lora: low-rank adaptation of every stage, merged at its end; rank 0 trains all weights.
@@ -49,6 +50,7 @@ class StudyOptions(Common):
     seeds: str = ""
     items: Count = 500
     max_latent_steps: Whole = 0
+    next_only: Advanced[bool] = False
     step_separator: Advanced[str] = "\n"
     latent: LatentModel = field(default_factory=lambda: LatentModel(c_thought="tokens"))
     lora: LoraSettings = field(default_factory=LoraSettings)

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
+from latent_gemma.engines.choice import engine_of
 from latent_gemma.evaluation.engine import Evaluator
 from latent_gemma.evaluation.points import EvalSettings
 from latent_gemma.evaluation.results import EvalReport, EvalRow
@@ -41,7 +42,6 @@ from latent_gemma.recipes.resume import (
 from latent_gemma.recipes.stage import (
     RECORD,
     Parent,
-    machine,
     run_folder,
     run_record,
     save_stage,
@@ -50,10 +50,7 @@ from latent_gemma.recipes.stage import (
 )
 from latent_gemma.text.tags import TAGS, write_tagged
 from latent_gemma.training.curriculum import WrittenCurriculum
-from latent_gemma.training.fit import fit
-from latent_gemma.training.fit_grpo import fit_grpo
 from latent_gemma.training.settings import GrpoSettings, LoraSettings, RewardSettings, TrainSettings
-from latent_gemma.versions import versions
 
 LENGTH = 4  #: operations in a chain
 MAX_NEW_TOKENS = 16
@@ -123,9 +120,10 @@ def run_words_demo(config: Any, started_s: float) -> EvalReport | None:
             unfinished.done(method)
         copy_folder(out / _folder(METHODS[-1]) / "model", out / "model")
         minutes = (time.monotonic() - started) / 60
-        report = _report(model, found, tests, minutes, seed)
+        record = run_record("demo", config, seed)
+        report = _report(model, found, tests, minutes, record)
         publish(report, out, console)
-        write_origin(out / RECORD, run_record("demo", config, seed))
+        write_origin(out / RECORD, record)
         console.print(f'next: latent-gemma vote {out} "{tests[1].question}" --show-traces', markup=False)
     return report
 
@@ -150,7 +148,8 @@ def _train(
     run, seed, first = config.out / _folder(method), config.seed, method == "SFT"
     settings = SFT if first else GRPO
     steps = max(1, round(settings.steps * config.scale))
-    settings = replace(settings, steps=steps, seed=seed, max_hours=config.max_hours)
+    settings = replace(settings, steps=steps, seed=seed, max_hours=config.max_hours, engine=config.engine)
+    engine = engine_of(settings)
     # GRPO takes one question a group; its questions are others than the text stage has seen.
     questions = settings.steps * settings.batch_size
     drawn = chain_examples(ChainConfig(LENGTH), "train", seed if first else seed + 1)
@@ -176,13 +175,13 @@ def _train(
             begin(run, origin)
             title = f"{method:>10}"
             if first:
-                result = fit(
+                result = engine.fit(
                     model, tokenizer, examples, WrittenCurriculum(), settings, run, title, resume=resume,
                     started_s=started_s,
                 )  # fmt: skip
             else:
                 rewards = RewardSettings(least_chars=LENGTH).build("words")
-                result = fit_grpo(
+                result = engine.fit_grpo(
                     model, tokenizer, examples, rewards, "words", settings, GROUPS, run, LoraSettings(), BETA,
                     title, resume, started_s,
                 )  # fmt: skip
@@ -213,8 +212,9 @@ def _verdict(found: _Progress) -> str:
 
 
 def _report(
-    model: LatentReasoningGemmaForCausalLM, found: _Progress, tests: list[Example], minutes: float, seed: int
-) -> EvalReport:
+    model: LatentReasoningGemmaForCausalLM, found: _Progress, tests: list[Example], minutes: float,
+    record: dict[str, Any],
+) -> EvalReport:  # fmt: skip
     rows = tuple(row for method in METHODS for row in (found.singles[method], found.votes[method].row))
     return EvalReport(
         title="A tiny Gemma 2 learns to reason in words",
@@ -225,7 +225,8 @@ def _report(
             "traces": f"{HURRIED:.0%} of those the text stage imitates skip their work",
             "model": f"Gemma 2, {sum(p.numel() for p in model.parameters()):,} parameters",
             "training": ", ".join(f"{method} {found.seconds[method]:.0f} s" for method in METHODS[1:]),
-            "time": f"{minutes:.1f} minutes", "machine": machine(), "seed": str(seed), **versions(),
+            "time": f"{minutes:.1f} minutes", "machine": record["machine"], "seed": str(record["seed"]),
+            **record["versions"],
         },
         curves=found.curves,
         tables=votes_grids(found.votes),

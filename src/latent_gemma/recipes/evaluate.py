@@ -1,7 +1,7 @@
 """`latent-gemma eval`: models on tasks or on any data, with intervals, curves over K and p, controls and reports."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,14 +57,32 @@ from latent_gemma.text.verify import MathVerifier
 from latent_gemma.versions import versions
 
 
-def run_eval(config: Eval) -> Path:
+@dataclass(frozen=True)
+class Evaluated:
+    """What an evaluation found.
+
+    Args:
+        folder: of the report; of several tasks it holds one folder each.
+        reports: task, or the name of the data -> report.
+    """
+
+    folder: Path
+    reports: Mapping[str, EvalReport]
+
+    @property
+    def report(self) -> EvalReport:
+        """The only report, of several tasks the first."""
+        return next(iter(self.reports.values()))
+
+
+def run_eval(config: Eval) -> Evaluated:
     """Evaluate and write the reports.
 
     Args:
         config: what is measured.
 
     Returns:
-        The path of the HTML report; of several tasks the folder that holds one folder each.
+        The reports, where this process writes them.
 
     Raises:
         LatentGemmaError: for anything in the configuration, the data or a model that cannot be used.
@@ -99,14 +117,14 @@ def run_eval(config: Eval) -> Path:
                 say(f"finished items are kept: the same command with --out {out} --resume auto goes on")
             raise
         if not is_main_process():
-            return out
+            return Evaluated(out, {})
         further = [target for target in targets if target.main_only]
-        for target in targets:
-            if not target.main_only and (len(contestants) == 1 or not config.compile):  # a load compiles anew
-                _time(target, contestants, config, settings, console)
-        pages = [_write(one, further, contestants, config, console) for one in targets if not one.main_only]
+        mains = [target for target in targets if not target.main_only]
+        for target in mains if len(contestants) == 1 or not config.compile else ():  # a load compiles anew
+            _time(target, contestants, config, settings, console)
+        reports = {target.name: _write(target, further, contestants, config, console) for target in mains}
         write_origin(out / RECORD, run_record("eval", config, config.seed))
-    return pages[0] if len(pages) == 1 else out
+    return Evaluated(out, reports)
 
 
 def _settings(config: Eval) -> EvalSettings:
@@ -200,7 +218,7 @@ def _load(one: Contestant, config: Eval) -> tuple[Any, Any]:
 
 def _write(
     target: Target, further: Sequence[Target], contestants: Sequence[Contestant], config: Eval, console: Console
-) -> Path:
+) -> EvalReport:
     rows = tuple(measured.row for measured in target.found)
     mains: dict[str, Measured] = {}
     for measured in target.found:
@@ -236,4 +254,5 @@ def _write(
         ),
         languages=languages,
     )  # fmt: skip
-    return publish(report, target.folder, console)
+    publish(report, target.folder, console)
+    return report

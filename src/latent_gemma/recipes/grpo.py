@@ -13,7 +13,7 @@ from latent_gemma.data.example import Example
 from latent_gemma.data.kinds import COMPARED, answer_kind
 from latent_gemma.data.load import load_examples
 from latent_gemma.data.task_list import AnswerKind
-from latent_gemma.engines.choice import refuse_tunix
+from latent_gemma.engines.choice import engine_of
 from latent_gemma.errors import ConfigError
 from latent_gemma.evaluation.engine import Evaluator
 from latent_gemma.evaluation.intervals import intervals_apart
@@ -44,7 +44,6 @@ from latent_gemma.recipes.stage import (
     RECORD,
     Parent,
     bad_rows,
-    machine,
     model_hash,
     run_folder,
     run_record,
@@ -55,11 +54,9 @@ from latent_gemma.recipes.targets import match_of
 from latent_gemma.recipes.words import ask_for, writing_mode
 from latent_gemma.text.answers import Match
 from latent_gemma.text.verify import MathVerifier
-from latent_gemma.training.callbacks import read_metrics
-from latent_gemma.training.fit_grpo import fit_grpo
 from latent_gemma.training.lora import quantization
 from latent_gemma.training.run import FitResult
-from latent_gemma.versions import versions
+from latent_gemma.training.run_log import read_metrics
 
 
 def run_grpo(config: Grpo) -> Path:
@@ -75,7 +72,6 @@ def run_grpo(config: Grpo) -> Path:
         LatentGemmaError: for anything in the configuration, the data or the model that cannot be used.
     """
     started_s = time.monotonic()
-    refuse_tunix(config.train, "by GRPO")
     betas = parse_numbers(config.beta, float, "--beta", Range(0.0))
     if not betas:
         raise ConfigError(f"--beta {config.beta!r}", "give one or several, as in --beta 0,0.04,0.1")
@@ -94,6 +90,7 @@ def _origin(config: Grpo, examples: Sequence[Example]) -> Origin:
 
 def _run(config: Grpo, beta: float, out: Path, started_s: float) -> tuple[Any, FitResult] | None:
     """One run: the tokenizer and the result, stopped or finished; None if "auto" finds it finished."""
+    engine = engine_of(config.train, config.lora)
     spec = config.data.spec("train", config.train.seed)
     examples = load_examples(spec, bad_rows(config))
     kind = answer_kind(spec, examples)
@@ -112,7 +109,7 @@ def _run(config: Grpo, beta: float, out: Path, started_s: float) -> tuple[Any, F
         begin(run, origin)
         if out == config.out:  # else it is one of a study, which has said it
             say_options(origin.recipe, config)
-        result = fit_grpo(
+        result = engine.fit_grpo(
             model, tokenizer, examples, config.reward.build(mode, kind), mode, config.train, config.grpo, run,
             config.lora, beta, title=f"grpo, beta {beta:g}", resume=resume, started_s=started_s,
             on_bad=bad_rows(config),
@@ -163,15 +160,16 @@ def _study(config: Grpo, betas: Sequence[float], started_s: float) -> Path:
                 for name, lines in curves.items():
                     if name in entry:
                         lines[label] = (*lines.get(label, ()), Point(entry["step"], entry[name]))
-        report = _study_report(config, betas, rows, curves, len(tests), kind)
+        record = run_record("grpo", config, config.train.seed)
+        report = _study_report(config, betas, rows, curves, len(tests), kind, record)
         page = publish(report, config.out, Console())
-        write_origin(config.out / RECORD, run_record("grpo", config, config.train.seed))
+        write_origin(config.out / RECORD, record)
     return page or config.out
 
 
 def _study_report(
     config: Grpo, betas: Sequence[float], rows: Sequence[EvalRow], curves: dict[str, dict[str, tuple[Point, ...]]],
-    items: int, kind: AnswerKind,
+    items: int, kind: AnswerKind, record: dict[str, Any],
 ) -> EvalReport:  # fmt: skip
     before, *after = rows
     accuracy = tuple(Point(beta, row.accuracy, row.low, row.high) for beta, row in zip(betas, after, strict=True))
@@ -196,8 +194,8 @@ def _study_report(
             "test questions": str(items),
             "steps": str(steps),
             "seed": str(config.train.seed),
-            "machine": machine(),
-            **versions(),
+            "machine": record["machine"],
+            **record["versions"],
         },
         charts=tuple(chart for chart in charts if any(chart.lines.values())),
     )

@@ -64,6 +64,7 @@ class Budget:
         longest: written steps of the longest training example.
         max_latent_steps: steps' worth of thoughts at most; 0 takes all of `longest`.
         c_thought: thoughts for a written step.
+        next_only: see `StagedCurriculum`.
     """
 
     text_steps: int
@@ -71,6 +72,7 @@ class Budget:
     longest: int
     max_latent_steps: int = 0
     c_thought: ThoughtsPerStep = 1
+    next_only: bool = False
 
     @property
     def most(self) -> int:
@@ -85,7 +87,10 @@ class Budget:
     @property
     def stages(self) -> dict[str, Any]:
         """COCONUT's stages up to where all that may be latent is; longer examples drop the rest in a stage more."""
-        return {"max_latent_stage": self.most, "final_stages": int(self.most < self.longest), "uniform_prob": 0.1}
+        final = int(self.most < self.longest)
+        return {
+            "max_latent_stage": self.most, "final_stages": final, "uniform_prob": 0.1, "next_only": self.next_only,
+        }  # fmt: skip
 
     @property
     def anneal(self) -> AnnealCurriculum:
@@ -98,6 +103,10 @@ METHODS: dict[str, Callable[[Budget], Method]] = {
     "none": lambda budget: Method("no reasoning", None, WrittenCurriculum("none"), budget.text_steps + budget.steps),
     "words": lambda budget: Method("words", None, WrittenCurriculum("words"), budget.text_steps),
     "coconut": lambda budget: Method("COCONUT", "words", CoconutCurriculum(**budget.stages), budget.steps),
+    "coconut-mixed": lambda budget: Method(
+        "COCONUT, mixed stages", "words",
+        CoconutCurriculum(**budget.stages | {"uniform_prob": 0.0, "stage_mixing": True}), budget.steps,
+    ),
     "anneal": lambda budget: Method("annealed", "words", budget.anneal, budget.steps),
     # COCONUT's curriculum with one learnt constant for its thoughts, and with nothing in their place.
     "pause": lambda budget: Method(

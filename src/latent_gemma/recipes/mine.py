@@ -12,8 +12,8 @@ from latent_gemma.evaluation.items import FILE, read_items
 from latent_gemma.options.samples import Mine
 from latent_gemma.text.equations import find_equations
 from latent_gemma.text.tags import parse_tagged, write_tagged
-from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.reward_watch import SAMPLES
+from latent_gemma.training.run_log import read_metrics
 
 
 class Trace(NamedTuple):

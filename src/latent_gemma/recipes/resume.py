@@ -16,9 +16,9 @@ from latent_gemma.model.loading import load_model
 from latent_gemma.origin import read_origin, refuse_changes, write_origin
 from latent_gemma.ranges import option
 from latent_gemma.recipes.stage import RECORD, SETTINGS, Parent, begun, digest, run_record
-from latent_gemma.training.callbacks import read_metrics
 from latent_gemma.training.checkpoints import list_checkpoints, refuse_damaged
 from latent_gemma.training.run import FitResult
+from latent_gemma.training.run_log import read_metrics
 from latent_gemma.training.settings import Resume
 
 #: Options that change nothing of what is trained.
@@ -96,6 +96,8 @@ def _refuse_other(folder: Path, kind: str, before: Mapping[str, Any], now: Mappi
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{folder / SETTINGS} cannot be read", "give another --out") from error
     then, here = compared
+    if "--engine" in here:
+        then.setdefault("--engine", "torch")  # older versions had no other
     for sure, options in LEADS_TO.items():
         if then[sure] == here[sure] and then[sure]:
             for name in options:

@@ -31,7 +31,8 @@ from latent_gemma.origin import write_origin
 from latent_gemma.recipes.card import write_card
 from latent_gemma.text.display import displayable
 from latent_gemma.training.batches import OnBad
-from latent_gemma.training.run import FitResult
+from latent_gemma.training.reward_watch import SAMPLES
+from latent_gemma.training.run import METRICS, FitResult
 from latent_gemma.training.whole_checkpoints import bytes_of, cannot_save
 from latent_gemma.versions import versions
 
@@ -51,9 +52,13 @@ def _say_left_out(error: DataError) -> None:
         print(f"left out: {displayable(str(error))}")
 
 
-def command_line() -> str:
-    """The command that is being carried out, as a shell takes it."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+def command_line(recipe: str) -> str:
+    """The command that is being carried out, as a shell takes it; of a call from Python one that does the same."""
+    program = Path(sys.argv[0])
+    if program.stem == "latent-gemma" or program.parent.name == "latent_gemma":  # the latter by `python -m`
+        return shlex.join(["latent-gemma", *sys.argv[1:]])
+    name = recipe.partition(",")[0]
+    return f"latent-gemma {name if name in ('demo', 'study', 'eval') else f'train {name}'} --config {RECORD}"
 
 
 def machine() -> str:
@@ -77,7 +82,7 @@ def run_record(recipe: str, config: Any, seed: int) -> dict[str, Any]:
     more, engine_machine = engine_record(config)
     return {
         "recipe": recipe,
-        "command": command_line(),
+        "command": command_line(recipe),
         "config": json.loads(json.dumps(asdict(config), default=str)),
         "seed": seed,
         "versions": versions() | more,
@@ -150,7 +155,7 @@ def run_folder(out: Path, resume: bool) -> Iterator[Path]:
         return
     if out.exists() and not out.is_dir():
         raise RunError(f"--out {out} is a file", "give a folder")
-    created, lock = not out.exists(), out / LOCK
+    made, lock = [path for path in (out, *out.parents) if not path.exists()], out / LOCK
     # The system lets go of it when its process ends, however it ends.
     held = FileLock(lock, timeout=0)
     try:
@@ -175,13 +180,15 @@ def run_folder(out: Path, resume: bool) -> Iterator[Path]:
         held.release()
         if not begun(out):
             (out / SETTINGS).unlink(missing_ok=True)
-            if created:
-                out.rmdir()
+            for path in (*filter(Path.is_dir, out.iterdir()), *made):
+                with contextlib.suppress(OSError):  # a log of what failed stays
+                    path.rmdir()
 
 
 def begun(folder: Path) -> bool:
-    """Whether a folder holds work: more than the settings it would be done with."""
-    return any(path.name not in (LOCK, SETTINGS) for path in folder.iterdir())
+    """Whether a folder holds work: more than settings, empty folders, and the log of a run without a checkpoint."""
+    held = [path for path in folder.iterdir() if path.name not in (LOCK, SETTINGS, METRICS, SAMPLES)]
+    return any(not path.is_dir() or any(path.iterdir()) for path in held)
 
 
 def save_stage(run: Path, origin: Mapping[str, Any], tokenizer: Any, result: FitResult) -> Path:

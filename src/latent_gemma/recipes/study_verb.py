@@ -98,7 +98,7 @@ def study_of(config: StudyOptions, equal: Match) -> Study:
     if not longest:
         raise ConfigError(f"{spec.source} has no written steps to learn from", "use data with steps")
     c_thought = config.latent.c_thought
-    budget = Budget(config.text_steps or steps, steps, longest, config.max_latent_steps, c_thought)
+    budget = Budget(config.text_steps or steps, steps, longest, config.max_latent_steps, c_thought, config.next_only)
     tests = load_examples(spec, bad_rows(config))
     further = replace(config.data, data=config.ood, holdout=0).spec("test", config.train.seed, config.items)
     kind = answer_kind(spec, tests) if config.answer_kind == "auto" else config.answer_kind

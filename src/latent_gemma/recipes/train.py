@@ -39,9 +39,9 @@ def run_train(config: Config) -> Path:
     started_s = time.monotonic()
     if not isinstance(config, Sft):
         refuse_tunix(config.train, "latent stages")
-    engine = engine_of(config.train)
-    examples = load_examples(config.data.spec("train", config.train.seed), bad_rows(config))
     settings, changes, curriculum, lora = _plan(config)
+    engine = engine_of(settings, lora)
+    examples = load_examples(config.data.spec("train", config.train.seed), bad_rows(config))
     config = replace(config, train=settings)
     origin = Origin(
         type(config).__name__.lower(), config, settings.seed, Parent.of(config.model), examples,

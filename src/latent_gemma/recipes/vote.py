@@ -10,7 +10,7 @@ from latent_gemma.fast.steps import FastSteps
 from latent_gemma.model.loading import load_model
 from latent_gemma.options.questions import Vote
 from latent_gemma.ranges import TEMPERATURES, parse_numbers
-from latent_gemma.recipes.words import ask_for, writing_mode
+from latent_gemma.recipes.words import ask_for, refuse_thoughts, writing_mode
 from latent_gemma.text.display import displayable
 
 
@@ -28,8 +28,10 @@ def run_vote(config: Vote) -> None:
         raise ConfigError("a vote is on one question", 'write vote RUN "2+3="; eval RUN --data FILE --votes 5 measures')
     model, tokenizer = load_model(config.model)
     ask_for(model, config.format, config.system)
+    mode = writing_mode(model.config.latent, config.mode)
+    refuse_thoughts(mode, k=config.k, noise=config.noise)
     voter = Voter(
-        model, tokenizer, temperatures, config.traces, writing_mode(model.config.latent, config.mode), config.k,
+        model, tokenizer, temperatures, config.traces, mode, config.k,
         config.noise, config.max_new_tokens, config.seed, steps=FastSteps(model, compiled=config.compile),
     )  # fmt: skip
     _show(voter(config.question), config.show_traces)

@@ -11,6 +11,8 @@ INSTRUCTION = (
     "</answer>."
 )
 _TAG = re.compile(r"<(/?)(reasoning|answer)>")
+#: The end of a text that may yet become a tag.
+_BEGUN = re.compile(r"</?[a-z]*$")
 #: All tags, in the order of a complete text.
 TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
 
@@ -78,6 +80,25 @@ def parse_tagged(text: str) -> Tagged:
         if match[1]:
             outside += inside
     return Tagged(shape, reasoning, answer, not outside.strip())
+
+
+def parse_open(text: str) -> tuple[str, str]:
+    """Take a text apart that is still being written.
+
+    Args:
+        text: its beginning.
+
+    Returns:
+        Reasoning and answer so far, without a tag that has only begun. What has no tags is an answer.
+    """
+    text = _BEGUN.sub("", text)
+    tagged = parse_tagged(text)
+    if tagged.answer is not None:
+        return tagged.reasoning, tagged.answer
+    opened = text.rfind(TAGS[2])
+    if opened >= 0:
+        return tagged.reasoning, text[opened + len(TAGS[2]) :].strip()
+    return tagged.reasoning, "" if _TAG.search(text) else text.strip()
 
 
 def answer_start(text: str) -> int:

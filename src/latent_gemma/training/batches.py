@@ -29,12 +29,14 @@ class Encoded:
         steps: each written step, without its separator; empty where the words stand between tags.
         separator: what follows each written step.
         answer: the answer and the end token; with tags, everything after the question.
+        retold: the example itself, where each pass over the data tells it anew; see `Example.told_anew`.
     """
 
     question: list[int]
     steps: list[list[int]]
     separator: list[int]
     answer: list[int]
+    retold: Example | None = None
 
 
 def spelled_tag(text: str) -> str | None:
@@ -110,6 +112,8 @@ def encode_examples(
             item = Encoded(question, [], separator, [*frame.text_ids(written), end])
         else:
             item = Encoded(question, [ids(step) for step in example.steps], separator, [*ids(example.answer), end])
+        if type(example).told_anew is not Example.told_anew:
+            item = replace(item, retold=example)
         length = _longest_layout(item, most_thoughts(len(item.steps)), frame.latent)
         long = max_length is not None and length > max_length
         problem = f"has {length} tokens, more than the {max_length} the model allows" if long else None
@@ -196,6 +200,11 @@ def build_row(item: Encoded, stage: Stage, frame: Frame, rng: random.Random) -> 
     With `thoughts_per_token` 0.5, s1' s2 s3' remain. `halts` says whether thinking ends there: 1 under an `eot` that
     follows thoughts, or `bot`, at once, 0 under thoughts and under what is written behind the last.
 
+    With `next_only` a row ends behind the step that follows its thoughts:
+
+        ids      q  q  bot  t   t   s3
+        labels   .  .  .    .   .   s3
+
     With words between tags there are no markers and the loss reads everything after the question:
 
         ids      q  q  <reasoning>  s1  s2  s3  </reasoning>  <answer>  a  </answer>  end
@@ -225,10 +234,11 @@ def build_row(item: Encoded, stage: Stage, frame: Frame, rng: random.Random) -> 
         )
     replaced = _steps_replaced(len(item.steps), stage, rng)
     thinking = replace(stage, latent_steps=replaced).steps_thought(len(item.steps))
-    rest = [token for step in item.steps[replaced:] for token in (*step, *item.separator)] if stage.keeps_rest else []
+    left = item.steps[replaced:] if stage.keeps_rest else []
+    rest = [token for step in left[: 1 if stage.next_only else None] for token in (*step, *item.separator)]
     anchors = _anchors(item, stage, latent, thinking, replaced)
     count = len(anchors)
-    written = [*rest, latent.eot_id, *item.answer]
+    written = rest if stage.next_only and rest else [*rest, latent.eot_id, *item.answer]
     # Without written steps `eot` is given by the prompt; it is a target only where the model itself ends its words.
     targets = written if rest else [IGNORE, *item.answer]
     head = [*item.question, latent.bot_id]

@@ -1,22 +1,14 @@
-"""Thin callbacks: the curriculum's steps, the metrics file, the progress bar, and a check that something trains."""
+"""Thin callbacks: the curriculum's steps, the run's log, and a check that something trains."""
 
-import json
-import math
-import os
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from latent_gemma.errors import RunError
-from latent_gemma.files import write_atomically
 from latent_gemma.training.finite_steps import FiniteSteps
+from latent_gemma.training.run_log import RunLog
 from latent_gemma.training.trainer import CurriculumTrainer
 
 
@@ -40,106 +32,25 @@ class CurriculumCallback(TrainerCallback):
         self.trainer.note_loss()
 
 
-class MetricsFile(TrainerCallback):
-    """Appends every log entry to `metrics.jsonl`, one JSON object a line.
+class LogCallback(TrainerCallback):
+    """Hands what Trainer tells to a run's log, in the first process alone."""
 
-    Args:
-        path: the file. Entries from steps after the one training resumes at are dropped first.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.started_s = time.monotonic()
+    def __init__(self, log: RunLog) -> None:
+        self.log = log
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
-        self.started_s = time.monotonic()
         if state.is_world_process_zero:
-            keep_lines(self.path, state.global_step)
-
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs=None, **kwargs: Any):
-        if not state.is_world_process_zero or not logs:
-            return
-        # JSON has no word for what is not finite
-        finite = {key: value for key, value in logs.items() if not isinstance(value, float) or math.isfinite(value)}
-        entry = {"step": state.global_step, "seconds": round(time.monotonic() - self.started_s, 3), **finite}
-        append_lines(self.path, [entry])
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The entries of a metrics file; a last line that was cut off by a kill is left out."""
-    entries = []
-    # Split at "\n" alone: a completion may hold other characters that end a line. A cut may fall inside of a character.
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            entries.append(json.loads(line))
-        except ValueError:
-            break
-    return entries
-
-
-def append_lines(path: Path, entries: list[dict[str, Any]]) -> None:
-    """Append entries, one JSON object a line, and wait until they are on the disk: a checkpoint may rely on them."""
-    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-        file.write("".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def keep_lines(path: Path, step: int) -> None:
-    """Drop what a run wrote behind the step it goes on from, and the summary of the session that ended there."""
-    if path.exists():
-        kept = [line for line in read_metrics(path) if line["step"] <= step and "train_runtime" not in line]
-        write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
-
-
-def describe_curriculum(logs: dict[str, Any]) -> dict[str, str]:
-    """What the bar of a curriculum shows: loss, p, K, stage, gradient norm of the first and last latent step."""
-    shown = {"loss": f"{logs['loss']:.3f}", "p": f"{logs['p']:.2f}", "K": str(logs["K"]), "stage": str(logs["stage"])}
-    norms = [value for name, value in logs.items() if name.startswith("latent_grad_norm_")]
-    return shown | ({"grad": f"{norms[0]:.1e}..{norms[-1]:.1e}"} if norms else {})
-
-
-class ProgressBar(TrainerCallback):
-    """One line: what `describe` makes of the last log entry, tokens/s, time left.
-
-    Args:
-        title: of the bar.
-        describe: from a log entry that holds a loss to what is shown.
-        tokens: the log entry that counts tokens since the start of the run.
-    """
-
-    def __init__(self, title: str, describe: Callable[[dict[str, Any]], dict[str, str]], tokens: str) -> None:
-        self.title, self.describe, self.tokens = title, describe, tokens
-        self.bar: tqdm | None = None
-        self.started_s, self.before = 0.0, 0.0
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
-        self.started_s = time.monotonic()
-        self.before = max((entry[self.tokens] for entry in state.log_history if self.tokens in entry), default=0.0)
-        if state.is_world_process_zero:
-            # In a file or a pipe every refresh is another line: a few are enough.
-            often_s = 0.2 if sys.stderr.isatty() else 30.0
-            self.bar = tqdm(
-                total=state.max_steps,
-                initial=state.global_step,
-                desc=self.title,
-                dynamic_ncols=True,
-                mininterval=often_s,
-            )
+            self.log.begin(state.global_step, state.max_steps)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
-        if self.bar is not None:
-            self.bar.update(state.global_step - self.bar.n)
+        self.log.step_ended(state.global_step)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs=None, **kwargs: Any):
-        if self.bar is None or not logs or self.tokens not in logs:  # a step without rollouts of its own counts none
-            return
-        rate = (logs[self.tokens] - self.before) / max(1e-9, time.monotonic() - self.started_s)
-        self.bar.set_postfix({**self.describe(logs), "tok/s": f"{rate:.0f}"}, refresh=False)
+        if state.is_world_process_zero and logs:
+            self.log.write(state.global_step, logs)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
-        if self.bar is not None:
-            self.bar.close()
+        self.log.end()
 
 
 class TrainsSomething(TrainerCallback):

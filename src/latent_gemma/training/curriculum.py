@@ -22,6 +22,7 @@ class Stage:
         number: the curriculum's stage, shown in logs.
         latent_steps: how many of each example's first written steps are replaced by thoughts.
         keeps_rest: whether the steps after those stay as text; if not they are dropped.
+        next_only: of the steps that stay as text only the first is a target, and nothing follows it.
         max_thought_steps: at most this many steps' worth of thoughts (None: no bound).
         pad_thoughts: every example thinks `max_thought_steps` steps' worth, however many steps it has.
         mix_prob: share of examples that draw their own `latent_steps` uniformly from 0 to their number of steps.
@@ -36,6 +37,7 @@ class Stage:
     number: int = 0
     latent_steps: int = 0
     keeps_rest: bool = True
+    next_only: bool = False
     max_thought_steps: int | None = None
     pad_thoughts: bool = False
     mix_prob: float = 0.0
@@ -79,10 +81,11 @@ class StagedCurriculum:
         uniform_prob: share of examples that draw their stage uniformly (mixing earlier and later stages).
         stage_mixing: at stage k every other example draws its own stage i, at most k, with a probability proportional
             to i + 1.
+        next_only: where written steps are left, the next one alone is the target; the answer is one only where none is.
         reset_optimizer: drop the optimiser's state where a stage begins, as the published recipe does.
 
     Source: Hao et al. 2024 (COCONUT, arXiv 2412.06769), section 3 "training procedure", and its published
-    configuration names; stage mixing as in arXiv 2602.22441.
+    configuration names; stage mixing as in arXiv 2602.22441; `next_only` as in arXiv 2505.12514.
     """
 
     first_stage: Advanced[Steps] = 1
@@ -91,6 +94,7 @@ class StagedCurriculum:
     final_stages: Advanced[Steps] = 0
     uniform_prob: Share = 0.0
     stage_mixing: bool = False
+    next_only: Advanced[bool] = False
     reset_optimizer: Advanced[bool] = True
 
     def __post_init__(self) -> None:
@@ -124,6 +128,7 @@ class StagedCurriculum:
             number=number,
             latent_steps=ALL_STEPS if over else number,
             max_thought_steps=self.max_latent_stage,
+            next_only=self.next_only,
             mix_prob=self.uniform_prob,
             draws_up_to=min(number, self.max_latent_stage + 1) if self.stage_mixing else None,
         )

@@ -12,7 +12,7 @@ from latent_gemma.data.example import Example
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame
 from latent_gemma.training.batches import OnBad, check_rows, encode_examples, thoughts_of
-from latent_gemma.training.callbacks import CurriculumCallback, describe_curriculum
+from latent_gemma.training.callbacks import CurriculumCallback, LogCallback
 from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.curriculum import (
     AnnealCurriculum,
@@ -22,6 +22,7 @@ from latent_gemma.training.curriculum import (
 )
 from latent_gemma.training.lora import with_lora
 from latent_gemma.training.run import FitResult, Run, trainer_arguments
+from latent_gemma.training.run_log import describe_curriculum
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 from latent_gemma.training.trainer import CurriculumTrainer
 
@@ -88,7 +89,7 @@ def fit(
         args=arguments,
         callbacks=[
             steps,
-            *this.callbacks(describe_curriculum, "tokens"),
+            LogCallback(this.log(describe_curriculum, "tokens")),
             CleanStop(this.started_s, settings.max_hours),
         ],
     )

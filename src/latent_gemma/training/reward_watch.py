@@ -1,6 +1,7 @@
 """What a person sees of a GRPO run: sample completions, and a sentence where the rewards teach nothing."""
 
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -9,11 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from latent_gemma.text.display import displayable
-from latent_gemma.training.callbacks import append_lines, keep_lines
-from latent_gemma.training.rewarding import RewardBook
+from latent_gemma.training.rewarding import Sample
+from latent_gemma.training.run_log import append_lines, keep_lines
 
 #: What a run's sample completions are kept in.
 SAMPLES = "samples.jsonl"
@@ -22,56 +22,52 @@ HIGH_ZERO_SPREAD, ENTRIES = 0.8, 5
 SHOWN = 4
 
 
-def describe_rewards(logs: dict[str, Any]) -> dict[str, str]:
-    """What the bar of a GRPO run shows: reward, KL, completion length, groups without spread."""
-    shown = {"reward": f"{logs['reward']:.2f}", "len": f"{logs['completions/mean_length']:.0f}"}
-    shown["flat groups"] = f"{logs['frac_reward_zero_std']:.0%}"
-    return shown | ({"kl": f"{logs['kl']:.3f}"} if "kl" in logs else {})
-
-
-class SampleTable(TrainerCallback):
+class SampleTable:
     """Every n steps, the last completions with their rewards: a few on the terminal, all in samples.jsonl.
 
     Args:
-        book: what scored them.
         every: steps between two tables; 0 for none.
-        path: the file.
+        folder: the run folder.
     """
 
-    def __init__(self, book: RewardBook, every: int, path: Path) -> None:
-        self.book, self.every, self.path = book, every, path
+    def __init__(self, every: int, folder: Path) -> None:
+        self.every, self.path = every, folder / SAMPLES
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
-        if state.is_world_process_zero:
-            keep_lines(self.path, state.global_step)
+    def begin(self, done: int) -> None:
+        """The session begins behind step `done`; samples of later ones are dropped."""
+        keep_lines(self.path, done)
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
-        if not self.every or state.global_step % self.every or not state.is_world_process_zero:
+    def step_ended(self, done: int, samples: Sequence[Sample]) -> None:
+        """So many steps are done, and these are the last completions."""
+        if not self.every or done % self.every:
             return
-        append_lines(self.path, [{"step": state.global_step, **vars(sample)} for sample in self.book.last])
-        table = Table("question", title=f"step {state.global_step}", title_justify="left")
+        append_lines(self.path, [{"step": done, **vars(sample)} for sample in samples])
+        names = samples[0].scores if samples else {}
+        table = Table("question", title=f"step {done}", title_justify="left")
         table.add_column("completion", overflow="fold", min_width=30)
-        for name in self.book.names:
+        for name in names:
             table.add_column(name.replace("_", " "), justify="right")
-        for sample in self.book.last[:SHOWN]:
-            scores = [f"{sample.scores[name]:g}" for name in self.book.names]
+        for sample in samples[:SHOWN]:
+            scores = [f"{score:g}" for score in sample.scores.values()]
             table.add_row(Text(displayable(sample.question)), Text(displayable(sample.completion)), *scores)
         with tqdm.external_write_mode(file=sys.stdout):
             Console().print(table)
 
 
-class RewardWatch(TrainerCallback):
-    """Says so when the groups have no spread, and when the rewards stayed flat."""
+class RewardWatch:
+    """Says so when the groups have no spread, and when the rewards stayed flat; `notes` holds what it said."""
 
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
         self.notes: list[str] = []
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
-        self.entries = [entry for entry in state.log_history if "frac_reward_zero_std" in entry]
+    def begin(self, entries: Iterable[dict[str, Any]]) -> None:
+        """The session begins behind these log entries."""
+        self.entries = [entry for entry in entries if "frac_reward_zero_std" in entry]
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs=None, **kwargs: Any):
-        if not logs or "frac_reward_zero_std" not in logs:
+    def write(self, logs: dict[str, Any]) -> None:
+        """A log entry of the step just done."""
+        if "frac_reward_zero_std" not in logs:
             return
         self.entries.append(logs)
         recent = [entry["frac_reward_zero_std"] for entry in self.entries[-ENTRIES:]]
@@ -82,7 +78,8 @@ class RewardWatch(TrainerCallback):
                 "hard for this model, or start from an SFT model that is right now and then."
             )
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
+    def end(self) -> None:
+        """The session ends."""
         third = len(self.entries) // 3
         if third < 2:  # too few to tell a trend from noise
             return

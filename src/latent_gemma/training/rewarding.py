@@ -1,6 +1,6 @@
-"""The thin adapter between rewards, which are functions of texts, and TRL, which asks for them by batches of ids."""
+"""The rewards of completions, which any engine asks for, and the last of them for the table of samples."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,11 @@ class Sample:
 
 
 class RewardBook:
-    """Scores completions for TRL, and remembers the last batch for the table of samples.
+    """Scores completions, and remembers the last batch for the table of samples.
 
     Args:
         rewards: functions of (question, completion, accepted).
-        frame: turns ids into the text that is scored.
+        frame: turns questions into ids, and ids into the text that is scored.
         mode: of the prompts.
     """
 
@@ -35,26 +35,25 @@ class RewardBook:
         self.names = [reward_name(reward) for reward in self.rewards]
         self.last: list[Sample] = []
 
-    def functions(self) -> list[Callable[..., list[float]]]:
-        """One function for TRL per reward, named after it."""
-        return [self._function(index) for index in range(len(self.rewards))]
+    def read(self, ids: Sequence[int]) -> str:
+        """The text of a completion's ids, as it is scored."""
+        return self.frame.read(ids, self.mode).tagged
 
-    def _function(self, index: int) -> Callable[..., list[float]]:
-        reward, name = self.rewards[index], self.names[index]
+    def score(self, rows: Iterable[tuple[str, Sequence[str]]], texts: Iterable[str]) -> list[list[float]]:
+        """Score a batch, which is then `last`.
 
-        def score(
-            prompts: list[str], completion_ids: list[list[int]], accepted: list[list[str]], **_: Any
-        ) -> list[float]:
-            if index == 0:
-                texts = [self.frame.read(ids, self.mode).tagged for ids in completion_ids]
-                self.last = [Sample(question, text, {}) for question, text in zip(prompts, texts, strict=True)]
-            scores = [
-                float(reward(sample.question, sample.completion, right))
-                for sample, right in zip(self.last, accepted, strict=True)
-            ]
-            for sample, value in zip(self.last, scores, strict=True):
-                sample.scores[name] = value
-            return scores
+        Args:
+            rows: of each completion the question and the answers that count as right.
+            texts: the completions, see `read`.
 
-        score.__name__ = name
-        return score
+        Returns:
+            Of each reward, in their order, a score for each completion.
+        """
+        self.last = [
+            Sample(question, text, {
+                name: float(reward(question, text, accepted))
+                for name, reward in zip(self.names, self.rewards, strict=True)
+            })
+            for (question, accepted), text in zip(rows, texts, strict=True)
+        ]  # fmt: skip
+        return [[sample.scores[name] for sample in self.last] for name in self.names]

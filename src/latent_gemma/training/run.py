@@ -12,22 +12,22 @@ from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback, set_seed
+from transformers import PrinterCallback, ProgressCallback, set_seed
 
 from latent_gemma.errors import RunError
 from latent_gemma.launch import is_main_process
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
-from latent_gemma.training.callbacks import MetricsFile, ProgressBar, TrainsSomething, read_metrics
+from latent_gemma.training.callbacks import LogCallback, TrainsSomething
 from latent_gemma.training.checkpoints import last_checkpoint
 from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.frozen import frozen_in_bfloat16
 from latent_gemma.training.learning_rate import LEAST_RATE
 from latent_gemma.training.lora import merge
 from latent_gemma.training.out_of_memory import is_out_of_memory, out_of_memory
+from latent_gemma.training.run_log import METRICS, RunLog, read_metrics
 from latent_gemma.training.settings import TrainSettings
 from latent_gemma.training.whole_checkpoints import RestoreProgress
 
-METRICS = "metrics.jsonl"
 #: A disk or a quota that is full, a bound on the size of files, a disk that has failed or can only be read.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 
@@ -166,9 +166,9 @@ class Run:
         set_seed(settings.seed)
         return cls(model, folder, settings, title, checkpoint, started_s)
 
-    def callbacks(self, describe: Callable[[dict[str, Any]], dict[str, str]], tokens: str) -> list[TrainerCallback]:
-        """What tells of the run: the metrics' file and the bar, see `ProgressBar`."""
-        return [MetricsFile(self.folder / METRICS), ProgressBar(self.title, describe, tokens)]
+    def log(self, describe: Callable[[dict[str, Any]], dict[str, str]], tokens: str) -> RunLog:
+        """What tells of the run, see `RunLog`."""
+        return RunLog(self.folder, self.title, describe, tokens)
 
     def train(self, trainer: Any, trained: Any) -> FitResult:
         """Train to the end, or to where a callback stops it.
@@ -210,6 +210,10 @@ class Run:
                 if not is_out_of_memory(error):
                     raise
                 raise out_of_memory(trainer.args, trainer.state.global_step + 1, error) from error
+            finally:
+                for each in trainer.callback_handler.callbacks:
+                    if isinstance(each, LogCallback):
+                        each.log.end()  # what is wrong is told in a line of its own
         seconds = time.monotonic() - started
         done, planned = trainer.state.global_step, trainer.state.max_steps
         finished = done >= planned

@@ -35,7 +35,7 @@ class TrainSettings:
         max_hours: stop in time to be done, with a full checkpoint, after this many hours (a Kaggle session has 9);
             `--resume auto` goes on in the next session.
         seed: of new weights, data order, dropout and stage mixing.
-        engine: "torch", or "tunix" (JAX, for TPU; text stages of Gemma 2; docs/tpu.md says how it is installed).
+        engine: "torch", or "tunix" (JAX, for TPU; words of Gemma 1 and 2; docs/tpu.md says how it is installed).
         mesh: of the tunix engine, such as "2,4": how many parts the devices cut weights and batches into, and how many
             each layer's heads and hidden units; None cuts batches as far as they divide.
     """

@@ -93,10 +93,13 @@ def lay_out(rows: Sequence[Row], pad_id: int, packs: bool) -> dict[str, Tensor]:
 def with_places(
     batch: dict[str, Any], thought_id: int, anchor_weight: float, halt_weight: float = 0.0
 ) -> dict[str, Any]:
-    """A batch with what the host would have to ask the device for: columns with thoughts, what the loss reads where."""
-    columns = (batch["input_ids"] == thought_id).any(0).nonzero()[:, 0]
+    """A batch with what the host would have to ask the device for: columns with thoughts, what the loss reads where,
+    and the first column whose state is read, by the loss or as what is fed back."""
+    columns = (batch["input_ids"] == thought_id).any(0).nonzero()[:, 0].tolist()
     targets = targets_of(batch, anchor_weight, halt_weight)
-    return {**batch, "columns": tuple(columns.tolist()), "read": targets.read(), "halted": targets.halted()}
+    read = targets.read()
+    first = min([*(read % batch["input_ids"].shape[1]).tolist(), *(column - 1 for column in columns[:1])], default=0)
+    return {**batch, "columns": tuple(columns), "read": read, "halted": targets.halted(), "first": first}
 
 
 def with_passes(batch: dict[str, Any], passes: int, pad_id: int) -> dict[str, Any]:

@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from tqdm import tqdm
 
+from latent_gemma.fast.last_layer import last_layer_from
 from latent_gemma.fast.steps import FastSteps
 from latent_gemma.model.attention import TAKES_MASKS
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame
 from latent_gemma.model.thinking import ThoughtRecord
-from latent_gemma.training.batches import Encoded, Row, build_row
+from latent_gemma.training.batches import Encoded, Row, build_row, encode_examples
 from latent_gemma.training.codi import WRITTEN, codi_loss, counted, deviations, paired_rows, teacher_moments
 from latent_gemma.training.curriculum import AnnealCurriculum, CodiCurriculum, Curriculum, Stage, StagedCurriculum
 from latent_gemma.training.finite_steps import FiniteSteps
@@ -141,16 +142,28 @@ class CurriculumTrainer(FiniteSteps):
         lengths = [len(build_row(item, stage, self.frame, random.Random()).ids) for item in self.encoded]
         return grouped_by_length(lengths, size, self.args.seed + epoch)
 
-    def _row(self, row: int) -> Row:
-        # Drawn from the step and the row, not from a running generator: the same after a resume, and on any process.
-        rng = random.Random(f"{self.args.seed}-{self.state.global_step}-{row}")
-        return build_row(self.encoded[row], self.stage_now(), self.frame, rng)
+    def _items(self, indices: list[int]) -> list[Encoded]:
+        """Some of the examples, as the pass of the coming step tells them."""
+        items = [self.encoded[row] for row in indices]
+        # Drawn from the pass and the row, not from a running generator: the same after a resume, and on any process.
+        seed = f"{self.args.seed}-{self.state.global_step // self.steps_a_pass}"
+        told = [
+            item.retold.told_anew(random.Random(f"{seed}-{row}"))
+            for row, item in zip(indices, items, strict=True)
+            if item.retold is not None
+        ]
+        anew = iter(encode_examples(self.frame, told))
+        return [item if item.retold is None else next(anew) for item in items]
 
     def _rows(self, indices: list[int]) -> list[Row]:
-        rows = list(map(self._row, indices))
-        if isinstance(self.curriculum, CodiCurriculum):
-            return paired_rows([self.encoded[row] for row in indices], rows, self.frame)
-        return rows
+        items, stage = self._items(indices), self.stage_now()
+        # From the step and the row, likewise.
+        seed = f"{self.args.seed}-{self.state.global_step}"
+        rows = [
+            build_row(item, stage, self.frame, random.Random(f"{seed}-{row}"))
+            for row, item in zip(indices, items, strict=True)
+        ]
+        return paired_rows(items, rows, self.frame) if isinstance(self.curriculum, CodiCurriculum) else rows
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
         """Lay out the batches of one optimiser step, and count what all processes together will take a mean over."""
@@ -192,7 +205,13 @@ class CurriculumTrainer(FiniteSteps):
         self.note_batch(batch)
         self.record = ThoughtRecord()
         places = {name: batch.pop(name) for name in ("passes", "columns") if name in batch}
-        with self.latent_model.thinking(record=self.record, steps=self.steps, **places):
+        first = batch.pop("first")
+        if isinstance(self.curriculum, CodiCurriculum):
+            first = 0  # its distance reads the states of all layers, in two forwards
+        with (
+            self.latent_model.thinking(record=self.record, steps=self.steps, **places),
+            last_layer_from(self.latent_model.model, first),
+        ):
             total, named = self._score(model, batch, num_items_in_batch)
         for name, loss in named.items():
             self.last_losses[name] = self.last_losses.get(name, 0.0) + loss

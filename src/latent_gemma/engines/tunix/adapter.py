@@ -40,8 +40,6 @@ def adapted_arrays(lora: LoraSettings, config: gemma.ModelConfig) -> dict[str, t
     Raises:
         ConfigError: if the adapter is none that Tunix trains.
     """
-    if lora.quantize != "none":
-        raise ConfigError("--quantize 4bit with --engine tunix", "leave it out, or train with --engine torch")
     if lora.dropout:
         raise ConfigError(f"--dropout {lora.dropout} with --engine tunix", "leave it out, or train with --engine torch")
     chosen = {}

@@ -1,9 +1,10 @@
-"""A Gemma 2 in transformers' names and in Tunix's, and back; every value stays as it is."""
+"""A Gemma 1 or 2 in transformers' names and in Tunix's, and back; every value stays as it is."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -22,6 +23,8 @@ _NORMS = {
     "pre_feedforward_layernorm": "pre_ffw_norm",
     "post_feedforward_layernorm": "post_ffw_norm",
 }
+#: Of Gemma 1, whose second norm stands behind attention and its residual.
+_GEMMA_1_NORMS = {"input_layernorm": "pre_attention_norm", "post_attention_layernorm": "pre_ffw_norm"}
 _TORCH = "--engine torch trains it"
 
 
@@ -38,14 +41,15 @@ def tunix_config(config: Any, checkpointing: bool = False) -> gemma.ModelConfig:
     Raises:
         ModelError: if the model is none that Tunix computes as transformers does.
     """
-    if not config.model_type.endswith("gemma2"):
-        raise ModelError(f"--engine tunix with a model of type {config.model_type}: it takes Gemma 2 alone", _TORCH)
+    second = config.model_type.endswith("gemma2")
+    if not second and not config.model_type.endswith("gemma"):
+        raise ModelError(f"--engine tunix with a model of type {config.model_type}: it takes Gemma 1 and 2", _TORCH)
     rope = config.rope_parameters
     # what Tunix's code holds fixed, with what the model has
     fixed = {
-        "query scale": (config.head_dim, config.query_pre_attn_scalar),
+        "query scale": (config.head_dim, config.query_pre_attn_scalar if second else config.head_dim),
         "epsilon of its norms": (1e-6, config.rms_norm_eps),
-        "activation": ("gelu_pytorch_tanh", config.hidden_activation),
+        "activation": ("gelu_pytorch_tanh", config.hidden_activation if second else config.hidden_act),
         "rotary base": (10_000.0, rope["rope_theta"]),
         "kind of rotary embedding": ("default", rope.get("rope_type", "default")),
         "bias in attention": (False, config.attention_bias),
@@ -62,12 +66,14 @@ def tunix_config(config: Any, checkpointing: bool = False) -> gemma.ModelConfig:
         num_heads=config.num_attention_heads,
         head_dim=config.head_dim,
         num_kv_heads=config.num_key_value_heads,
-        final_logit_softcap=config.final_logit_softcapping,
-        attn_logits_soft_cap=config.attn_logit_softcapping,
-        use_post_attn_norm=True,
-        use_post_ffw_norm=True,
-        sliding_window_size=config.sliding_window,
-        attention_types=tuple(_KINDS[kind] for kind in config.layer_types),
+        final_logit_softcap=config.final_logit_softcapping if second else None,
+        attn_logits_soft_cap=config.attn_logit_softcapping if second else None,
+        use_post_attn_norm=second,
+        use_post_ffw_norm=second,
+        sliding_window_size=config.sliding_window if second else None,
+        attention_types=tuple(
+            _KINDS[kind] for kind in (config.layer_types if second else ["full_attention"] * config.num_hidden_layers)
+        ),
         remat_config=gemma.RematConfig.DECODER if checkpointing else gemma.RematConfig.NONE,
     )
 
@@ -87,6 +93,10 @@ def torch_weights(model: Any) -> dict[str, np.ndarray]:
     state = {name: value.detach().float().cpu().numpy() for name, value in model.state_dict().items()}
     state.pop("lm_head.weight", None)  # the tied embedding
     return state
+
+
+def _norms(config: gemma.ModelConfig) -> dict[str, str]:
+    return _NORMS if config.use_post_attn_norm else _GEMMA_1_NORMS
 
 
 def to_tunix(state: Mapping[str, np.ndarray], config: gemma.ModelConfig) -> dict[Path, np.ndarray]:
@@ -122,7 +132,7 @@ def to_tunix(state: Mapping[str, np.ndarray], config: gemma.ModelConfig) -> dict
         tree[*path, "attn", "attn_vec_einsum", "w"] = state[f"{name}.self_attn.o_proj.weight"].T.reshape(n, h, d)
         for part in ("gate_proj", "up_proj", "down_proj"):
             tree[*path, "mlp", part, "kernel"] = state[f"{name}.mlp.{part}.weight"].T
-        for ours, theirs in _NORMS.items():
+        for ours, theirs in _norms(config).items():
             tree[*path, theirs, "scale"] = state[f"{name}.{ours}.weight"]
     return tree
 
@@ -157,7 +167,7 @@ def from_tunix(tree: Mapping[Path, np.ndarray], config: gemma.ModelConfig) -> di
         state[f"{name}.self_attn.o_proj.weight"] = tree[*path, "attn", "attn_vec_einsum", "w"].reshape(n * h, d).T
         for part in ("gate_proj", "up_proj", "down_proj"):
             state[f"{name}.mlp.{part}.weight"] = tree[*path, "mlp", part, "kernel"].T
-        for ours, theirs in _NORMS.items():
+        for ours, theirs in _norms(config).items():
             state[f"{name}.{ours}.weight"] = tree[*path, theirs, "scale"]
     return {name: np.ascontiguousarray(weight) for name, weight in state.items()}
 
@@ -169,7 +179,8 @@ def build_model(state: Mapping[str, np.ndarray], config: gemma.ModelConfig, mesh
         state: transformers' names -> arrays.
         config: Tunix's configuration.
         mesh: the devices.
-        dtype: of the weights.
+        dtype: of the matrices in its layers. Embedding and norms are float32, and so is all that is computed from them:
+            with a mixture of both Tunix could not keep keys and values of a rollout.
 
     Returns:
         The `nnx.Module`.
@@ -185,7 +196,8 @@ def build_model(state: Mapping[str, np.ndarray], config: gemma.ModelConfig, mesh
         for path, array in to_tunix(state, config).items():
             assert shapes[path].shape == array.shape, path
             _refuse_uneven(path, array.shape, places[path], mesh)
-            placed[path] = jax.device_put(array.astype(dtype), places[path])
+            held = dtype if path[0] == "layers" and path[-1] != "scale" else jnp.float32
+            placed[path] = jax.device_put(array.astype(held), places[path])
         assert placed.keys() == shapes.keys()
         nnx.replace_by_pure_dict(abstract, unflatten_dict(placed))
         return nnx.merge(graph, abstract)

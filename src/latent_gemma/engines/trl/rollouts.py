@@ -2,12 +2,12 @@
 
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import GRPOConfig, GRPOTrainer
 from trl.models import prepare_fsdp
 from trl.trainer.utils import RepeatSampler, add_fused_lm_head, disable_dropout_in_model
@@ -17,6 +17,7 @@ from latent_gemma.errors import ConfigError
 from latent_gemma.generation.answers import choose_thoughts
 from latent_gemma.training.finite_steps import FiniteSteps
 from latent_gemma.training.frozen import hold_in_bfloat16
+from latent_gemma.training.reward_watch import RewardWatch, SampleTable
 from latent_gemma.training.rewarding import RewardBook, Sample
 
 
@@ -30,11 +31,54 @@ class EpochSampler(RepeatSampler):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        if self.shuffle:
-            self.generator.manual_seed(self.seed or 0)
-            for _ in range(self.epoch):
-                torch.randperm(self.num_samples, generator=self.generator)
+        self.generator.manual_seed((self.seed or 0) + self.epoch)  # as `epoch_order`
         return super().__iter__()
+
+
+def reward_functions(book: RewardBook) -> list[Callable[..., list[float]]]:
+    """One function for TRL per reward, named after it; TRL asks them in their order, all for the same completions."""
+    scores: list[list[float]] = []
+
+    def function(index: int) -> Callable[..., list[float]]:
+        def score(
+            prompts: list[str], completion_ids: list[list[int]], accepted: list[list[str]], **_: Any
+        ) -> list[float]:
+            if index == 0:
+                scores[:] = book.score(zip(prompts, accepted, strict=True), map(book.read, completion_ids))
+            return scores[index]
+
+        score.__name__ = book.names[index]
+        return score
+
+    return [function(index) for index in range(len(book.names))]
+
+
+class RewardCallback(TrainerCallback):
+    """Hands what Trainer tells to the table of samples, in the first process alone, and to the watch.
+
+    Args:
+        book: scores completions.
+        table: of samples.
+        watch: of the rewards.
+    """
+
+    def __init__(self, book: RewardBook, table: SampleTable, watch: RewardWatch) -> None:
+        self.book, self.table, self.watch = book, table, watch
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
+        self.watch.begin(state.log_history)
+        if state.is_world_process_zero:
+            self.table.begin(state.global_step)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
+        if state.is_world_process_zero:
+            self.table.step_ended(state.global_step, self.book.last)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs=None, **kwargs: Any):
+        self.watch.write(logs or {})
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
+        self.watch.end()
 
 
 class FramedGrpoTrainer(FiniteSteps, GRPOTrainer):
@@ -59,7 +103,7 @@ class FramedGrpoTrainer(FiniteSteps, GRPOTrainer):
         beta = args.beta
         if copies:
             args.beta = 0.0
-        super().__init__(model=model, args=args, reward_funcs=book.functions(), **kwargs)
+        super().__init__(model=model, args=args, reward_funcs=reward_functions(book), **kwargs)
         if self.is_sharded and book.mode == "latent" and num_thoughts == "auto":
             raise ConfigError("a learnt K with sharded weights", "launch it without FSDP or DeepSpeed ZeRO-3")
         if reference is not None:

@@ -10,18 +10,20 @@ from datasets import Dataset
 from trl import GRPOConfig
 
 from latent_gemma.data.example import Example
-from latent_gemma.errors import ConfigError, DataError
+from latent_gemma.engines.trl.rollouts import FramedGrpoTrainer, RewardCallback
+from latent_gemma.errors import ConfigError
 from latent_gemma.fast.steps import FastSteps
-from latent_gemma.launch import process_count
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame, Mode
-from latent_gemma.training.batches import OnBad, sound
+from latent_gemma.training.batches import OnBad
+from latent_gemma.training.callbacks import LogCallback
 from latent_gemma.training.clean_stop import CleanStop
+from latent_gemma.training.grpo_questions import groups_of, sound_questions
 from latent_gemma.training.lora import lora_config
-from latent_gemma.training.reward_watch import SAMPLES, RewardWatch, SampleTable, describe_rewards
+from latent_gemma.training.reward_watch import RewardWatch, SampleTable
 from latent_gemma.training.rewarding import RewardBook
-from latent_gemma.training.rollouts import FramedGrpoTrainer
 from latent_gemma.training.run import FitResult, Run, trainer_arguments
+from latent_gemma.training.run_log import describe_rewards
 from latent_gemma.training.settings import GrpoSettings, LoraSettings, TrainSettings
 
 
@@ -44,16 +46,7 @@ def grpo_arguments(settings: TrainSettings, grpo: GrpoSettings, beta: float, run
         each completion's tokens and then over completions (`loss_type="grpo"`), advantages are divided by the group's
         standard deviation, ratios are per token, and the KL estimate carries no importance weight.
     """
-    processes = process_count()
-    completions = settings.batch_size * settings.accumulate * processes
-    if completions % grpo.num_generations:
-        raise ConfigError(
-            f"--batch-size {settings.batch_size} x --accumulate {settings.accumulate} x {processes} process(es) = "
-            f"{completions} completions hold no whole number of groups of {grpo.num_generations}",
-            "make it a multiple of --num-generations",
-        )
-    if settings.group_by_length:
-        raise ConfigError("--group-by-length means nothing to GRPO, which writes its own completions", "leave it out")
+    groups_of(settings, grpo)
     if grpo.vllm != "off" and find_spec("vllm") is None:
         raise ConfigError(f"--vllm {grpo.vllm} needs vLLM", "pip install vllm on a CUDA machine, or --vllm off")
     return GRPOConfig(
@@ -121,13 +114,9 @@ def fit_grpo(
         RunError: if `resume` finds no checkpoint, or a step that should change weights changes none.
     """
     this = Run.begin(model, run, settings, title, resume, started_s)
-    latent = model.config.latent
-    frame, num_thoughts = Frame(tokenizer, latent), latent.own_thoughts
-    arguments = grpo_arguments(settings, grpo, beta, run)
-    room = model.config.max_position_embeddings - grpo.max_new_tokens
-    most = latent.most_thoughts if num_thoughts == "auto" else num_thoughts
-    examples = _with_room(frame, examples, mode, most, room, on_bad)
-    _check_count(examples, settings, grpo)
+    frame, arguments = Frame(tokenizer, model.config.latent), grpo_arguments(settings, grpo, beta, run)
+    most = model.config.max_position_embeddings
+    examples = sound_questions(frame, examples, mode, settings, grpo, most, on_bad)
     ends = model.generation_config.eos_token_id
     model.generation_config.eos_token_id = list(frame.end_ids)
     adapter = lora_config(model, lora) if lora.rank else None
@@ -136,7 +125,7 @@ def fit_grpo(
     book, watch = RewardBook(rewards, frame, mode), RewardWatch()
     trainer = FramedGrpoTrainer(
         book=book,
-        num_thoughts=num_thoughts,
+        num_thoughts=model.config.latent.own_thoughts,
         model=model,
         args=arguments,
         train_dataset=Dataset.from_dict(
@@ -145,9 +134,8 @@ def fit_grpo(
         processing_class=tokenizer,
         peft_config=adapter,
         callbacks=[
-            *this.callbacks(describe_rewards, "num_tokens"),
-            SampleTable(book, grpo.sample_every, run / SAMPLES),
-            watch,
+            LogCallback(this.log(describe_rewards, "num_tokens")),
+            RewardCallback(book, SampleTable(grpo.sample_every, run), watch),
             CleanStop(this.started_s, settings.max_hours),
         ],
     )
@@ -157,29 +145,3 @@ def fit_grpo(
     result.model.generation_config.eos_token_id = ends
     result.model.set_latent(trained_for=mode)
     return replace(result, notes=tuple(watch.notes))
-
-
-def _with_room(
-    frame: Frame, examples: Sequence[Example], mode: Mode, num_thoughts: int, limit: int, on_bad: OnBad | None
-) -> list[Example]:
-    """The examples whose prompts leave room for a completion."""
-    kept = []
-    for number, example in enumerate(examples, start=1):
-        length = len(frame.prompt(example.question, mode, num_thoughts))
-        long = f"has a prompt of {length} tokens, which leaves too little room for a completion"
-        if sound(number, long if length > limit else None, on_bad):
-            kept.append(example)
-    return kept
-
-
-def _check_count(examples: Sequence[Example], settings: TrainSettings, grpo: GrpoSettings) -> None:
-    """TRL draws whole batches of different questions, and of fewer than that none at all."""
-    processes = process_count()
-    groups = settings.batch_size * settings.accumulate * processes // grpo.num_generations
-    if len(examples) < groups:
-        raise DataError(
-            f"{len(examples)} questions are fewer than the {groups} groups of a batch (--batch-size "
-            f"{settings.batch_size} x --accumulate {settings.accumulate} x {processes} process(es) / --num-generations "
-            f"{grpo.num_generations})",
-            "give more questions, or a smaller batch",
-        )

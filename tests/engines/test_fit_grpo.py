@@ -10,14 +10,14 @@ from trl.trainer import base_trainer
 
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
+from latent_gemma.engines.trl.fit_grpo import fit_grpo, grpo_arguments
+from latent_gemma.engines.trl.rollouts import FramedGrpoTrainer
 from latent_gemma.errors import ConfigError, DataError, RunError
 from latent_gemma.generation.answers import choose_thoughts
 from latent_gemma.model.prompt import Frame
 from latent_gemma.training.checkpoints import last_checkpoint
 from latent_gemma.training.clean_stop import CleanStop
-from latent_gemma.training.fit_grpo import fit_grpo, grpo_arguments
 from latent_gemma.training.rewarding import RewardBook
-from latent_gemma.training.rollouts import FramedGrpoTrainer
 from latent_gemma.training.settings import GrpoSettings, LoraSettings, RewardSettings, TrainSettings
 from tests.conftest import hesitant
 

@@ -1,0 +1,1 @@
+"""TRL: GRPO of words and of thoughts on torch."""
