@@ -1,21 +1,34 @@
-"""Draw the pictures of README and docs, from a report and from the table of floors.
+"""What README, docs and results show of measurements: pictures, tables and one page of all studies, from reports alone.
 
-python docs/figures.py                         # from what is committed
-python docs/figures.py runs/demo/report.json   # from a demo of your own, whose rows are kept beside the picture
+python docs/figures.py                                    # again, from what is committed
+python docs/figures.py demo runs/demo                     # from a demo of your own, whose rows are kept
+python docs/figures.py chains_mixed runs/study-chains     # from a study of your own, whose report is kept
 """
 
 import json
 import re
 import sys
 import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from textwrap import fill
 
-from latent_gemma.evaluation.results import EvalRow
-from latent_gemma.inspection.numbers import percent
+from latent_gemma.evaluation.items import Item, read_items
+from latent_gemma.evaluation.results import EvalReport, EvalRow
+from latent_gemma.files import write_atomically
+from latent_gemma.inspection.comparison import cost_charts
+from latent_gemma.inspection.numbers import interval, percent, with_interval
+from latent_gemma.inspection.plots import plot_chart, plot_controls, render
 from latent_gemma.inspection.select import control_rows, main_rows, reference_rows
+from latent_gemma.inspection.tables import ABSENT, to_markdown
+from latent_gemma.inspection.verdict import uses_thoughts
+from latent_gemma.recipes.study import pick
 
 DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+RESULTS = ROOT / "results"
 KEPT = DOCS / "figures" / "demo.json"
 TITLE = "Right answers, %: a model's own thoughts, and what is put in their place"
 #: What stands in the thought positions -> as the picture calls it.
@@ -32,21 +45,104 @@ INKS = (
 COLOURS = ("#4f5d75", "#3f6f8f", "#1f5a96", "#2a7c6e", "#7a5590", "#a5563f", "#8a6d1f", "#566270")
 
 
-def keep(report: Path) -> None:
-    """Keep of a demo's report what README and picture show.
+@dataclass(frozen=True)
+class Asked:
+    """A study as people are told of it.
 
     Args:
-        report: its report.json.
+        title: of its section.
+        question: what was asked.
+        command: that makes it again.
+        said: what else has to be known, in a sentence or two.
     """
-    found = json.loads(report.read_text(encoding="utf-8"))
-    rows = ",\n  ".join(json.dumps(row) for row in found["rows"])
-    head = ",\n ".join(f"{json.dumps(name)}: {json.dumps(found[name])}" for name in ("title", "verdict", "context"))
-    KEPT.write_text(f'{{\n {head},\n "rows": [\n  {rows}\n ]\n}}\n', encoding="utf-8")
+
+    title: str
+    question: str
+    command: str
+    said: str = ""
 
 
-def demo_rows() -> tuple[EvalRow, ...]:
-    """Every row of the demo's report."""
-    return tuple(map(EvalRow.from_dict, json.loads(KEPT.read_text(encoding="utf-8"))["rows"]))
+#: Folder under results -> its study, in the order shown.
+STUDIES = {
+    "chains_mixed": Asked(
+        "Chains of mixed length",
+        "Can latent steps stand for written ones where each question needs another number? Chains of 1 to 6 "
+        "operations; a guess is right on 10 %.",
+        "latent-gemma study --config configs/study_chains.toml",
+    ),
+    "prosqa": Asked(
+        "Small ProsQA",
+        "Do latent steps search a graph better than words, as was published? 8 concepts, 2 to 3 hops; a guess is "
+        "right on 50 %.",
+        "python studies/prosqa.py --seed 1",
+        "Made by version 0.1, with one K for all questions, and stopped after 400 latent steps of 32 questions: words "
+        "had learnt the task in part, and COCONUT guesses. It refutes nothing that was published for larger models "
+        "and hundreds of epochs.",
+    ),
+    "bilingual": Asked(
+        "Japanese and English",
+        "What does a tiny model learn of translation both ways and of a quiz, in the format of llm-japanese-dataset? "
+        "Answered at once.",
+        "python studies/bilingual.py --encoder runs/e5",
+        "The rows are kinds of questions, not methods.",
+    ),
+}
+#: Labels with what a reader of a single table has to know.
+NAMED = {"soft": "soft, untrained", "parallel": "parallel, 3 passes", "pause": "pause, trained"}
+KINDS = {
+    "en-ja": "English to Japanese", "ja-en": "Japanese to English", "quiz-en": "quiz, English",
+    "quiz-ja": "quiz, Japanese",
+}  # fmt: skip
+
+
+def read(name: str) -> EvalReport:
+    """The report that is kept of a study, or of the demo."""
+    path = KEPT if name == "demo" else RESULTS / name / "report.json"
+    return EvalReport.from_dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def keep(name: str, report: Path) -> None:
+    """Keep of a run's report what pages show.
+
+    Args:
+        name: of the study, or "demo".
+        report: its report.json, or the folder that holds it.
+    """
+    found = json.loads((report / "report.json" if report.is_dir() else report).read_text(encoding="utf-8"))
+    whole = EvalReport.from_dict(found)
+    rows, found["rows"] = whole.rows, list(whole.to_dict()["rows"])  # without what is not believed of older versions
+    if items := [_answers(rows, seed) for seed in sorted(report.glob("seed-*"))]:  # so that today's words say it
+        found["choice"], found["reason"] = pick(rows, items)
+    shown = ("title", "choice", "reason", "verdict", "context", "tables", "curves", "rows")
+    lines = []
+    for key in ("title", "verdict", "context", "rows") if name == "demo" else shown:
+        value = found.get(key, "")
+        text = json.dumps(value, ensure_ascii=False)
+        if isinstance(value, list):  # a row a line, so that a change can be read
+            text = "[\n  " + ",\n  ".join(json.dumps(each, ensure_ascii=False) for each in value) + "\n ]"
+        lines.append(f"{json.dumps(key)}: {text}")
+    kept = KEPT if name == "demo" else RESULTS / name / "report.json"
+    write_atomically(kept, "{\n " + ",\n ".join(lines) + "\n}\n")
+
+
+def _answers(rows: tuple[EvalRow, ...], seed: Path) -> dict[str, list[Item]]:
+    """Of one seed's runs, method -> its answers in the main setting."""
+    items = [item for log in seed.glob("*/items.jsonl") for item in read_items(log)]
+    found = {}
+    for label, main in main_rows(rows).items():
+        own = [item for item in items if (item.label, item.k, item.p, item.control) == (label, main.k, main.p, "none")]
+        found[label] = sorted(own, key=lambda item: item.index)
+    return {label: own for label, own in found.items() if own}
+
+
+def cost(name: str) -> str:
+    """Accuracy over passes of every method of a study, as SVG."""
+    return render(plot_chart(cost_charts(main_rows(read(name).rows))[0]), "svg").decode()
+
+
+def thoughts(name: str) -> str:
+    """Accuracy with and without the thoughts, as SVG."""
+    return render(plot_controls(read(name)), "svg").decode()
 
 
 def controls(dark: bool = False) -> str:
@@ -55,7 +151,7 @@ def controls(dark: bool = False) -> str:
     Args:
         dark: for a dark page.
     """
-    rows, ink = demo_rows(), INKS[dark]
+    rows, ink = read("demo").rows, INKS[dark]
     mains = main_rows(rows)
     panels = {label: control_rows(rows, main) for label, main in mains.items() if main.k}
     names = [name for name in THOUGHTS if name == "own" or any(name in found for found in panels.values())]
@@ -149,18 +245,205 @@ def house() -> str:
     )
 
 
-def pictures() -> dict[str, str]:
-    """Name -> picture, of all of them."""
-    drawn = {"controls": controls(), "controls-dark": controls(dark=True), "floors": house()}
-    return drawn | {f"badge-{name}": picture for name, picture in badges().items()}
+def pictures() -> dict[str, Callable[[], str]]:
+    """Every picture: its file in the repository -> what draws it."""
+    found: dict[str, Callable[[], str]] = {
+        "docs/figures/controls.svg": controls,
+        "docs/figures/controls-dark.svg": lambda: controls(dark=True),
+        "docs/figures/floors.svg": house,
+        **{f"docs/figures/badge-{name}.svg": lambda drawn=drawn: drawn for name, drawn in badges().items()},
+    }
+    for name in STUDIES:
+        if any(row.k for row in main_rows(read(name).rows).values()):
+            found[f"results/{name}/cost.svg"] = lambda name=name: cost(name)
+            found[f"results/{name}/controls.svg"] = lambda name=name: thoughts(name)
+    return found
+
+
+def spelt(row: EvalRow) -> str:
+    """Accuracy and interval in words: "98.1 (96.5 to 99.0)"."""
+    return with_interval(row).replace("–", " to ").replace("[", "(").replace("]", ")")
+
+
+def best_fixed(rows: tuple[EvalRow, ...], main: EvalRow) -> EvalRow | None:
+    """Of a model that chooses K itself, the row of the number that does best in its place."""
+    fixed = [
+        row for row in rows
+        if (row.label, row.p, row.control) == (main.label, main.p, "none") and row.k not in ("auto", 0)
+    ]  # fmt: skip
+    return max(fixed, key=lambda row: row.accuracy, default=None) if main.k == "auto" else None
+
+
+def _table(*lines: tuple[str, ...]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |").replace("|  |", "| |") for line in lines)
+
+
+def demo_table() -> str:
+    """The demo's methods, as README shows them."""
+    rows, names = read("demo").rows, {"COCONUT": "COCONUT, p = 0", "annealed": "annealed, ends at p = 0"}
+    lines = []
+    for label, row in main_rows(rows).items():
+        found = control_rows(rows, row)
+        replaced = [percent(found[name].accuracy) for name in ("zero", "noise", "swap", "pause", "k0") if name in found]
+        costs = (f"{row.tokens_per_answer:.3g}", f"{row.passes_per_answer:.3g}")
+        lines.append((names.get(label, label), spelt(row), *costs, *(replaced or [""] * 5)))
+    return _table(*lines)
+
+
+def study_table(name: str) -> str:
+    """The methods of a study in one table, and below it what the controls found, as docs/choose.md shows them."""
+    report = read(name)
+    mains, lines = main_rows(report.rows), []
+    for label, row in mains.items():
+        found, fixed = control_rows(report.rows, row), best_fixed(report.rows, row)
+        lines.append(
+            (
+                NAMED.get(label, label), spelt(row), f"{row.passes_per_answer:.3g}",
+                "" if row.k_right is None else percent(row.k_right),
+                "" if fixed is None else f"{percent(fixed.accuracy)} (K = {fixed.k})",
+                *(percent(found[each].accuracy) if each in found else "" for each in ("zero", "swap")),
+            )
+        )  # fmt: skip
+    used = [label for label, row in mains.items() if row.k and uses_thoughts(report.rows, row)]
+    rates = [(control_rows(report.rows, mains[label])["swap"].donor_rate or 0.0, label) for label in used]
+    further = next(grid for grid in report.tables if grid.title.startswith("Questions of another kind"))
+    harder = [float(line[2].split()[0]) for line in further.rows if line[1] != "the questions above"]
+    seeds = report.context["seed"]
+    of = further.title.partition(" (")[2].rstrip(")")  # of several seeds the first alone is asked these
+    said = (
+        f"Seed{'s' if ',' in seeds else ''} {seeds}; {report.context['time']} on {report.context['machine']}. "
+        f"{report.choice}. The thoughts of {', '.join(used)} are used, and they carry the answer: given another "
+        f"question's thoughts, {percent(min(rates)[0])} ({min(rates)[1]}) to {percent(max(rates)[0])} % of the answers "
+        f"that can be told apart are that question's. On {further.rows[1][1]}, longer than any they learnt from, every "
+        f"method is at {min(harder):.1f} to {max(harder):.1f} %"
+        f"{f' ({of})' if of else ''}."
+    )
+    return f"{_table(*lines)}\n\n{fill(said, 120, break_on_hyphens=False)}"
+
+
+def kinds_table() -> str:
+    """The kinds of rows of the bilingual study, as docs/japanese.md shows them."""
+    return _table(
+        *(
+            (
+                KINDS[row.label], spelt(row), *(f"{row.figures[key]:.1f}" for key in ("fuzzy_0_100", "bleu_0_100")),
+                f"{row.figures['bertscore_f1']:.3f}",
+            )
+            for row in read("bilingual").rows
+        )
+    )  # fmt: skip
+
+
+#: Page and heading line of a table in it -> what makes its lines, and the paragraph below if it has one of its own.
+TABLES: Mapping[tuple[str, str], Callable[[], str]] = {
+    (
+        "README.md",
+        "| method | accuracy, % (95 % interval) | tokens | passes | thoughts zeroed | noise | swapped | pause "
+        "| K = 0 |",
+    ): demo_table,
+    (
+        "docs/choose.md",
+        "| method | accuracy, % (95 % interval) | passes | K right, % | best fixed K | zeroed | swapped |",
+    ): lambda: study_table("chains_mixed"),
+    (
+        "docs/japanese.md",
+        "| rows | exact, % (95 % interval) | fuzzy, 0 to 100 | BLEU, 0 to 100 | BERTScore F1 |",
+    ): kinds_table,
+}  # fmt: skip
+
+
+def with_table(page: str, heading: str, made: str) -> str:
+    """A page with a table's lines in place of those it has, and a paragraph below it where one is made."""
+    below = r"\n\n(?:.+\n)*.+" if "\n\n" in made else ""
+    changed, count = re.subn(
+        rf"({re.escape(heading)}\n\|[-:|]+\|\n)(?:\|.*\n)*\|.*{below}", lambda found: found[1] + made, page
+    )
+    if count != 1:
+        raise ValueError(f"{count} tables begin with {heading}")
+    return changed
+
+
+def results_page() -> str:
+    """One page of all studies: a table with one line a study, then each with its figures and how it was made."""
+    lines, sections = [], []
+    for name, study in STUDIES.items():
+        report = read(name)
+        mains = main_rows(report.rows)
+        used = {label: uses_thoughts(report.rows, row) for label, row in mains.items() if row.k}
+        said = [
+            f"{word}: {', '.join(label for label, each in used.items() if each is wanted)}"
+            for word, wanted in (("yes", True), ("no", False))
+            if wanted in used.values()
+        ]
+        many = max(1, *(len(row.by_seed) for row in mains.values()))
+        asked = next(iter(mains.values())).total // many
+        accuracies = "<br>".join(_accuracy(label, row) for label, row in mains.items())
+        anchor = re.sub(r"\W+", "-", study.title.lower())
+        lines.append(
+            (
+                f"[{study.title}](#{anchor})", study.question, accuracies, f"{report.context['seed']}; {asked}",
+                "<br>".join(said) or ABSENT, _pick(report, mains),
+            )
+        )  # fmt: skip
+        sections.append(_section(name, study, report))
+    head = ("study", "what was asked", "accuracy, % [95 % interval]", "seeds; questions", "thoughts used?", "pick")
+    rule = tuple(["---"] * len(head))
+    return (
+        "# Results\n\nTiny Gemma 2 models, trained from scratch on one CPU thread and asked questions that were in no "
+        "training row. Thoughts count as used only where swapping and zeroing them both bring accuracy down so far "
+        "that the intervals lie apart ([controls](../docs/evaluate.md#controls)). Everything here is read from the "
+        "`report.json` in each folder by `python docs/figures.py`.\n\n"
+        + _table(head, rule, *lines)
+        + "\n\n"
+        + "\n".join(sections)
+    )
+
+
+def _accuracy(label: str, row: EvalRow) -> str:
+    """A line of a cell, which no narrow column breaks."""
+    text = f"{label} {with_interval(row)}" + (f" {interval(row)}" if row.seed_sd is not None else "")
+    return text.replace(" ", "&nbsp;").replace("–", "–&#8288;")
+
+
+def _pick(report: EvalReport, mains: Mapping[str, EvalRow]) -> str:
+    """What the report chose; of an older one what its intervals say."""
+    if report.choice or not any(row.k for row in mains.values()):
+        return report.choice or ABSENT
+    best = max(mains, key=lambda label: mains[label].accuracy)
+    clear = all(row.high < mains[best].low for label, row in mains.items() if label != best)
+    return f"Pick {best}" if clear else "not settled"
+
+
+def _section(name: str, study: Asked, report: EvalReport) -> str:
+    figures = ""
+    if any(row.k for row in main_rows(report.rows).values()):
+        alone = "Accuracy over passes an answer, every method"
+        figures = f"![{alone}]({name}/cost.svg)\n\n![Accuracy when the thoughts are replaced]({name}/controls.svg)\n\n"
+    context = report.context
+    made = [f"{key} {context[key]}" for key in ("latent-gemma", "torch", "transformers")]
+    words = (study.said, f"{report.reason}" if report.reason else report.verdict)
+    return (
+        f"## {study.title}\n\n{study.question}\n\n{figures}" + "\n\n".join(word for word in words if word) + "\n\n"
+        f"{context['model']}; {context['time']} on {context['machine']}; {', '.join(made)}. "
+        f"[The whole report]({name}/report.md).\n\n```bash\n{study.command}\n```\n"
+    )
 
 
 def main() -> None:
-    """Write the pictures."""
+    """Keep a report if one is named, then write every picture, table and page."""
     if len(sys.argv) > 1:
-        keep(Path(sys.argv[1]))
-    for name, drawn in pictures().items():
-        (DOCS / "figures" / f"{name}.svg").write_text(drawn, encoding="utf-8")
+        name, report = sys.argv[1:]
+        if name not in ("demo", *STUDIES):
+            raise SystemExit(f"there is no study {name}: choose from demo, {', '.join(STUDIES)}")
+        keep(name, Path(report))
+    for path, draw in pictures().items():
+        write_atomically(ROOT / path, draw())
+    for (path, heading), make in TABLES.items():
+        page = (ROOT / path).read_text(encoding="utf-8")
+        write_atomically(ROOT / path, with_table(page, heading, make()))
+    for name in STUDIES:
+        write_atomically(RESULTS / name / "report.md", to_markdown(read(name)))
+    write_atomically(RESULTS / "README.md", results_page())
 
 
 if __name__ == "__main__":

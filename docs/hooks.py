@@ -23,6 +23,11 @@ OUTSIDE = {
     "results/README.md": "results/README.md",
     "notebooks/fine_tuning_gemma2.ipynb": "notebooks/fine_tuning_gemma2.ipynb",
     "notebooks/relay.ipynb": "notebooks/relay.ipynb",
+    **{
+        path: path
+        for pattern in ("*.svg", "report.md")
+        for path in (found.relative_to(ROOT).as_posix() for found in ROOT.glob(f"results/*/{pattern}"))
+    },
 }
 _LINK = re.compile(r"(?:(?<=\]\()|(?<=src=\")|(?<=srcset=\"))(?![a-z]+:|#)[^)\s#\"]+")
 _SHELL = re.compile(r'<div class="language-bash.*?</div>', re.DOTALL)

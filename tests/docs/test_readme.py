@@ -7,11 +7,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from figures import demo_rows
+from figures import best_fixed, read
 
 from latent_gemma.cli import VERBS, config_class, main, parse
-from latent_gemma.inspection.numbers import percent, with_interval
-from latent_gemma.inspection.select import control_rows, main_rows
+from latent_gemma.inspection.numbers import percent
+from latent_gemma.inspection.select import main_rows
 from latent_gemma.model import LatentConfig
 from tests.docs.pages import COMMANDS, PAGES, ROOT
 from tests.saving import save_tiny
@@ -76,7 +76,7 @@ def test_train_your_own_prints_what_the_models_can_do(tmp_path, monkeypatch, cap
     assert rows["words"]["complete"] == 100
     assert main(twin("eval runs/words --mode words --out runs/alone", **tests)) == 0
     (alone,) = json.loads(Path("runs/alone/report.json").read_text())["rows"]
-    timed = ("seconds_per_answer", "peak_mem_gib")
+    timed = ("seconds_per_answer", "seconds_range", "peak_mem_gib")
     assert all(alone[key] == value for key, value in rows["words"].items() if key not in timed)
     assert re.search(rf"Compared with words \({100 * alone['accuracy']:.1f} %", " ".join(shown.split()))
     assert "words / annealed" in shown
@@ -111,23 +111,12 @@ def test_it_is_read_in_one_sitting():
     assert len(README.splitlines()) <= 150
 
 
-def test_its_table_is_the_report_of_a_demo():
-    rows = demo_rows()
-    names = {"COCONUT": "COCONUT, p = 0", "annealed": "annealed, ends at p = 0"}
-    for label, row in main_rows(rows).items():
-        found = control_rows(rows, row)
-        replaced = [found[name] for name in ("zero", "noise", "swap", "pause", "k0") if name in found]
-        cells = [
-            names.get(label, label), with_interval(row).replace("–", " to ").replace("[", "(").replace("]", ")"),
-            f"{row.tokens_per_answer:.3g}", f"{row.passes_per_answer:.3g}",
-            *([percent(control.accuracy) for control in replaced] or [""] * 5),
-        ]  # fmt: skip
-        assert re.sub(r" +", " ", f"| {' | '.join(cells)} |") in README
+def test_what_it_says_of_k_is_in_the_report_of_a_demo():
+    rows = read("demo").rows
     for label in ("COCONUT", "annealed"):
         main = main_rows(rows)[label]
-        fixed = {
-            row.k: row.accuracy for row in rows if row.label == label and row.control == "none" and row.p == main.p
-        }
-        best = max((k for k in fixed if k != "auto"), key=lambda k: fixed[k])
+        fixed = best_fixed(rows, main)
         chosen = f"{label} chooses K rightly for {percent(main.k_right)} %"
-        assert f"{chosen}; its best fixed K, {best}, is right on {percent(fixed[best])} %" in " ".join(README.split())
+        assert f"{chosen}; its best fixed K, {fixed.k}, is right on {percent(fixed.accuracy)} %" in " ".join(
+            README.split()
+        )

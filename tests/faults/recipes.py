@@ -91,7 +91,7 @@ def content(run):
             found[name] = {key: found[name][key] for key in kept if key in found[name]}
         if path.name == "report.json":
             found[name] = [
-                {k: v for k, v in row.items() if k not in ("seconds_per_answer", "peak_mem_gib")}
+                {k: v for k, v in row.items() if k not in ("seconds_per_answer", "seconds_range", "peak_mem_gib")}
                 for row in found[name]["rows"]
             ]
     return found

@@ -44,7 +44,7 @@ def played(tmp_path_factory):
 
 
 def rows(folder):
-    timed = ("seconds_per_answer", "peak_mem_gib")
+    timed = ("seconds_per_answer", "seconds_range", "peak_mem_gib")
     report = json.loads((folder / "report.json").read_text())
     return [{key: value for key, value in row.items() if key not in timed} for row in report["rows"]]
 

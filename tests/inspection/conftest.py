@@ -9,10 +9,10 @@ from latent_gemma.inspection.verdict import verdict
 INJECTION = "<script>alert('x')</script><img src=\"http://evil.example/a.png\" onerror=alert(1)>"
 
 
-def make_row(label, k, correct, *, control="none", p=None, total=500, tokens=4.2, seconds=0.0123):
+def make_row(label, k, correct, *, control="none", p=None, total=500, tokens=4.2):
     low, high = wilson_interval(correct, total)
     strict = max(0, correct - 3)
-    return EvalRow(label, k, p, control, correct, strict, total, low, high, tokens, tokens + k, seconds)
+    return EvalRow(label, k, p, control, correct, strict, total, low, high, tokens, tokens + k, None)
 
 
 def with_controls(label, k, p, intact, **correct):
@@ -43,8 +43,8 @@ def controlled():
 def rows():
     """COCONUT ignores its thoughts, the annealed model lives on them."""
     return (
-        make_row("no reasoning", 0, 61, seconds=0.0061),
-        make_row("words", 0, 494, tokens=41.7, seconds=0.3127),
+        make_row("no reasoning", 0, 61),
+        make_row("words", 0, 494, tokens=41.7),
         *with_controls("COCONUT", 3, 0.0, 171, zero=166, noise=149, swap=168, pause=163),
         *over_k("COCONUT", ((0, 158), (1, 166), (2, 169), (4, 170), (5, 160), (6, 152))),
         *(make_row("COCONUT", 3, c, p=p) for p, c in ((0.25, 173), (0.5, 160), (0.75, 141), (1.0, 118))),

@@ -4,8 +4,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from latent_gemma.inspection.html_lens import visible
 from latent_gemma.inspection.html_report import render_html, write_html
+from latent_gemma.text.display import visible
 
 VOID = {"meta", "img", "br"}
 
@@ -71,7 +71,7 @@ def test_every_label_number_and_section_is_there(page, report):
     ):  # fmt: skip
         assert heading in page.text
     for words in (
-        report.title, "not using its thoughts", "98.8 [97.4–99.4]", "annealed96.2 [94.1–97.6]95.64.28.212.311.69.810.4",
+        report.title, "not using its thoughts", "98.8 [97.4–99.4]", "annealed96.2 [94.1–97.6]95.64.28.211.69.810.4",
         "りんごが12個", "␣3991.2 %", "stands for 24 + 15 = 39 · norm 48.9 · entropy 0.35 nats", "⏎⏎28.0 %", "0␣the1␣2",
         "torch 2.9.1, transformers 5.12.0",
     ):  # fmt: skip

@@ -7,7 +7,7 @@ import torch
 
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.data.example import Example
-from latent_gemma.inspection.lens import read_thoughts, trace_examples
+from latent_gemma.inspection.lens import both_kinds, read_thoughts, trace_examples
 from latent_gemma.model import ThoughtRecord
 from latent_gemma.model.prompt import Frame
 from tests.conftest import EOT, RECURRENCES
@@ -63,3 +63,11 @@ def test_traces_name_the_token_a_thought_stands_for(make_model, tokenizer):
 
 def test_no_thoughts_nothing_to_read(make_model, tokenizer):
     assert read_thoughts(make_model(), tokenizer, "1+2=", 0) == []
+
+
+@pytest.mark.parametrize(
+    ("right", "count", "shown"),
+    [("1111", 2, [0, 1]), ("1101101", 4, [0, 1, 2, 5]), ("0000", 3, [0, 1, 2]), ("0001", 3, [0, 1, 3]), ("10", 1, [1])],
+)
+def test_wrong_answers_are_shown_as_well_as_right_ones(right, count, shown):
+    assert both_kinds([digit == "1" for digit in right], count) == shown

@@ -20,9 +20,30 @@ def two(controlled, row):
         rows = (replace(main, **changes), swapped, *([row("words", 0, 490)] if seed == 0 else []))
         return EvalReport("T", "", rows, context={"seed": str(seed)}, tables=(Grid("Training", ("a",), (("b",),), ""),))
 
+    times = [
+        {"seconds_per_answer": 0.01, "seconds_range": (0.008, 0.02)},
+        {"seconds_per_answer": 0.03, "seconds_range": (0.01, 0.04)},
+    ]
     return (
-        report(480, 40, 0, k_table=((1, 1, 500),), answer_logprob=-0.2, peak_mem_gib=1.0, figures={"f": 0.5, "s": "x"}),
-        report(500, 60, 1, k_table=((1, 1, 490), (1, 2, 10)), answer_logprob=-0.4, figures={"f": 0.7, "s": "y"}),
+        report(
+            480,
+            40,
+            0,
+            **times[0],
+            k_table=((1, 1, 500),),
+            answer_logprob=-0.2,
+            peak_mem_gib=1.0,
+            figures={"f": 0.5, "s": "x"},
+        ),
+        report(
+            500,
+            60,
+            1,
+            **times[1],
+            k_table=((1, 1, 490), (1, 2, 10)),
+            answer_logprob=-0.4,
+            figures={"f": 0.7, "s": "y"},
+        ),
     )
 
 
@@ -33,6 +54,7 @@ def test_rows_of_a_setting_are_summed(two):
     assert main.seed_sd == pytest.approx(0.04 / sqrt(2))
     assert with_interval(main) == "98.0 ± 2.8 (2 seeds)"
     assert (main.low, main.high) == wilson_interval(490, 500), "as sure as the questions of one seed are"
+    assert (main.seconds_per_answer, main.seconds_range) == (0.02, (0.008, 0.04))
     assert main.answer_logprob == pytest.approx(-0.3)
     assert main.k_table == ((1, 1, 990), (1, 2, 10))
     assert (main.k_right, main.peak_mem_gib, main.figures) == (0.99, 1.0, {"f": pytest.approx(0.6)})

@@ -124,7 +124,10 @@ def test_models_on_tasks_and_their_comparison(model, tmp_path, capsys):
     report = json.loads((both / "report.json").read_text())
     assert [table["title"] for table in report["tables"]][:2] == ["Further metrics", "Paired tests"]
     assert {"accuracy_over_tokens.png", "accuracy_over_seconds.png"} <= {path.name for path in both.iterdir()}
-    assert report["choice"].startswith("Pick ")
+    assert report["choice"].startswith(("Pick ", "A tie: "))
+    timed = [row for row in report["rows"] if row["seconds_range"]]
+    assert [row["label"] for row in timed] == list(dict.fromkeys(row["label"] for row in report["rows"]))
+    assert all(0 < row["seconds_range"][0] <= row["seconds_per_answer"] for row in timed)
     capsys.readouterr()
     assert run("compare", out / "chains", out / "svamp", "--out", tmp_path / "no") == 2
     assert "were asked different questions" in capsys.readouterr().err

@@ -39,7 +39,7 @@ def here(tmp_path, monkeypatch):
 def content(folder):
     """What a study leaves, without what a clock says: weights bit for bit, losses, answers, rows."""
     found = {}
-    timed = ("seconds", "seconds_per_answer", "peak_mem_gib")
+    timed = ("seconds", "seconds_per_answer", "seconds_range", "peak_mem_gib")
     for path in sorted(folder.rglob("*")):
         name, relative = path.name, path.relative_to(folder).as_posix()
         if "checkpoints" in relative or path.is_dir():

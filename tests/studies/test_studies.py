@@ -11,9 +11,6 @@ import pytest
 from bilingual import Bilingual, run_bilingual, vocabulary
 from prosqa import METHODS, Prosqa, phrase_tokenizer, run_prosqa
 from shared import command
-from synthetic import METHODS as SYNTHETIC_METHODS
-from synthetic import TASKS, Synthetic, run_synthetic, synthetic_study
-from table import Table, run_table
 
 from latent_gemma.data.bilingual import bilingual_rows
 from latent_gemma.data.prosqa import ProsqaConfig, prosqa_examples
@@ -24,13 +21,13 @@ from latent_gemma.model.prompt import Frame
 STUDIES = Path(__file__).parents[2] / "studies"
 
 
-@pytest.mark.parametrize("name", ["prosqa", "synthetic", "bilingual", "table"])
+@pytest.mark.parametrize("name", ["prosqa", "bilingual"])
 def test_a_study_is_a_script_that_shows_its_options(name):
     done = subprocess.run(
         [sys.executable, STUDIES / f"{name}.py", "--help"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "--folder" in done.stdout if name == "table" else "--seed" in done.stdout
+    assert "--seed" in done.stdout
 
 
 def names(folder):
@@ -53,7 +50,7 @@ def test_a_sentence_of_prosqa_has_two_tokens_and_comes_back_whole():
             assert tokenizer.decode(ids) == text
 
 
-def test_prosqa_keeps_its_report_apart_from_its_models(tmp_path, capsys):
+def test_prosqa_keeps_its_report_apart_from_its_models(tmp_path):
     rows = [{"question": "Tom is a lempus. Is Tom a lempus or rempus?", "steps": [], "answer": "Tom is a lempus."}]
     published = tmp_path / "published.json"
     published.write_text(json.dumps(rows))
@@ -76,36 +73,6 @@ def test_prosqa_keeps_its_report_apart_from_its_models(tmp_path, capsys):
     again = replace(config, out=tmp_path / "again", resume="auto")
     assert accuracies(run_prosqa(again)) == accuracies(report)
     assert weights.stat().st_mtime_ns == before, "what is trained is not trained again"
-
-    capsys.readouterr()
-    assert command(Table, run_table, ["--folder", str(tmp_path / "results")]) == 0
-    table = (tmp_path / "results" / "README.md").read_text()
-    assert "| prosqa | COCONUT |" in table
-    assert report.verdict.split(":")[0] in table
-
-
-def test_a_table_of_no_study(tmp_path, capsys):
-    assert command(Table, run_table, ["--folder", str(tmp_path)]) == 2
-    assert "holds no study" in capsys.readouterr().err
-
-
-def test_synthetic_writes_one_report_a_task(tmp_path, monkeypatch):
-    alone = replace(SYNTHETIC_METHODS[2], parent=None)
-    monkeypatch.setattr("synthetic.METHODS", (alone,))
-    config = Synthetic(("multiplication",), out=tmp_path / "out", models=tmp_path / "models", items=4, scale=0.012)
-    assert [main_rows(report.rows)["COCONUT"].k for report in run_synthetic(config)] == ["auto"]
-    assert "multiplication/report.md" in names(tmp_path / "out")
-
-
-def test_synthetic_questions_fit_their_latent_steps(capsys):
-    for task in TASKS:
-        study = synthetic_study(task, 200, seed=0)
-        rows = [*study.tests, *study.train("", 200)]
-        assert max(len(example.steps) for example in rows) * study.c_thought == study.num_thoughts
-        longest = max(len(study.tokenizer("".join([*row.steps, row.answer]))["input_ids"]) for row in rows)
-        assert longest + 3 <= study.max_new_tokens
-    assert command(Synthetic, run_synthetic, ["spelling"]) == 2
-    assert "choose from chains, arithmetic, multiplication" in capsys.readouterr().err
 
 
 def test_bilingual_measures_each_kind_of_row(tmp_path, monkeypatch):

@@ -193,6 +193,19 @@ class Evaluator:
     def _wanted(self, example: Example) -> str:
         return wanted_language(example.question, example.language, self.settings.answer_language)
 
+    def seconds(self, mode: Mode, questions: Sequence[Example]) -> float:
+        """Ask questions in one batch in the main setting, outside of any log.
+
+        Args:
+            mode: see `answer_batch`.
+            questions: the questions.
+
+        Returns:
+            Wall-clock seconds an answer.
+        """
+        k = self.k if mode == "latent" else 0
+        return self._ask(questions, mode, k, None, None, self.settings.max_new_tokens).seconds / len(questions)
+
     def vote(self, mode: Mode, k: NumThoughts, p: float | None = None) -> Measured:
         """Answer every example by a vote.
 

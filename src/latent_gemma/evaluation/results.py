@@ -41,7 +41,8 @@ class EvalRow:
         tokens_per_answer: mean number of generated tokens (reasoning in words and answer, without the prompt).
         passes_per_answer: mean number of decoder passes after the prompt: generated tokens plus latent steps, or
             plus the T passes in which recurrence "parallel" takes these.
-        seconds_per_answer: wall-clock seconds over the batch divided by its items.
+        seconds_per_answer: wall-clock seconds of a batch divided by its items, the median of several turns; None where
+            it was not timed beside the other methods (`time_in_turns`).
         complete: answers in the format that was asked for: reasoning and answer each once, in order and closed; None
             where no format was asked for.
         truncated: answers cut off at the bound on generated tokens.
@@ -60,6 +61,7 @@ class EvalRow:
             first where the data has no steps.
         by_seed: (seed, accuracy) of each of several seeds, whose items the row sums up; `low` and `high` are then for
             the questions of one seed.
+        seconds_range: the fastest and the slowest turn; of several seeds over all of them.
     """
 
     label: str
@@ -73,7 +75,7 @@ class EvalRow:
     high: float
     tokens_per_answer: float
     passes_per_answer: float
-    seconds_per_answer: float
+    seconds_per_answer: float | None
     complete: int | None = None
     truncated: int = 0
     figures: dict[str, float | str] = field(default_factory=dict)
@@ -89,6 +91,7 @@ class EvalRow:
     donor_total: int | None = None
     k_table: tuple[tuple[int | None, int, int], ...] = ()
     by_seed: tuple[tuple[int, float], ...] = ()
+    seconds_range: tuple[float, float] | None = None
 
     @property
     def accuracy(self) -> float:
@@ -112,6 +115,10 @@ class EvalRow:
         kept = {key: value for key, value in data.items() if key != "accuracy"}
         for name in ("k_table", "by_seed"):  # JSON has no tuples
             kept[name] = tuple(map(tuple, kept.get(name, ())))
+        if spread := kept.get("seconds_range"):
+            kept["seconds_range"] = tuple(spread)
+        else:  # of a version that timed each method once, and not beside the others
+            kept["seconds_per_answer"] = None
         return cls(**{"mode": mode_of_older(data), **kept})
 
 
@@ -191,12 +198,13 @@ class Grid:
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a line; with `low` and `high`, the ends of its 95 % interval."""
+    """A point of a line; with `low` and `high`, the ends of its 95 % interval; with `x_range`, those of its x."""
 
     x: float
     y: float
     low: float | None = None
     high: float | None = None
+    x_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -251,6 +259,38 @@ class EvalReport:
     choice: str = ""
     reason: str = ""
     differences: Differences | None = None
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> "EvalReport":
+        """A report of `to_dict`, as it was; one of an older version may lack what is new.
+
+        Raises:
+            KeyError, TypeError: where the data are of something else.
+        """
+
+        def traces(found: list[dict[str, Any]]) -> tuple[ThoughtTrace, ...]:
+            return tuple(
+                ThoughtTrace(**{**trace, "steps": tuple(ThoughtStep(**step) for step in trace["steps"])})
+                for trace in found
+            )
+
+        def chart(found: dict[str, Any]) -> Chart:
+            lines = {label: tuple(Point(**point) for point in points) for label, points in found["lines"].items()}
+            return Chart(**{**found, "lines": lines})
+
+        read: dict[str, Any] = {
+            "rows": tuple(map(EvalRow.from_dict, data["rows"])),
+            "languages": tuple(map(EvalRow.from_dict, data.get("languages", ()))),
+            "traces": traces(data.get("traces", [])),
+            "tables": tuple(
+                Grid(grid["title"], tuple(grid["header"]), tuple(map(tuple, grid["rows"])), grid["note"])
+                for grid in data.get("tables", ())
+            ),
+            "charts": tuple(map(chart, data.get("charts", ()))),
+        }
+        if found := data.get("differences"):
+            read["differences"] = Differences(tuple(map(traces, found["items"])), found["count"], found["total"])
+        return cls(**{**data, **read})
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON-ready data; every row also carries its `accuracy`."""

@@ -44,7 +44,7 @@ def count_row(
         high=high,
         tokens_per_answer=tokens,
         passes_per_answer=sum(item.passes for item in items) / total,
-        seconds_per_answer=sum(item.seconds for item in items) / total,
+        seconds_per_answer=None,
         complete=None if first.complete is None else sum(bool(item.complete) for item in items),
         truncated=sum(not item.finished for item in items),
         figures=figures or {},

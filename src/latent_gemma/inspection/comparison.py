@@ -24,19 +24,30 @@ def cost_charts(mains: Mapping[str, EvalRow]) -> tuple[Chart, ...]:
         mains: method -> its main row.
 
     Returns:
-        The charts over tokens and over milliseconds an answer.
+        The charts over passes and tokens, and over milliseconds where all were timed beside each other.
     """
     unit = "Accuracy in %, with 95 % Wilson intervals"
 
     def points(cost: Callable[[EvalRow], float]) -> dict[str, tuple[Point, ...]]:
         return {label: (Point(cost(row), row.accuracy, row.low, row.high),) for label, row in mains.items()}
 
+    passes = points(lambda row: row.passes_per_answer)
     tokens = points(lambda row: row.tokens_per_answer)
-    time = points(lambda row: 1000 * row.seconds_per_answer)
-    return (
+    charts = (
+        Chart(
+            "accuracy_over_passes", "Accuracy over passes", "passes an answer, tokens and latent steps", unit, passes
+        ),
         Chart("accuracy_over_tokens", "Accuracy over tokens", "generated tokens an answer", unit, tokens),
-        Chart("accuracy_over_seconds", "Accuracy over time", "milliseconds an answer, batched", unit, time),
     )
+    if not all(row.seconds_range for row in mains.values()):
+        return charts
+    time: dict[str, tuple[Point, ...]] = {
+        label: (replace(point, x_range=(1000 * row.seconds_range[0], 1000 * row.seconds_range[1])),)
+        for label, (point,) in points(lambda row: 1000 * (row.seconds_per_answer or 0.0)).items()
+        if (row := mains[label]).seconds_range
+    }
+    name = "milliseconds an answer, batched; fastest to slowest of several turns"
+    return (*charts, Chart("accuracy_over_seconds", "Accuracy over time", name, unit, time))
 
 
 def paired_grid(answers: Mapping[str, Sequence[Item]]) -> Grid | None:
@@ -140,34 +151,39 @@ def choose(
         unused: methods that were shown not to use their thoughts.
 
     Returns:
-        The cheapest method that is neither shown to be worse than the most accurate one nor more than two points
-        below it (with few questions, a difference that matters is often not shown), and the reason.
+        The most accurate method; or, where others tie with it (neither shown to be worse nor more than two points
+        below: with few questions a difference that matters is often not shown), which of them are the cheapest; and
+        the reason.
     """
     best = max(mains, key=lambda label: (mains[label].accuracy, -mains[label].passes_per_answer))
     right = {label: [item.correct for item in items] for label, items in answers.items()}
     chances = {label: mcnemar(right[best], right[label]).p_value for label in mains}
     near = [label for label in mains if chances[label] >= LEVEL and _points(mains[best], mains[label]) <= MARGIN]
     pick = min(near, key=lambda label: mains[label].passes_per_answer)
-    row, top = mains[pick], mains[best]
-    found = f"Right on {percent(row.accuracy)} % of {row.total} questions"
-    others = [label for label in mains if label != best]
+    row = mains[pick]
+    unheard = " But it is not using its thoughts: fewer latent steps may do as well." if pick in unused else ""
+    found = f"Right on {percent(row.accuracy)} % of {row.total // max(1, len(row.by_seed))} questions"
+    found += f", mean of {len(row.by_seed)} seeds" if len(row.by_seed) > 1 else ""
+    others = [label for label in mains if label != pick]
     if not others:
         return f"{pick} alone was measured", f"{found}, {_cost(row)} an answer."
-    if pick != best:
-        reason = (
-            f"{found}, not shown to be worse than {best} ({percent(top.accuracy)} %, {_chance(chances[pick])}), and an "
-            f"answer takes {_cost(row)} instead of {_cost(top)}."
+    if len(near) > 1:
+        cheapest = [label for label in near if _cost(mains[label]) == _cost(row)]
+        named = f"{', '.join(cheapest[:-1])} and {cheapest[-1]} are" if len(cheapest) > 1 else f"{pick} is"
+        tying = [f"{label} ({percent(mains[label].accuracy)} %, {_cost(mains[label])})" for label in near]
+        lowest = min(chances[label] for label in near)
+        return f"A tie: {named} the cheapest", (
+            f"{found}, and an answer takes {_cost(row)}. These are not told apart: {', '.join(tying)}; against {best} "
+            f"the exact McNemar p of each is {'1' if lowest == 1 else f'at least {lowest:.2g}'}.{unheard}"
         )
-    else:
-        second = max(others, key=lambda label: mains[label].accuracy)
-        cheapest = all(mains[label].passes_per_answer >= row.passes_per_answer for label in others)
-        reason = (
-            f"{found}, against {percent(mains[second].accuracy)} % for {second}, the next best "
-            f"({_chance(chances[second])}); {_cost(row)} an answer{', and no method is cheaper' if cheapest else ''}."
-        )
-        if chances[second] >= LEVEL:
-            reason += " The difference could be chance: more questions would tell."
-    unheard = " But it is not using its thoughts: fewer latent steps may do as well." if pick in unused else ""
+    second = max(others, key=lambda label: mains[label].accuracy)
+    none_cheaper = all(mains[label].passes_per_answer >= row.passes_per_answer for label in others)
+    reason = (
+        f"{found}, against {percent(mains[second].accuracy)} % for {second}, the next best "
+        f"({_chance(chances[second])}); {_cost(row)} an answer{', and no method is cheaper' if none_cheaper else ''}."
+    )
+    if chances[second] >= LEVEL:
+        reason += " The difference could be chance: more questions would tell."
     return f"Pick {pick}", reason + unheard
 
 

@@ -26,17 +26,16 @@ def cost_grid(rows: Sequence[EvalRow]) -> tuple[Grid, ...]:
             percent(row.truncated / row.total),
             f"{row.tokens_per_answer:.1f}",
             f"{row.latent_steps_per_answer or 0:.1f}",
-            f"{row.seconds_per_answer:.3g}",
             ABSENT if row.peak_mem_gib is None else f"{row.peak_mem_gib:.2f}",
         )
         for row in mains
     )
     note = (
         "found: answers in which the lenient rules find one, marked: the strict rules do (in an answer mark or where "
-        "the prompt's format puts it), cut: cut off at the bound on tokens, all in %; tokens, latent steps and "
-        "seconds are means an answer, over all traces of a vote; GiB: peak memory, of the process on a CPU."
+        "the prompt's format puts it), cut: cut off at the bound on tokens, all in %; tokens and latent steps are "
+        "means an answer, over all traces of a vote; GiB: peak memory, of the process on a CPU."
     )
-    header = ("method", "found", "marked", "cut", "tokens", "latent", "s", "GiB")
+    header = ("method", "found", "marked", "cut", "tokens", "latent", "GiB")
     return (Grid("Extraction and cost", header, lines, note),) if lines else ()
 
 

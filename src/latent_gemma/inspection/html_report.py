@@ -1,18 +1,21 @@
 """The report as one HTML file that needs nothing else: no script, no network, light and dark."""
 
 from base64 import b64encode
-from collections.abc import Mapping
-from importlib.resources import files
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
-from latent_gemma.evaluation.results import EvalReport, Grid
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.files import write_atomically
-from latent_gemma.inspection.html_lens import differences, lens
+from latent_gemma.inspection.numbers import percent
 from latent_gemma.inspection.plots import figures as draw_figures
 from latent_gemma.inspection.plots import render
-from latent_gemma.inspection.select import control_rows, main_rows
+from latent_gemma.inspection.select import control_rows, curves, main_rows
 from latent_gemma.inspection.tables import CONTROL_HEADINGS, curve_grids, measured_grids, results_grid
-from latent_gemma.text.display import escape
+from latent_gemma.text.display import displayable, visible
 
 #: Should anything slip through the escaping, the browser still loads and runs nothing.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -27,13 +30,8 @@ CONTROLS = {
 }
 FIGURE_TEXTS = {
     "controls": "Bars: accuracy of each latent method with intact thoughts and under each control.",
-    "accuracy_over_k": "Lines: accuracy over the number of latent steps.",
-    "accuracy_over_p": "Lines: accuracy over the share of the token embedding in what is fed back.",
-    "accuracy_over_noise": "Lines: accuracy over noise added to the thoughts.",
-    "accuracy_over_kept": "Lines: accuracy over the number of first thoughts kept, the rest another question's.",
-    "accuracy_over_stop": "Lines: accuracy over the number of thoughts after which thinking stops.",
-    "k_per_answer": "Tables of dots: the latent steps a model took over those the written steps ask for.",
-    "training_curves": "Small panels: training curves over steps.",
+    "k_per_answer": "Tables: the latent steps a model took over those the written steps ask for.",
+    "training_curves": "Panels: training curves over steps, one line a method.",
 }
 
 
@@ -58,93 +56,33 @@ def render_html(report: EvalReport, figures: bool = True) -> str:
     Returns:
         The page. A section without data is left out.
     """
-    results = results_grid(report)
-    style = files("latent_gemma.inspection").joinpath("report.css").read_text(encoding="utf-8")
-    sections = [
-        _choice(report),
-        _verdict(report.verdict),
-        _section("Results", _table(results, "results") if results.rows else ""),
-        *(_section(escape(grid.title), _table(grid, "results")) for grid in (*measured_grids(report), *report.tables)),
-        _section("Charts", _charts(report) if figures else ""),
-        _section("What the controls replace", _controls(report)),
-        _section("Where they differ", differences(report.differences)),
-        _section(
-            "Curves in numbers",
-            "".join(f"<h3>{grid.title}</h3>{_table(grid, 'curve')}" for grid in curve_grids(report)),
-        ),
-        _section("Thought lens", lens(report.traces)),
-        _section("Context", _context(report.context)),
+    pages = Environment(
+        loader=PackageLoader("latent_gemma", "inspection"), autoescape=True, undefined=StrictUndefined,
+        finalize=_shown, keep_trailing_newline=True,
+    )  # fmt: skip
+    pages.globals["zip"] = zip
+    pages.filters |= {"percent": percent, "visible": visible, "rounded": _rounded}
+    style, _, _ = pages.loader.get_source(pages, "report.css")  # type: ignore[union-attr]
+    texts = FIGURE_TEXTS | {curve.name: f"{curve.title}." for curve in curves(report.rows)}
+    texts |= {chart.name: f"{chart.title}." for chart in report.charts}
+    # As images and not inline, so that the ids of one chart cannot meet those of another.
+    charts = [
+        (texts[name], b64encode(render(figure, "svg")).decode("ascii"))
+        for name, figure in (draw_figures(report) if figures else {}).items()
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        f"<title>{escape(report.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>{escape(report.title)}</h1>\n{''.join(sections)}</main>\n</body>\n</html>\n"
-    )
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section>\n<h2>{title}</h2>\n{content}\n</section>\n" if content else ""
-
-
-def _choice(report: EvalReport) -> str:
-    if not report.choice:
-        return ""
-    return f'<p class="choice"><b>{escape(report.choice)}</b>{_warned(report.reason)}</p>\n'
-
-
-def _verdict(text: str) -> str:
-    if not text:
-        return ""
-    warn = " warn" if NOT_USED in text else ""
-    return f'<p class="verdict{warn}">{_warned(text)}</p>\n'
-
-
-def _warned(text: str) -> str:
-    return escape(text).replace(NOT_USED, f"<strong>{NOT_USED}</strong>")
-
-
-def _table(grid: Grid, kind: str) -> str:
-    head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in grid.header)
-    body = ""
-    for name, *cells in grid.rows:
-        body += f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{_number(cell)}</td>" for cell in cells)}</tr>'
-    return (
-        f'<div class="scroll"><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-        f'<p class="note">{escape(grid.note)}</p>'
-    )
-
-
-def _number(cell: str) -> str:
-    """A cell with its interval, if it has one, set back."""
-    value, bracket, interval = escape(cell).partition(" [")
-    return f'{value} <span class="interval">[{interval}</span>' if bracket else value
-
-
-def _charts(report: EvalReport) -> str:
-    charts = []
-    texts = FIGURE_TEXTS | {chart.name: f"Lines: {chart.title}." for chart in report.charts}
-    for name, figure in draw_figures(report).items():
-        # As an image and not inline, so that the ids of one chart cannot meet those of another.
-        data = b64encode(render(figure, "svg")).decode("ascii")
-        charts.append(f'<figure><img alt="{escape(texts[name])}" src="data:image/svg+xml;base64,{data}"></figure>')
-    return "".join(charts)
-
-
-def _controls(report: EvalReport) -> str:
     measured = {name for main in main_rows(report.rows).values() for name in control_rows(report.rows, main)}
-    items = "".join(
-        f"<dt>{CONTROL_HEADINGS[name]}</dt><dd>{text}</dd>" for name, text in CONTROLS.items() if name in measured
-    )
-    note = (
-        '<p class="note">A method is said to use its thoughts only if swapped and zeroed thoughts both bring its '
-        "accuracy down so far that the 95 % intervals do not overlap. A trained pause, where there is one, tells "
-        "whether as many positions without content would do.</p>"
-    )
-    return f"<dl>{items}</dl>{note}" if items else ""
+    grids = (results_grid(report), *measured_grids(report), *report.tables)
+    return pages.get_template("report.html.j2").render(
+        report=report, policy=POLICY, style=Markup(style), not_used=NOT_USED, charts=charts,
+        grids=[grid for grid in grids if grid.rows], curves=curve_grids(report),
+        controls={CONTROL_HEADINGS[name]: text for name, text in CONTROLS.items() if name in measured},
+    )  # fmt: skip
 
 
-def _context(context: Mapping[str, str]) -> str:
-    rows = "".join(f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>' for k, v in context.items())
-    return f'<div class="scroll"><table class="context"><tbody>{rows}</tbody></table></div>' if rows else ""
+def _shown(value: Any) -> Any:
+    """What a template puts out: text as `displayable`, unless it is of the template itself."""
+    return displayable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _rounded(value: float) -> str:
+    return f"{value:.3g}" if isfinite(value) and abs(value) < 1000 else f"{value:.0f}"

@@ -99,6 +99,21 @@ def _targets(example: Example, frame: Frame) -> list[str]:
     return [frame.tokenizer.decode([token]) for of_step in tokens for token in of_step]
 
 
+def both_kinds(right: Sequence[bool], count: int) -> list[int]:
+    """Which answers to show: wrong and right ones, half of each where there are as many.
+
+    Args:
+        right: of each answer, whether it is.
+        count: how many to show.
+
+    Returns:
+        Their indices, rising.
+    """
+    kinds = [[at for at, correct in enumerate(right) if correct == kind] for kind in (False, True)]
+    few = min(max(count - len(kinds[1]), (count + 1) // 2), len(kinds[0]))
+    return sorted(kinds[0][:few] + kinds[1][: count - few])
+
+
 def trace_examples(
     model: LatentReasoningGemmaForCausalLM,
     tokenizer: Any, examples: Sequence[Example], label: str, max_new_tokens: int, layers: bool = False,

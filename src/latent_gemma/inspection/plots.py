@@ -1,14 +1,16 @@
-"""Charts of a report: accuracy over K, p and controls, K per answer, the training curves, and its own line charts.
+"""Charts of a report: accuracy over cost, K, p and controls, K per answer, training curves, its own line charts.
 
-Figures are built without pyplot, so none stays open behind the caller's back.
+Drawn as wide as a telephone shows them legibly. Figures are built without pyplot, so none stays open behind the
+caller's back.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from math import ceil
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -16,39 +18,33 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, PercentFormatter
 
-from latent_gemma.evaluation.results import Chart, EvalReport, EvalRow
+from latent_gemma.evaluation.results import Chart, EvalReport, EvalRow, Point
 from latent_gemma.files import write_atomically
 from latent_gemma.inspection.numbers import percent
-from latent_gemma.inspection.select import (
-    CONTROL_NAMES,
-    Curve,
-    control_rows,
-    curves,
-    main_rows,
-    reference_rows,
-)
+from latent_gemma.inspection.select import CONTROL_NAMES, Curve, control_rows, curves, main_rows, reference_rows
 from latent_gemma.text.display import displayable
 
-DPI = 150
-INK, FAINT, GRID = "#1f2933", "#66727f", "#e4e8ec"
+#: Inches, and dots per inch of a PNG.
+WIDTH, DPI = 5.0, 200
+PAPER, INK, FAINT, GRID, EDGE, CELL = "#ffffff", "#1f2933", "#5a6673", "#e4e8ec", "#b9c2cb", "#2464a3"
+#: What an SVG file shows in the place of each colour on a dark page.
+DARK = {
+    PAPER: "#1b2127", INK: "#e5e9ee", FAINT: "#a3afbb", GRID: "#303943", EDGE: "#4d5863", CELL: "#2f76bd",
+    "#1f5a96": "#7fb2e8", "#c8553d": "#f08a72", "#2a8c7a": "#5fc9b4", "#8a5a9e": "#c79adb", "#b8860b": "#e3b94f",
+    "#4f5d75": "#a3b1c9", "#7a9a01": "#b5d147", "#d6418b": "#f58fc0", "#1aa0c8": "#6fd3f0", "#7b4a2a": "#c99b78",
+}  # fmt: skip
 #: Methods: colours that stay apart for colour-blind readers; markers repeat what they say.
-COLOURS = ("#1f5a96", "#c8553d", "#2a8c7a", "#8a5a9e", "#b8860b", "#4f5d75")
-MARKERS = ("o", "s", "D", "^", "v", "P")
-#: What stands in the thought positions; the model's own thoughts are the one saturated colour.
-BAR_COLOURS = {
-    "intact": "#1f5a96",
-    "zero": "#d9843b",
-    "noise": "#e3c16f",
-    "swap": "#a4627f",
-    "permute": "#7d8fb8",
-    "pause": "#79b3a4",
-    "k0": "#aab4be",
-}
+COLOURS, MARKERS = tuple(DARK)[6:], ("o", "s", "D", "^", "v", "P", "X", "p", "<", ">")
 #: The first always exists, the others hold Japanese on the usual systems.
 FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans JP", "IPAexGothic", "Hiragino Sans", "Yu Gothic")
+INTERVALS = "Accuracy in %, 95 % Wilson intervals"
+
+#: A label -> its colour and its marker, the same in every chart of a report.
+Looks = Mapping[str, tuple[str, str]]
 
 
 @contextmanager
@@ -60,7 +56,7 @@ def _style() -> Iterator[None]:
         "font.size": 10,
         "text.color": INK,
         "text.parse_math": False,  # a label with two dollar signs is no formula
-        "axes.edgecolor": "#b9c2cb",
+        "axes.edgecolor": EDGE,
         "axes.labelcolor": FAINT,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -68,6 +64,7 @@ def _style() -> Iterator[None]:
         "axes.grid": True,
         "axes.grid.axis": "y",
         "axes.axisbelow": True,
+        "axes.facecolor": PAPER,
         "grid.color": GRID,
         "xtick.color": FAINT,
         "ytick.color": FAINT,
@@ -78,6 +75,13 @@ def _style() -> Iterator[None]:
     }
     with matplotlib.rc_context(settings):
         yield
+
+
+def _looks(labels: Iterable[str]) -> Looks:
+    return {
+        label: (COLOURS[at % len(COLOURS)], MARKERS[at % len(MARKERS)])
+        for at, label in enumerate(dict.fromkeys(labels))
+    }
 
 
 def plot_accuracy(report: EvalReport, curve: Curve) -> Figure:
@@ -91,33 +95,141 @@ def plot_accuracy(report: EvalReport, curve: Curve) -> Figure:
         Lines with 95 % Wilson intervals as bands; as dashed lines labels without latent steps, and over K what models
         reach that choose it.
     """
-    # A label keeps its colour across charts.
-    order = [label for label, main in main_rows(report.rows).items() if main.k]
-    values = sorted({at for points in curve.lines.values() for at, _ in points})
+    looks = _looks(main_rows(report.rows))
+    lines = {
+        label: tuple(Point(at, row.accuracy, row.low, row.high) for at, row in points)
+        for label, points in curve.lines.items()
+    }
+    references = reference_rows(report.rows)
+    note = f"{INTERVALS}; dashed: the model's own K" if curve.chosen else INTERVALS
     with _style():
-        figure, axes = _accuracy_axes(curve.title)
-        ends = []
-        for label, points in curve.lines.items():
-            index = order.index(label) % len(COLOURS)
-            x, y = [at for at, _ in points], [100 * row.accuracy for _, row in points]
-            bounds = [100 * row.low for _, row in points], [100 * row.high for _, row in points]
-            axes.fill_between(x, *bounds, color=COLOURS[index], alpha=0.15, linewidth=0)
-            axes.plot(
-                x, y, color=COLOURS[index], marker=MARKERS[index], markersize=5.5, markeredgecolor="white",
-                linewidth=2, clip_on=False, zorder=3,
-            )  # fmt: skip
-            ends.append((y[-1], label, COLOURS[index]))
-            if label in curve.chosen:
-                own = 100 * curve.chosen[label].accuracy
-                axes.axhline(own, color=COLOURS[index], linewidth=1.4, linestyle=(0, (4, 3)), zorder=2)
-                ends.append((own, f"{label}, own K", COLOURS[index]))
-        _draw_references(axes, report, ends)
-        margin = 0.03 * (values[-1] - values[0])
-        axes.set_xlim(values[0] - margin, values[-1] + margin)
-        axes.xaxis.set_major_locator(FixedLocator(values) if len(values) <= 12 else MaxNLocator(10))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.set_xlabel(curve.axis, labelpad=8)
+        figure, axes = _line_axes(curve.title, note, len(lines) + len(references))
+        ends = _draw_lines(axes, lines, looks, 100)
+        for label, row in curve.chosen.items():
+            axes.axhline(100 * row.accuracy, color=looks[label][0], linewidth=1.4, linestyle=(0, (4, 3)), zorder=2)
+        for label, row in references.items():
+            axes.axhline(100 * row.accuracy, color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)), zorder=0.9)
+            ends.append((1.0, 100 * row.accuracy, label, FAINT))
+        _name(axes, ends, "axes fraction")
+        _ticks(axes, [point.x for points in lines.values() for point in points])
+        axes.set_xlabel(fill(curve.axis, 50), labelpad=6)
     return figure
+
+
+def plot_chart(chart: Chart, looks: Looks | None = None) -> Figure:
+    """A chart of the report's own.
+
+    Args:
+        chart: what to draw.
+        looks: of labels that other charts show too.
+
+    Returns:
+        Lines with markers, and 95 % intervals as bands where the points have them; single points with their names.
+
+    Raises:
+        ValueError: if it has no point.
+    """
+    lines = {label: points for label, points in chart.lines.items() if points}
+    if not lines:
+        raise ValueError(f"the chart {chart.title!r} has no point")
+    looks = {**_looks(lines), **(looks or {})}
+    scale = 100 if chart.shares else 1
+    scattered = all(len(points) == 1 for points in lines.values())
+    with _style():
+        figure, axes = _line_axes(chart.title, chart.y_label, len(lines), chart.shares)
+        ends = _draw_lines(axes, lines, looks, scale)
+        values = [point.x for points in lines.values() for point in points]
+        if scattered:
+            for label, (point,) in lines.items():
+                _draw_spread(axes, point, scale, looks[label][0])
+            ends = [(point.x, scale * point.y, label, looks[label][0]) for label, (point,) in lines.items()]
+            axes.set_xlim(0, 1.05 * max(point.x_range[1] if point.x_range else point.x for (point,) in lines.values()))
+            axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        else:
+            _ticks(axes, values)
+        _name(axes, ends, "data" if scattered else "axes fraction")
+        axes.set_xlabel(fill(chart.x_label, 50), labelpad=6)
+    return figure
+
+
+def _line_axes(title: str, note: str, names: int, shares: bool = True) -> tuple[Figure, Axes]:
+    """Axes with room for names on the right, in percent where shares are drawn."""
+    figure, top = _figure(title, note, max(3.7, 1.5 + 0.19 * names))
+    height = figure.get_figheight()
+    axes = figure.add_axes((0.105, 0.62 / height, 0.575, 1 - (top + 0.72) / height))
+    if shares:
+        axes.set_ylim(0, 100)
+        axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    return figure, axes
+
+
+def _draw_lines(
+    axes: Axes, lines: Mapping[str, Sequence[Point]], looks: Looks, scale: float
+) -> list[tuple[float, float, str, str]]:
+    """Lines with their bands; returns the ends, as `_name` takes them."""
+    ends = []
+    for label, points in lines.items():
+        colour, marker = looks[label]
+        x, y = [point.x for point in points], [scale * point.y for point in points]
+        if len(points) > 1 and all(point.low is not None for point in points):
+            low, high = ([scale * (getattr(point, end) or 0.0) for point in points] for end in ("low", "high"))
+            axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.plot(
+            x, y, color=colour, marker=marker if len(points) <= 12 else None, markersize=6, markeredgecolor=PAPER,
+            linewidth=2, clip_on=False, zorder=3,
+        )  # fmt: skip
+        ends.append((1.0, y[-1], label, colour))
+    return ends
+
+
+def _draw_spread(axes: Axes, point: Point, scale: float, colour: str) -> None:
+    """The intervals of a point that stands alone."""
+    style: Any = {"color": colour, "linewidth": 1.2, "clip_on": False, "zorder": 2.5}
+    if point.low is not None and point.high is not None:
+        axes.plot([point.x] * 2, [scale * point.low, scale * point.high], **style)
+    if point.x_range is not None:
+        axes.plot(point.x_range, [scale * point.y] * 2, **style)
+
+
+def _ticks(axes: Axes, values: Sequence[float]) -> None:
+    found = sorted(set(values))
+    margin = 0.03 * (found[-1] - found[0]) or 0.5
+    axes.set_xlim(found[0] - margin, found[-1] + margin)
+    axes.xaxis.set_major_locator(FixedLocator(found) if len(found) <= 9 else MaxNLocator(8))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _name(axes: Axes, ends: Sequence[tuple[float, float, str, str]], x_of: str) -> None:
+    """Every name on the right with a line to what it names, moved apart so that none overlaps another.
+
+    Args:
+        axes: where.
+        ends: x, y, name and colour of what is named.
+        x_of: what x is in: "data", or "axes fraction".
+    """
+    low, high = axes.get_ylim()
+    gap = 13 * axes.figure.dpi / (72 * axes.bbox.height) * (high - low)  # 13 points
+    # Of points of about one height the one on the right is named highest, so that the lines to them do not cross.
+    named = sorted(ends, key=lambda end: (round(2 * end[1] / gap), end[0]))
+    heights = _spread([y for _, y, _, _ in named], gap, ceiling=high)
+    for height, (x, y, label, colour) in zip(heights, named, strict=True):
+        axes.annotate(
+            _short(label, 19), (x, y), (1.06, height), xycoords=(x_of, "data"), textcoords=("axes fraction", "data"),
+            va="center", color=colour, fontsize=9.5, fontweight="normal" if colour == FAINT else "bold",
+            annotation_clip=False, zorder=2,
+            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "relpos": (0, 0.5), "shrinkA": 1},
+        )  # fmt: skip
+
+
+def _spread(heights: Sequence[float], gap: float, ceiling: float = 100.0) -> list[float]:
+    """Sorted heights moved apart until neighbours are `gap` away, the top one at most at the ceiling."""
+    placed = list(heights)
+    for i in range(1, len(placed)):
+        placed[i] = max(placed[i], placed[i - 1] + gap)
+    for i in reversed(range(len(placed))):
+        placed[i] = min(placed[i], ceiling)
+        ceiling = placed[i] - gap
+    return placed
 
 
 def plot_controls(report: EvalReport) -> Figure:
@@ -127,7 +239,8 @@ def plot_controls(report: EvalReport) -> Figure:
         report: the report.
 
     Returns:
-        Bars with 95 % Wilson intervals, in the order intact, zeroed, noise, swapped, permuted, pause, K=0.
+        Bars with 95 % Wilson intervals: of each label without latent steps one, then of each other label intact,
+        zeroed, noise, swapped, permuted, pause, K=0.
 
     Raises:
         ValueError: if no label was measured under a control.
@@ -135,35 +248,42 @@ def plot_controls(report: EvalReport) -> Figure:
     groups = _controlled(report)
     if not groups:
         raise ValueError("no label of this report was measured under a control")
-    shown = [name for name in BAR_COLOURS if any(name in group for group in groups.values())]
+    looks = _looks(main_rows(report.rows))
+    bars: list[tuple[float, str, EvalRow, str, float]] = []
+    heads: list[tuple[float, str]] = []
+    y = 0.0
+    for label, row in reference_rows(report.rows).items():
+        bars.append((y, label, row, FAINT, 0.8))
+        y += 1
+    for label, group in groups.items():
+        heads.append((y + 0.35, label))
+        y += 1.4
+        for name, row in group.items():
+            bars.append((y, CONTROL_NAMES.get(name, name), row, looks[label][0], 1.0 if name == "intact" else 0.5))
+            y += 1
     with _style():
-        figure, axes = _accuracy_axes("Accuracy when the thoughts are replaced", width=max(8.0, 2.2 * len(groups) + 2))
-        axes.set_position((0.075, 0.19, 0.72, 0.64))  # beside it the names of references
-        width = 0.84 / len(shown)
-        for index, name in enumerate(shown):
-            at = [i for i, group in enumerate(groups.values()) if name in group]
-            rows = [group[name] for group in groups.values() if name in group]
-            x = [i + (index - (len(shown) - 1) / 2) * width for i in at]
-            heights = [100 * row.accuracy for row in rows]
-            # Rounding must not make an error bar negative.
-            below = [max(0.0, height - 100 * row.low) for height, row in zip(heights, rows, strict=True)]
-            above = [max(0.0, 100 * row.high - height) for height, row in zip(heights, rows, strict=True)]
-            axes.bar(x, heights, 0.9 * width, color=BAR_COLOURS[name], label=CONTROL_NAMES.get(name, name))
-            axes.errorbar(x, heights, (below, above), fmt="none", ecolor=INK, elinewidth=1, capsize=2.5, capthick=1)
-            for position, row in zip(x, rows, strict=True):
-                axes.annotate(
-                    percent(row.accuracy), (position, 100 * row.high), (0, 3), textcoords="offset points",
-                    ha="center", fontsize=8, fontweight="bold" if name == "intact" else "normal", annotation_clip=False,
-                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
-                )  # fmt: skip
-        _draw_references(axes, report)
-        axes.set_xlim(-0.55, len(groups) - 0.45)
-        axes.set_xticks(range(len(groups)), [_short(label, 36) for label in groups], color=INK, fontsize=11)
-        handles, names = axes.get_legend_handles_labels()
-        figure.legend(
-            handles, names, loc="lower left", bbox_to_anchor=(0.065, 0.015), ncols=len(shown), frameon=False,
-            handlelength=1, handleheight=1, columnspacing=1.6, fontsize=9,
-        )  # fmt: skip
+        figure, top = _figure("Accuracy when the thoughts are replaced", INTERVALS, 0.95 + 0.175 * y)
+        height = figure.get_figheight()
+        axes = figure.add_axes((0.26, 0.3 / height, 0.7, 1 - (top + 0.35) / height))
+        for at, name, row, colour, alpha in bars:
+            axes.barh(at, 100 * row.accuracy, 0.78, color=colour, alpha=alpha, linewidth=0)
+            axes.plot([100 * row.low, 100 * row.high], [at, at], color=INK, linewidth=1)
+            text: Any = {"va": "center", "fontsize": 9, "annotation_clip": False, "textcoords": "offset points"}
+            axes.annotate(_short(name, 18), (0, at), (-5, 0), ha="right", color=FAINT, **text)
+            bold = "bold" if name == "intact" else "normal"
+            axes.annotate(percent(row.accuracy), (100 * row.high, at), (4, 0), ha="left", fontweight=bold, **text)
+        for at, label in heads:
+            axes.annotate(
+                _short(label, 48), (0.02, at), xycoords=("figure fraction", "data"), va="center", fontsize=10,
+                fontweight="bold", color=looks[label][0], annotation_clip=False,
+            )  # fmt: skip
+        axes.set_ylim(y - 0.4, -0.7)
+        axes.set_yticks([])
+        axes.grid(False)
+        axes.grid(True, axis="x")
+        axes.set_xlim(0, 112)
+        axes.xaxis.set_major_locator(FixedLocator(range(0, 101, 20)))
+        axes.xaxis.set_major_formatter(PercentFormatter(decimals=0))
     return figure
 
 
@@ -185,20 +305,19 @@ def plot_k_per_answer(report: EvalReport) -> Figure:
         raise ValueError("no label of this report chose K itself")
     columns = min(len(mains), 2)
     lines = ceil(len(mains) / columns)
-    height = 1.1 + 3.4 * lines
     with _style():
-        figure = _figure("Latent steps taken, in % of answers", 8.0, height)
-        figure.text(
-            0.02, 1 - 0.42 / height, "Framed: as many as the written steps ask for", ha="left", va="top", fontsize=9.5,
-            color=FAINT,
-        )  # fmt: skip
+        note = "Framed: as many as the written steps ask for"
+        figure, top = _figure("Latent steps taken, in % of answers", note, 1.1 + 2.4 * lines)
+        height = figure.get_figheight()
         grid = figure.add_gridspec(
-            lines, columns, left=0.085, right=0.97, top=1 - 1.05 / height, bottom=0.6 / height, wspace=0.25, hspace=0.5
-        )
+            lines, columns, left=0.1, right=0.98, top=1 - (top + 0.45) / height, bottom=0.5 / height, wspace=0.28,
+            hspace=0.5,
+        )  # fmt: skip
         for index, (label, row) in enumerate(mains.items()):
             axes = figure.add_subplot(grid[divmod(index, columns)])
             right = "" if row.k_right is None else f": right in {percent(row.k_right)} %"
-            axes.set_title(f"{_short(label, 30 if columns == 2 else 60)}{right}", loc="left", fontsize=10, color=INK)
+            width = 30 if columns == 2 else 60
+            axes.set_title(fill(_short(f"{label}{right}", 3 * width), width), loc="left", fontsize=9.5, color=INK)
             (_draw_bars if any(wanted is None for wanted, _, _ in row.k_table) else _draw_table)(axes, row)
     return figure
 
@@ -207,9 +326,9 @@ def _draw_bars(axes: Axes, row: EvalRow) -> None:
     counts: dict[int, int] = {}
     for _, taken, count in row.k_table:
         counts[taken] = counts.get(taken, 0) + count
-    axes.bar(list(counts), [100 * count / row.total for count in counts.values()], 0.8, color=COLOURS[0])
+    axes.bar(list(counts), [100 * count / row.total for count in counts.values()], 0.8, color=CELL)
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
-    axes.set_xlabel("latent steps taken")
+    axes.set_xlabel("taken")
     axes.set_ylabel("answers, %")
 
 
@@ -222,10 +341,10 @@ def _draw_table(axes: Axes, row: EvalRow) -> None:
     for wanted, taken, count in row.k_table:
         share = count / sums[wanted or 0]
         at = asked.index(wanted or 0)
-        axes.add_patch(Rectangle((at - 0.5, taken - 0.5), 1, 1, facecolor=COLOURS[0], alpha=0.08 + 0.92 * share))
+        axes.add_patch(Rectangle((at - 0.5, taken - 0.5), 1, 1, facecolor=CELL, alpha=0.08 + 0.92 * share))
         if roomy:
-            ink = "white" if share > 0.45 else INK
-            axes.text(at, taken, f"{100 * share:.0f}", ha="center", va="center", fontsize=9, color=ink)
+            ink = "#fefefe" if share > 0.45 else INK  # not the paper, which is dark on a dark page
+            axes.text(at, taken, f"{100 * share:.0f}", ha="center", va="center", fontsize=8.5, color=ink)
     for at, wanted in enumerate(asked):
         axes.add_patch(Rectangle((at - 0.5, wanted - 0.5), 1, 1, fill=False, edgecolor=COLOURS[1], linewidth=1.4))
     axes.set_xlim(-0.5, len(asked) - 0.5)
@@ -234,101 +353,65 @@ def _draw_table(axes: Axes, row: EvalRow) -> None:
     axes.set_xticks(few, [str(asked[at]) for at in few])
     axes.yaxis.set_major_locator(MaxNLocator(10, integer=True))
     axes.grid(False)
-    axes.set_xlabel("latent steps that the written steps ask for")
-    axes.set_ylabel("taken")
+    axes.set_xlabel("steps asked for", fontsize=9)
+    axes.set_ylabel("taken", fontsize=9)
 
 
 def plot_curves(report: EvalReport) -> Figure:
-    """The training curves, one small panel each.
+    """The training curves, one panel for each quantity.
 
     Args:
-        report: the report.
+        report: the report; a curve "METHOD: QUANTITY" of one of its methods is a line of that quantity's panel.
 
     Returns:
-        Panels in rows of two or three; each has its own scale.
+        Panels below each other with a scale each; a method has one colour in all of them.
 
     Raises:
         ValueError: if the report holds no curve.
     """
-    curves = {name: points for name, points in report.curves.items() if points}
-    if not curves:
+    looks = _looks(main_rows(report.rows))
+    panels: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for name, points in report.curves.items():
+        label, _, quantity = name.partition(": ")
+        known = label in looks and quantity
+        if points:
+            panels.setdefault(quantity if known else name, {})[label if known else ""] = points
+    if not panels:
         raise ValueError("this report holds no training curve")
-    columns = min(len(curves), 2 if len(curves) in (2, 4) else 3)
-    rows = ceil(len(curves) / columns)
-    height = 0.9 + 2.1 * rows
+    shown = [label for label in looks if any(label in lines for lines in panels.values())]
     with _style():
-        figure = _figure("Training curves", 8.0, height)
+        legend = 0.25 * ceil(len(shown) / 3)
+        figure, top = _figure("Training curves", "", 0.75 + legend + 1.75 * len(panels))
+        height = figure.get_figheight()
         grid = figure.add_gridspec(
-            rows, columns, left=0.075, right=0.975, top=1 - 0.85 / height, bottom=0.55 / height, wspace=0.25, hspace=0.5
+            len(panels),
+            1,
+            left=0.11,
+            right=0.97,
+            top=1 - (top + legend + 0.3) / height,
+            bottom=0.45 / height,
+            hspace=0.5,
         )
-        for index, (name, points) in enumerate(curves.items()):
-            axes = figure.add_subplot(grid[divmod(index, columns)])
-            steps, values = [point["step"] for point in points], [point["value"] for point in points]
-            axes.plot(steps, values, color=COLOURS[0], linewidth=1.6, marker="o" if len(points) < 3 else None)
-            axes.set_title(_short(name, 30), loc="left", fontsize=10, color=INK)
-            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-            axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
-            axes.tick_params(labelsize=8)
-            if index + columns >= len(curves):
-                axes.set_xlabel("step", fontsize=9)
-    return figure
-
-
-def plot_chart(chart: Chart) -> Figure:
-    """A chart of the report's own.
-
-    Args:
-        chart: what to draw.
-
-    Returns:
-        Lines with markers, and 95 % intervals as bands where the points have them; single points with their names.
-
-    Raises:
-        ValueError: if it has no point.
-    """
-    if not any(chart.lines.values()):
-        raise ValueError(f"the chart {chart.title!r} has no point")
-    scale = 100 if chart.shares else 1
-    values = sorted({point.x for points in chart.lines.values() for point in points})
-    with _style():
-        figure = _figure(_short(chart.title, 80), 8.0, 4.5)
-        figure.text(0.02, 0.906, chart.y_label, ha="left", va="top", fontsize=9.5, color=FAINT)
-        axes = figure.add_axes((0.085, 0.145, 0.69, 0.685))
-        if chart.shares:
-            axes.set_ylim(0, 100)
-            axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
-        ends = []
-        few = len(values) <= 12
-        scatter = all(len(points) <= 1 for points in chart.lines.values())
-        for index, (label, points) in enumerate(chart.lines.items()):
-            if not points:
-                continue
-            colour, x, y = COLOURS[index % len(COLOURS)], [p.x for p in points], [scale * p.y for p in points]
-            if len(points) == 1 and points[0].low is not None and points[0].high is not None:
-                spread = [[y[0] - scale * points[0].low], [scale * points[0].high - y[0]]]
-                axes.errorbar(x, y, spread, fmt="none", ecolor=colour, elinewidth=1.2, capsize=3)
-            elif all(p.low is not None for p in points):
-                low, high = ([scale * (getattr(p, end) or 0.0) for p in points] for end in ("low", "high"))
-                axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-            axes.plot(
-                x, y, color=colour, marker=MARKERS[index % len(MARKERS)] if few else None, markersize=5.5,
-                markeredgecolor="white", linewidth=2, clip_on=False, zorder=3,
-            )  # fmt: skip
-            ends.append((y[-1], label, colour))
-            if scatter:
-                axes.annotate(
-                    _short(label, 30), (x[0], y[0]), (8, 0), textcoords="offset points", va="center", color=colour,
-                    fontsize=10, fontweight="bold", annotation_clip=False,
+        for index, (name, lines) in enumerate(panels.items()):
+            axes = figure.add_subplot(grid[index, 0])
+            for label, points in lines.items():
+                steps, values = [point["step"] for point in points], [point["value"] for point in points]
+                colour = looks[label][0] if label else CELL
+                axes.plot(
+                    steps, values, color=colour, linewidth=1.4, marker="o" if len(points) < 3 else None,
+                    label=_short(label, 20) if label else "",
                 )  # fmt: skip
-        if scatter:
-            axes.set_xlim(0, 1.05 * values[-1] or 1)
-        else:
-            _name_lines(axes, ends)
-        axes.xaxis.set_major_locator(
-            FixedLocator(values) if few and not scatter else MaxNLocator(8, steps=[1, 2, 5, 10])
-        )
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.set_xlabel(chart.x_label, labelpad=8)
+            axes.set_title(fill(displayable(name), 60), loc="left", fontsize=10, color=INK)
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+            axes.tick_params(labelsize=9)
+        axes.set_xlabel("training step", fontsize=9)
+        if shown:
+            handles = [Line2D([], [], color=looks[label][0], linewidth=2) for label in shown]
+            figure.legend(
+                handles, [_short(label, 20) for label in shown], loc="upper left", ncols=3, frameon=False, fontsize=9,
+                bbox_to_anchor=(0.0, 1 - top / height), handlelength=1.2, columnspacing=1.2, borderaxespad=0.2,
+            )  # fmt: skip
     return figure
 
 
@@ -341,7 +424,8 @@ def figures(report: EvalReport) -> dict[str, Figure]:
     Returns:
         Name, which is also the name of its PNG file -> figure.
     """
-    found = {chart.name: plot_chart(chart) for chart in report.charts}
+    looks = _looks(main_rows(report.rows))
+    found = {chart.name: plot_chart(chart, looks) for chart in report.charts}
     if _controlled(report):
         found["controls"] = plot_controls(report)
     found |= {curve.name: plot_accuracy(report, curve) for curve in curves(report.rows)}
@@ -353,7 +437,7 @@ def figures(report: EvalReport) -> dict[str, Figure]:
 
 
 def write_plots(report: EvalReport, folder: str | Path) -> list[Path]:
-    """Write every chart that the report has data for as a PNG of 150 dots per inch.
+    """Write every chart that the report has data for as a PNG of 200 dots per inch.
 
     Args:
         report: the report.
@@ -374,7 +458,7 @@ def render(figure: Figure, kind: str) -> bytes:
 
     Args:
         figure: what to draw.
-        kind: "png" or "svg".
+        kind: "png", or "svg", which is dark where the reader prefers it.
 
     Returns:
         The content of the file.
@@ -384,7 +468,15 @@ def render(figure: Figure, kind: str) -> bytes:
         # Without a Japanese font a PNG shows boxes for a Japanese label; that must not cost the report.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(buffer, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
-    return buffer.getvalue()
+    if kind != "svg":
+        return buffer.getvalue()
+    rules = "".join(
+        f'[style*="{what}: {light}"]{{{what}:{dark}!important}}'
+        for light, dark in DARK.items()
+        for what in ("fill", "stroke")
+    )
+    style = f"<style>@media(prefers-color-scheme:dark){{{rules}}}</style>".encode()
+    return buffer.getvalue().replace(b"<defs>", b"<defs>" + style, 1)
 
 
 def _controlled(report: EvalReport) -> dict[str, dict[str, EvalRow]]:
@@ -397,55 +489,15 @@ def _controlled(report: EvalReport) -> dict[str, dict[str, EvalRow]]:
     return groups
 
 
-def _figure(title: str, width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), facecolor="white")
+def _figure(title: str, note: str, height: float) -> tuple[Figure, float]:
+    """A figure with its heading, and the inches that the heading takes."""
+    title, note = fill(_short(title, 150), 50), fill(displayable(note), 66)
+    figure = Figure(figsize=(WIDTH, height), facecolor=PAPER)
     FigureCanvasAgg(figure)
-    figure.text(0.02, 1 - 0.2 / height, title, ha="left", va="top", fontsize=13, fontweight="bold")
-    return figure
-
-
-def _accuracy_axes(title: str, width: float = 8.0) -> tuple[Figure, Axes]:
-    figure = _figure(title, width, 4.5)
-    figure.text(
-        0.02, 0.906, "Accuracy in %, with 95 % Wilson intervals", ha="left", va="top", fontsize=9.5, color=FAINT
-    )
-    axes = figure.add_axes((0.075, 0.145, 0.72, 0.685))
-    axes.set_ylim(0, 100)
-    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
-    return figure, axes
-
-
-def _draw_references(axes: Axes, report: EvalReport, ends: Sequence[tuple[float, str, str]] = ()) -> None:
-    """Dashed lines for methods without latent steps, and every name at the right end of its line."""
-    named = list(ends)
-    for label, row in reference_rows(report.rows).items():
-        axes.axhline(100 * row.accuracy, color=FAINT, linewidth=1.2, linestyle=(0, (4, 3)), zorder=0.9)
-        named.append((100 * row.accuracy, label, FAINT))
-    _name_lines(axes, named)
-
-
-def _name_lines(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Every name at the right end of its line, moved apart where lines end close together."""
-    named = sorted(ends)
-    low, high = axes.get_ylim()
-    heights = _spread([height for height, _, _ in named], gap=0.055 * (high - low), ceiling=high)
-    for height, (_, label, colour) in zip(heights, named, strict=True):
-        axes.annotate(
-            _short(label, 20), (1, height), (8, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
-            va="center", color=colour, fontsize=10, fontweight="normal" if colour == FAINT else "bold",
-            annotation_clip=False,
-        )  # fmt: skip
-
-
-def _spread(heights: Sequence[float], gap: float, ceiling: float = 100.0) -> list[float]:
-    """Sorted heights moved apart until neighbours are `gap` away, the top one at most at the ceiling."""
-    placed = list(heights)
-    for i in range(1, len(placed)):
-        placed[i] = max(placed[i], placed[i - 1] + gap)
-    for i in reversed(range(len(placed))):
-        placed[i] = min(placed[i], ceiling)
-        ceiling = placed[i] - gap
-    return placed
+    figure.text(0.02, 1 - 0.14 / height, title, ha="left", va="top", fontsize=12, fontweight="bold")
+    top = 0.2 + 0.2 * len(title.splitlines())
+    figure.text(0.02, 1 - top / height, note, ha="left", va="top", fontsize=9, color=FAINT)
+    return figure, top + 0.17 * len(note.splitlines())
 
 
 def _short(text: str, width: int) -> str:

@@ -113,6 +113,7 @@ def _summed(group: Sequence[tuple[int, EvalRow]]) -> EvalRow:
     for wanted, taken, count in (entry for row in rows for entry in row.k_table):
         counts[wanted, taken] = counts.get((wanted, taken), 0) + count
     table = sorted(counts.items(), key=lambda entry: (-1 if entry[0][0] is None else entry[0][0], entry[0][1]))
+    ranges = [spread for _, spread in known("seconds_range")]
     peaks = [peak for _, peak in known("peak_mem_gib")]
     return replace(
         rows[0],
@@ -124,6 +125,7 @@ def _summed(group: Sequence[tuple[int, EvalRow]]) -> EvalRow:
         figures=_figures(rows),
         peak_mem_gib=max(peaks, default=None),
         k_table=tuple((wanted, taken, count) for (wanted, taken), count in table),
+        seconds_range=(min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else None,
         by_seed=tuple((seed, row.accuracy) for seed, row in group),
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderResult
 from rich.text import Text
+from tabulate import tabulate
 
 from latent_gemma.evaluation.results import EvalReport, EvalRow, Grid, ThoughtTrace
 from latent_gemma.inspection.numbers import milliseconds, percent, with_interval
@@ -42,7 +43,6 @@ def results_grid(report: EvalReport) -> Grid:
         *(("format", "cut") if formatted else ()),
         "tokens",
         "passes",
-        "ms",
         *(CONTROL_HEADINGS[name] for name in shown),
         *((DONOR,) if donors else ()),
         "n",
@@ -56,7 +56,6 @@ def results_grid(report: EvalReport) -> Grid:
             *(_format_cells(main) if formatted else ()),
             f"{main.tokens_per_answer:.1f}",
             f"{main.passes_per_answer:.1f}",
-            milliseconds(main.seconds_per_answer),
             *(percent(controls[label][name].accuracy) if name in controls[label] else ABSENT for name in shown),
             *([_donor_cell(controls[label].get("swap"))] if donors else []),
             str(main.total),
@@ -64,7 +63,7 @@ def results_grid(report: EvalReport) -> Grid:
         for label, main in mains.items()
     )
     shape = "; format: answers in the format asked for, cut: answers cut off, both in %" if formatted else ""
-    what = "Accuracy in % with its 95 % Wilson interval; tokens, passes and ms are means per answer"
+    what = "Accuracy in % with its 95 % Wilson interval; tokens and passes are means per answer"
     names = ", ".join(CONTROL_HEADINGS[name] for name in shown)
     also = f"; {names}: accuracy in % with the thoughts replaced or left out" if shown else ""
     gave = f"; {DONOR}: % of swapped answers that are right for the question the thoughts came from" if donors else ""
@@ -99,6 +98,27 @@ def metrics_grid(rows: Sequence[EvalRow]) -> tuple[Grid, ...]:
     said = {f"{name}: {figures[name]}" for figures in mains.values() for name in names if name not in numbers}
     note = "Names tell the scale: 0_100 runs to 100, the others to 1. " + "; ".join(sorted(said))
     return (Grid("Further metrics", ("method", *numbers), lines, note.strip()),) if lines else ()
+
+
+def time_grid(rows: Sequence[EvalRow]) -> tuple[Grid, ...]:
+    """Milliseconds an answer takes, one line per label.
+
+    Args:
+        rows: the rows of a report.
+
+    Returns:
+        One grid, or none where nothing was timed.
+    """
+    lines = tuple(
+        (label, *map(milliseconds, (row.seconds_per_answer, *row.seconds_range)))
+        for label, row in main_rows(rows).items()
+        if row.seconds_per_answer is not None and row.seconds_range is not None
+    )
+    note = (
+        "Milliseconds an answer on the same questions, in batches: median, fastest and slowest of several turns, in "
+        "which the methods took each other's place after warming up. Small differences are the machine's."
+    )
+    return (Grid("Time an answer", ("method", "median", "fastest", "slowest"), lines, note),) if lines else ()
 
 
 def logprob_grid(rows: Sequence[EvalRow]) -> tuple[Grid, ...]:
@@ -299,8 +319,8 @@ def further_tables(report: EvalReport) -> list[Columns]:
 
 
 def measured_grids(report: EvalReport) -> tuple[Grid, ...]:
-    """What rows tell besides the results: log-probabilities and K per answer."""
-    return (*logprob_grid(report.rows), *k_grid(report.rows))
+    """What rows tell besides the results: time, log-probabilities and K per answer."""
+    return (*time_grid(report.rows), *logprob_grid(report.rows), *k_grid(report.rows))
 
 
 def _draw(grid: Grid) -> Columns:
@@ -350,9 +370,13 @@ def results_markdown(report: EvalReport) -> str:
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], numeric: bool = True) -> str:
-    rule = ["---", *["---:" if numeric else "---"] * (len(header) - 1)]
-    lines = [[_cell(text) for text in header], rule, *([_cell(text) for text in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return tabulate(
+        [[_cell(text) for text in row] for row in rows],
+        [_cell(text) for text in header],
+        tablefmt="pipe",
+        colalign=["left", *["right" if numeric else "left"] * (len(header) - 1)],
+        disable_numparse=True,
+    )
 
 
 def _cell(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 from latent_gemma.errors import RunError
-from latent_gemma.evaluation.results import EvalReport, EvalRow
+from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.files import write_atomically
 from latent_gemma.inspection.tables import results_markdown
 from latent_gemma.model.loading import TINY, TRIAL, split_revision
@@ -148,9 +148,7 @@ def with_figures(card: str, report: Path) -> str:
         RunError: if no report can be read there.
     """
     try:
-        data = json.loads((report / "report.json").read_text(encoding="utf-8"))
-        rows = tuple(EvalRow.from_dict(row) for row in data["rows"])
-        found = EvalReport(data["title"], data["verdict"], rows, context=data["context"])
+        found = EvalReport.from_dict(json.loads((report / "report.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{report} holds no report that can be read", "give a folder that eval wrote") from error
     before, _, rest = card.partition(FIGURES)

@@ -58,6 +58,8 @@ def run_compare(config: Compare) -> Path:
     for run, (own, items, said) in zip(config.runs, loaded, strict=True):
         names = {label: label if taken.count(label) == 1 else f"{run.name}: {label}" for label in main_rows(own)}
         rows += [replace(row, label=names[row.label]) for row in own]
+        if len(loaded) > 1:  # what was not timed in turns cannot be compared
+            rows = [replace(row, seconds_per_answer=None, seconds_range=None) for row in rows]
         for label, main in main_rows(own).items():
             setting = (label, main.k, main.p, main.control)
             answers[names[label]] = [item for item in items if (item.label, item.k, item.p, item.control) == setting]
@@ -92,11 +94,10 @@ def run_compare(config: Compare) -> Path:
 
 def _load(run: Path) -> tuple[list[EvalRow], list[Item], dict[str, str]]:
     try:
-        data = json.loads((run / "report.json").read_text(encoding="utf-8"))
-        rows = [EvalRow.from_dict(row) for row in data["rows"]]
+        found = EvalReport.from_dict(json.loads((run / "report.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{run} holds no report of an evaluation", "give a folder that eval wrote") from error
-    return rows, read_items(run / FILE), data["context"]
+    return list(found.rows), read_items(run / FILE), found.context
 
 
 def _differences(

@@ -194,7 +194,7 @@ def _train(
             if result.asked:
                 raise Stopped(method, result)
     found.seconds[method] = result.seconds
-    shown = ("answer loss", "reward", "KL to the start, nats per token", "reward for correctness")
+    shown = ("answer loss, nats a token", "reward", "KL to the start, nats per token", "reward for correctness")
     curves = training_curves(result.metrics, f"{method}: ")
     found.curves.update({name: points for name, points in curves.items() if name.split(": ", 1)[1] in shown})
     return result.model.eval()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -16,11 +17,13 @@ from latent_gemma.evaluation.metrics.registry import check_metrics
 from latent_gemma.evaluation.points import EvalSettings
 from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.evaluation.row_counts import language_rows
+from latent_gemma.evaluation.timing import sample_size, time_in_turns, with_times
 from latent_gemma.evaluation.vote_rows import VOTED
 from latent_gemma.generation.answers import check_temperatures
-from latent_gemma.inspection.comparison import best_grid
+from latent_gemma.inspection.comparison import best_grid, cost_charts
 from latent_gemma.inspection.costs import cost_grid, language_grid
-from latent_gemma.inspection.lens import trace_examples
+from latent_gemma.inspection.lens import both_kinds, trace_examples
+from latent_gemma.inspection.select import main_rows
 from latent_gemma.inspection.tables import further_grid, metrics_grid
 from latent_gemma.inspection.verdict import verdict
 from latent_gemma.inspection.vote_tables import votes_charts, votes_grids
@@ -117,6 +120,8 @@ def run_eval(config: Eval) -> Evaluated:
             return Evaluated(out, {})
         further = [target for target in targets if target.main_only]
         mains = [target for target in targets if not target.main_only]
+        for target in mains if len(contestants) == 1 or not config.compile else ():  # a load compiles anew
+            _time(target, contestants, config, settings, console)
         reports = {target.name: _write(target, further, contestants, config, console) for target in mains}
         write_origin(out / RECORD, run_record("eval", config, config.seed))
     return Evaluated(out, reports)
@@ -162,25 +167,53 @@ def _measure(
     one: Contestant, targets: Sequence[Target], config: Eval, settings: EvalSettings, bar: AnswersBar,
     say: Callable[[str], None],
 ) -> None:  # fmt: skip
-    model, tokenizer = load_model(one.name)
-    ask_for(model, config.format, config.system)
-    if one.k != "auto":
-        model.set_latent(num_thoughts=one.k)
+    model, tokenizer = _load(one, config)
     for target in targets:
         examples = fitting(one, target, model, tokenizer, config.skip_bad, settings, say)
         asked = replace(settings, match=target.match)
         if target.main_only:
             asked = replace(asked, ks=(), ps=(), controls="none", votes=0)
         evaluator = Evaluator(model, tokenizer, examples, asked, one.label, target.log, bar.update)
-        target.found += evaluator.run(partial(bar.say, target.name), one.mode)
+        measured = evaluator.run(partial(bar.say, target.name), one.mode)
+        target.found += measured
         if config.traces and one.mode == "latent" and not target.main_only:
             shown = [
-                replace(example, question=ask_in(example.question, config.answer_language))
-                for example in examples[: config.traces]
+                replace(examples[at], question=ask_in(examples[at].question, config.answer_language))
+                for at in both_kinds([item.correct for item in measured[0].items], config.traces)
             ]
             target.traces += trace_examples(
                 model, tokenizer, shown, one.label, config.max_new_tokens, config.layers, target.match
             )
+
+
+def _time(
+    target: Target, contestants: Sequence[Contestant], config: Eval, settings: EvalSettings, console: Console
+) -> None:
+    """Note what an answer takes, all models asked the same questions in turns."""
+    mains = {one.label: next(found for found in target.found if found.row.label == one.label) for one in contestants}
+    everywhere = set.intersection(*({item.question for item in main.items} for main in mains.values()))
+    asked = [example for example in target.examples if example.question in everywhere]
+    asked = asked[:: max(1, len(asked) // sample_size(len(asked), config.batch_size))]
+    asked = asked[: sample_size(len(target.examples), config.batch_size)]
+
+    def load(one: Contestant) -> Callable[[], float]:
+        model, tokenizer = _load(one, config)
+        evaluator = Evaluator(model, tokenizer, asked, settings, one.label)
+        return lambda: evaluator.seconds(one.mode, asked)
+
+    took_s = sum(item.seconds for found in target.found for item in found.items)
+    with console.status(f"{target.name}: timing"):
+        times = time_in_turns({one.label: partial(load, one) for one in contestants}, took_s)
+    rows = with_times([found.row for found in target.found], times)
+    target.found = [replace(found, row=row) for found, row in zip(target.found, rows, strict=True)]
+
+
+def _load(one: Contestant, config: Eval) -> tuple[Any, Any]:
+    model, tokenizer = load_model(one.name)
+    ask_for(model, config.format, config.system)
+    if one.k != "auto":
+        model.set_latent(num_thoughts=one.k)
+    return model, tokenizer
 
 
 def _write(
@@ -215,7 +248,10 @@ def _write(
             *best_grid({label: main.items for label, main in mains.items() if main.vote is None}), *metrics_grid(rows),
             *language_grid(languages), *(votes_grids(votes) if votes else ()), *cost_grid(rows),
         ),
-        charts=votes_charts(votes, {label: mains[label].row for label in votes}) if votes else (),
+        charts=(
+            *(cost_charts(main_rows(rows)) if len(contestants) > 1 else ()),
+            *(votes_charts(votes, {label: mains[label].row for label in votes}) if votes else ()),
+        ),
         languages=languages,
     )  # fmt: skip
     publish(report, target.folder, console)

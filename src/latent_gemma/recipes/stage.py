@@ -22,7 +22,7 @@ from latent_gemma.data.example import Example
 from latent_gemma.engines.choice import engine_record
 from latent_gemma.errors import DataError, RunError
 from latent_gemma.evaluation.results import EvalReport
-from latent_gemma.files import PARTIAL, remove_partial, whole_folder
+from latent_gemma.files import PARTIAL, remove_partial, sha256_of, whole_folder
 from latent_gemma.inspection.plots import plot_curves
 from latent_gemma.launch import is_main_process
 from latent_gemma.model.loading import weight_files
@@ -106,12 +106,7 @@ def digest(examples: Sequence[Example]) -> str:
 def model_hash(name: str) -> str:
     """SHA-256 over the files a model's weights are read from; empty for a fresh one and what is not there."""
     files = weight_files(name)
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest() if files else ""
+    return sha256_of(*files) if files else ""
 
 
 @dataclass(frozen=True)
@@ -252,9 +247,15 @@ def save_stage(run: Path, origin: Mapping[str, Any], tokenizer: Any, result: Fit
 def training_curves(metrics: list[dict[str, Any]], prefix: str = "") -> dict[str, list[dict[str, float]]]:
     """The curves worth a plot: loss, p, K and the gradient norm of the first and last latent step; of GRPO the
     rewards, the divergence from the start, the length of completions and what was cut or taught nothing."""
-    names = {"answer_loss": "answer loss", "anchor_loss": "anchor loss", "p": "p", "K": "K"}
-    names |= {"reward": "reward", "kl": "KL to the start, nats per token", "completions/mean_length": "tokens"}
-    names |= {"frac_reward_zero_std": "groups of equal reward", "completions/clipped_ratio": "completions cut off"}
+    names = {"answer_loss": "answer loss, nats a token", "anchor_loss": "anchor loss, nats a token"}
+    names |= {"p": "p, share of the token embedding", "K": "K, latent steps"}
+    names |= {
+        "reward": "reward",
+        "kl": "KL to the start, nats per token",
+        "completions/mean_length": "length of completions, tokens",
+    }
+    names |= {"frac_reward_zero_std": "groups of equal reward, share"}
+    names |= {"completions/clipped_ratio": "completions cut off, share"}
     names |= {
         key: f"reward for {key.split('/')[1].replace('_', ' ')}"
         for entry in metrics
@@ -266,7 +267,7 @@ def training_curves(metrics: list[dict[str, Any]], prefix: str = "") -> dict[str
         key=lambda k: int(k.rsplit("_", 1)[1]),
     )
     for key in dict.fromkeys([*steps[:1], *steps[-1:]]):
-        names[key] = f"gradient, step {key.rsplit('_', 1)[1]}"
+        names[key] = f"gradient norm, latent step {key.rsplit('_', 1)[1]}"
     curves = {}
     for key, title in names.items():
         points = [{"step": entry["step"], "value": entry[key]} for entry in metrics if key in entry]

@@ -18,8 +18,9 @@ from latent_gemma.evaluation.items import Item
 from latent_gemma.evaluation.log import open_log
 from latent_gemma.evaluation.points import EvalSettings, too_long
 from latent_gemma.evaluation.results import EvalReport, EvalRow, Grid, ThoughtTrace
+from latent_gemma.evaluation.timing import sample_size, time_in_turns, with_times
 from latent_gemma.inspection.comparison import best_grid, choose, cost_charts, paired_grid
-from latent_gemma.inspection.lens import trace_examples
+from latent_gemma.inspection.lens import both_kinds, trace_examples
 from latent_gemma.inspection.numbers import with_interval
 from latent_gemma.inspection.seeds import over_seeds
 from latent_gemma.inspection.select import main_rows
@@ -28,7 +29,7 @@ from latent_gemma.inspection.verdict import uses_thoughts, verdict
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.loading import TINY, load_model
-from latent_gemma.model.prompt import Frame, own_mode
+from latent_gemma.model.prompt import Frame, Mode, own_mode
 from latent_gemma.model.tiny import build_tiny
 from latent_gemma.recipes.methods import Method
 from latent_gemma.recipes.resume import Origin, Stopped, Unfinished, begin, finished_stage, resumes, step_size
@@ -148,6 +149,7 @@ class _Found:
     notes: dict[str, str] = field(default_factory=dict)
     parameters: int = 0
     seconds: float = 0.0
+    timed: dict[str, Callable[[], Callable[[], float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -195,6 +197,14 @@ class _Run:
     def settings(self) -> TrainSettings:
         lr = self.method.lr or self.study.settings.lr
         return replace(self.study.settings, steps=self.steps, lr=lr, seed=self.seed)
+
+    @property
+    def measured(self) -> EvalSettings:
+        study = self.study
+        return EvalSettings(
+            ks=study.ks, ps=study.ps, controls=study.controls if self.method.thinks else "none",
+            batch_size=study.batch_size, max_new_tokens=study.max_new_tokens, seed=self.seed, match=study.match,
+        )  # fmt: skip
 
     @property
     def lora(self) -> LoraSettings:
@@ -254,6 +264,9 @@ def run_study(
         if _carry_out(run, found[run.seed], console, clock):
             unfinished.done(run.name)
         clock.ends(run.name)
+    for one in found.values():
+        with console.status("timing answers"):
+            one.rows = with_times(one.rows, time_in_turns(one.timed, one.seconds))
     return {seed: SeedResult(_report(study, seed, one), one.items) for seed, one in found.items() if one.rows}
 
 
@@ -275,7 +288,7 @@ def _train(run: _Run, clock: StudyClock) -> tuple[Any, Any, FitResult] | None:
     if run.parent is not None and not (run.parent / RECORD).is_file():
         return None
     if method.curriculum is None:
-        return _asked_otherwise(run)
+        return _finished(run)
     hours, settings = clock.share_hours(), run.settings
     if hours == 0.0 and not run.is_trained:
         return None
@@ -287,7 +300,7 @@ def _train(run: _Run, clock: StudyClock) -> tuple[Any, Any, FitResult] | None:
     with run_folder(run.folder, resume=True):
         resume = resumes(run.folder, "auto", origin)
         if resume is None:
-            return finished_stage(run.folder)
+            return _finished(run)
         model, tokenizer = _start(run, parent)
         if run.parent is None:
             _refuse_long(study, model, tokenizer)
@@ -324,6 +337,10 @@ def _refuse_long(study: Study, model: LatentReasoningGemmaForCausalLM, tokenizer
         raise DataError(f"{study.task}, test question {number + 1}: {said}", "leave it out of the data")
 
 
+def _finished(run: _Run) -> tuple[Any, Any, FitResult]:
+    return finished_stage(run.folder) if run.method.curriculum else _asked_otherwise(run)
+
+
 def _asked_otherwise(run: _Run) -> tuple[Any, Any, FitResult]:
     """The parent's model, to be asked in a way that it was not trained for."""
     model, tokenizer = load_model(str(run.parent))
@@ -347,7 +364,7 @@ def _note(
     """Note how a run was trained, and measure it."""
     started, label = time.monotonic(), run.method.label
     shown = training_curves(result.metrics, f"{label}: ")
-    found.curves |= {name: points for name, points in shown.items() if "K" not in name.split(": ")[1]}
+    found.curves |= {name: points for name, points in shown.items() if not name.startswith(f"{label}: K,")}
     losses = [entry["answer_loss"] for entry in result.metrics if "answer_loss" in entry]
     last = f"{losses[-1]:.3f}" if losses else "–"
     start = run.method.parent or ("random weights" if run.study.model == TINY else run.study.model)
@@ -370,10 +387,7 @@ def _measure(
     run: _Run, model: LatentReasoningGemmaForCausalLM, tokenizer: Any, found: _Found, say: Callable[[str], None]
 ) -> None:
     study, method, latent = run.study, run.method, model.config.latent
-    settings = EvalSettings(
-        ks=study.ks, ps=study.ps, controls=study.controls if method.thinks else "none", batch_size=study.batch_size,
-        max_new_tokens=study.max_new_tokens, seed=run.seed, match=study.match,
-    )  # fmt: skip
+    settings = run.measured
     mode = method.asked or own_mode(latent)
     weights = run.folder if method.curriculum else run.parent
     origin = {
@@ -387,15 +401,23 @@ def _measure(
         measured = evaluator.run(say, mode)
     found.rows += [each.row for each in measured]
     found.items[method.label] = measured[0].items
+    found.timed[method.label] = lambda: _asker(run, mode)
     for name, tests in study.further.items():
         say(f"{method.label} on {name}")
         further = Evaluator(model, tokenizer, tests, settings, method.label)
         k = latent.own_thoughts if mode == "latent" else 0
         found.further.setdefault(name, []).append(further.measure(mode, k).row)
     if method.thinks and mode == "latent":
-        found.traces += trace_examples(
-            model, tokenizer, study.tests[:4], method.label, study.max_new_tokens, match=study.match
-        )
+        shown = [study.tests[at] for at in both_kinds([item.correct for item in measured[0].items], 4)]
+        found.traces += trace_examples(model, tokenizer, shown, method.label, study.max_new_tokens, match=study.match)
+
+
+def _asker(run: _Run, mode: Mode) -> Callable[[], float]:
+    """Load a method that is finished, to be asked the questions that time it."""
+    (model, tokenizer, _), study = _finished(run), run.study
+    count = sample_size(len(study.tests), study.batch_size)
+    evaluator = Evaluator(model, tokenizer, study.tests, run.measured, run.method.label)
+    return lambda: evaluator.seconds(mode, study.tests[:count])
 
 
 def _report(study: Study, seed: int, found: _Found) -> EvalReport:
@@ -407,8 +429,7 @@ def _report(study: Study, seed: int, found: _Found) -> EvalReport:
     training = Grid("Training", ("method", "from", "steps", "seconds", "last loss"), tuple(found.training), note)
     mains, paired = main_rows(found.rows), paired_grid(found.items)
     against = best_grid(found.items) if len(found.items) > 2 else ()  # of two methods the pairs say it
-    unused = {label for label, row in mains.items() if uses_thoughts(found.rows, row) is False}
-    choice, reason = choose(mains, found.items, unused)
+    choice, reason = pick(found.rows, [found.items])
     missing = [method.label for method in study.methods if method.measured and method.label not in mains]
     kind = "Gemma 2" if study.model == TINY else study.model
     return EvalReport(
@@ -445,12 +466,25 @@ def report_over_seeds(results: Mapping[int, SeedResult]) -> EvalReport:
         seeds, for answers to one question under several seeds are not independent.
     """
     whole = over_seeds([result.report for result in results.values()], list(results))
-    mains = main_rows(whole.rows)
-    items = {label: [result.items[label] for result in results.values() if label in result.items] for label in mains}
-    unused = {label for label, row in mains.items() if uses_thoughts(whole.rows, row) is False}
-    answers = {label: [_by_most(group) for group in zip(*each, strict=True)] for label, each in items.items()}
-    choice, reason = choose(mains, answers, unused)
-    return replace(whole, choice=choice, reason=reason, charts=cost_charts(mains))
+    choice, reason = pick(whole.rows, [result.items for result in results.values()])
+    return replace(whole, choice=choice, reason=reason, charts=cost_charts(main_rows(whole.rows)))
+
+
+def pick(rows: Sequence[EvalRow], items: Sequence[Mapping[str, Sequence[Item]]]) -> tuple[str, str]:
+    """Which method to pick and why.
+
+    Args:
+        rows: of the report.
+        items: of each seed, method -> its answers in the main setting.
+
+    Returns:
+        See `choose`.
+    """
+    mains = main_rows(rows)
+    unused = {label for label, row in mains.items() if uses_thoughts(rows, row) is False}
+    of_seeds = {label: [each[label] for each in items if label in each] for label in mains}
+    answers = {label: [_by_most(group) for group in zip(*each, strict=True)] for label, each in of_seeds.items()}
+    return choose(mains, answers, unused)
 
 
 def _by_most(items: Sequence[Item]) -> Item:

@@ -34,6 +34,19 @@ def escape(text: str) -> str:
     return html.escape(displayable(text))
 
 
+def visible(token: str) -> str:
+    """A token as it can be seen: white space and control characters become symbols.
+
+    Args:
+        token: a decoded token.
+
+    Returns:
+        The text; "∅" for an empty token.
+    """
+    pictures = {" ": "␣", "\n": "⏎", "\t": "⇥", "\u3000": "␣", "\xa0": "␣", "\u200b": "∅"}
+    return "".join(pictures.get(c) or displayable(c) for c in token) or "∅"
+
+
 def _picture(found: re.Match[str]) -> str:
     character = found[0]
     # Unicode draws the control characters 0 to 31 from U+2400 on.
