@@ -8,7 +8,7 @@ from typing import Any
 from latent_gemma.evaluation.results import ThoughtStep
 from latent_gemma.evaluation.voting import vote_of
 from latent_gemma.inspection.edits import Thoughts
-from latent_gemma.inspection.html_lens import visible
+from latent_gemma.text.display import visible
 from latent_gemma.inspection.numbers import percent
 from latent_gemma.model.prompt import Written
 from latent_gemma.model.traces import Trace

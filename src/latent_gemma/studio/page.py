@@ -17,7 +17,7 @@ from latent_gemma.data.example import Example
 from latent_gemma.errors import LatentGemmaError
 from latent_gemma.evaluation.voting import Voter
 from latent_gemma.inspection.edits import EditKind, Thinker, Thoughts
-from latent_gemma.inspection.html_lens import visible
+from latent_gemma.text.display import visible
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Written
 from latent_gemma.studio import drawing
