@@ -8,11 +8,10 @@ from typing import Any
 from latent_gemma.evaluation.results import ThoughtStep
 from latent_gemma.evaluation.voting import vote_of
 from latent_gemma.inspection.edits import Thoughts
-from latent_gemma.text.display import visible
 from latent_gemma.inspection.numbers import percent
 from latent_gemma.model.prompt import Written
 from latent_gemma.model.traces import Trace
-from latent_gemma.text.display import escape
+from latent_gemma.text.display import escape, visible
 from latent_gemma.text.election import agree
 
 #: What a log entry counts beside what is learnt.

@@ -17,12 +17,11 @@ from latent_gemma.data.example import Example
 from latent_gemma.errors import LatentGemmaError
 from latent_gemma.evaluation.voting import Voter
 from latent_gemma.inspection.edits import EditKind, Thinker, Thoughts
-from latent_gemma.text.display import visible
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Written
 from latent_gemma.studio import drawing
 from latent_gemma.studio.run_folders import RunFolder, find_runs, known_questions, report, table
-from latent_gemma.text.display import displayable, escape
+from latent_gemma.text.display import displayable, escape, visible
 
 _FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Hiragino Sans", "Noto Sans CJK JP", "sans-serif")
 _MONO = ("ui-monospace", "SF Mono", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
