@@ -18,8 +18,8 @@ from latent_gemma.recipes.grpo import run_grpo
 from latent_gemma.recipes.stage import RECORD
 from latent_gemma.recipes.study_verb import run_study_verb
 from latent_gemma.recipes.train import Config, run_train
-from latent_gemma.training.run_log import read_metrics
 from latent_gemma.training.run import METRICS
+from latent_gemma.training.run_log import read_metrics
 
 Options = TypeVar("Options", bound=Common | Eval)
 
