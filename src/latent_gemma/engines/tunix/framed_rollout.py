@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
+from tunix.models.gemma.model import RematConfig
 from tunix.rl import common
 from tunix.rl.rollout.base_rollout import CacheConfig, RolloutConfig, RolloutOutput
 from tunix.rl.rollout.vanilla_rollout import VanillaRollout
@@ -48,6 +50,14 @@ class PromptIds:
         return PAD_ID
 
 
+def _without_checkpointing(actor: Any) -> Any:
+    """The graph of a model that recomputes no layer: within the loop that decodes, nnx cannot."""
+    model = nnx.merge(*nnx.split(actor))
+    for layer in model.layers:
+        layer.config = replace(layer.config, remat_config=RematConfig.NONE)
+    return nnx.graphdef(model)
+
+
 class FramedRollout(VanillaRollout):
     """Tunix's own rollout with three faults mended.
 
@@ -68,6 +78,8 @@ class FramedRollout(VanillaRollout):
         model = rollout_actor.config
         sizes = CacheConfig(rollout_config.kv_cache_size, model.num_layers, model.num_kv_heads, model.head_dim)
         super().__init__(rollout_actor, tokenizer, sizes)
+        if model.remat_config is not RematConfig.NONE:
+            self._sampler._transformer_graphdef = _without_checkpointing(rollout_actor)
         self.temperature = rollout_config.temperature
         self.drawn: Any = None
         decode = self._sampler._compiled_decode_fn
