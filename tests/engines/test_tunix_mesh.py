@@ -87,7 +87,8 @@ def test_all_meshes_give_the_same_losses(tmp_path):
     for shape in ("8,1", "2,4"):
         np.testing.assert_allclose(found[f"grpo {shape}"], found["grpo 1,1"], atol=1e-5)
     assert len(found["grpo 1,1"]) == 3
-    assert min(abs(loss) for loss, *_ in found["grpo 1,1"][1::2]) > 1e-4
+    # the second step moved the weights
+    assert found["grpo 1,1"][-1][1] > 1e-6
     assert found["default"] == [4, 2]
     for said, expected in zip(
         found["refused"],
