@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from latent_gemma.data.chains import ChainConfig, chain_examples
 from latent_gemma.errors import ConfigError, RunError
 from latent_gemma.model.prompt import Frame
+from latent_gemma.training import callbacks
 from latent_gemma.training import run as run_module
 from latent_gemma.training.checkpoints import list_checkpoints
 from latent_gemma.training.clean_stop import Stop
@@ -180,3 +181,13 @@ def test_the_bar_keeps_what_matters_at_any_width(columns, shown, monkeypatch, ca
     assert "1000/4000, " in line
     assert all(part in line for part in shown)
     assert shown == () or cell_len(line) <= int(columns)
+
+
+def test_the_time_left_is_that_of_steps_behind_the_first(monkeypatch, capsys, tmp_path):
+    """The first is slow: libraries load, memory is fetched."""
+    seconds = iter([60.0, 62.0, 64.0, 66.0])
+    monkeypatch.setattr(callbacks, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    said = callbacks.Announcement("t", tmp_path, TrainSettings(), brief=False)
+    for step in (1, 2, 3, 4):
+        said.on_step_end(None, SimpleNamespace(global_step=step, max_steps=64, is_world_process_zero=True), None)
+    assert "about 2 min for the other 60 steps" in capsys.readouterr().out

@@ -77,12 +77,12 @@ class Announcement(TrainerCallback):
     def __init__(self, title: str, folder: Path, settings: TrainSettings, brief: bool) -> None:
         self.title, self.folder, self.settings, self.brief = title, folder, settings, brief
         self.trainer: Any = None
-        self.began, self.timed = (0, 0.0), brief
+        self.began: tuple[int, float] | None = None
+        self.timed = brief
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ):
-        self.began = state.global_step, time.monotonic()
         if not state.is_world_process_zero:
             return
         sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
@@ -123,11 +123,14 @@ class Announcement(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any):
         if self.timed:
             return
+        if self.began is None:  # the first step of a session takes several times as long as the others
+            self.began = state.global_step, time.monotonic()
+            return
         step, began_s = self.began
         took_s, done = time.monotonic() - began_s, state.global_step - step
-        left_s = took_s / done * (state.max_steps - state.global_step)
         if done >= 3 and took_s >= 5:
             self.timed = True
+            left_s = took_s / done * (state.max_steps - state.global_step)
             if left_s >= 30 and state.is_world_process_zero:
                 tqdm.write(f"about {spoken(left_s)} for the other {state.max_steps - state.global_step:,} steps")
 
