@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from types import SimpleNamespace
 
 import pytest
 from rich.cells import cell_len
@@ -99,7 +100,7 @@ def test_tags_are_made_for_grpo_which_speaks_as_well(here, capsys, monkeypatch):
 def test_held_out_rows_are_looked_at_for_a_while_and_no_longer(here, capsys, monkeypatch):
     monkeypatch.setattr(ending, "AT_ONCE", 1)
     monkeypatch.setattr(ending, "SECONDS", 0.0)
-    monkeypatch.setattr(ending.time, "monotonic", iter([0.0, -1.0, -1.0, 5.0]).__next__)
+    monkeypatch.setattr(ending, "time", SimpleNamespace(monotonic=iter([0.0, -1.0, -1.0, 5.0]).__next__))
     model, tokenizer = ending_model(here)
     config = type("Config", (), {"data": ending.DataSettings("rows.jsonl", holdout=6)})()
     config.train = type("Train", (), {"seed": 0})()
