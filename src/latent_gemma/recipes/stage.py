@@ -67,7 +67,8 @@ def machine() -> str:
     """The machine, in a few words."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0)
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    count = torch.get_num_threads()
+    return f"{platform.machine()} CPU, {count} thread{'s' * (count > 1)}"
 
 
 def run_record(recipe: str, config: Any, seed: int) -> dict[str, Any]:
