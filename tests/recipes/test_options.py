@@ -7,6 +7,7 @@ import random
 import sys
 from dataclasses import fields, is_dataclass
 from typing import Literal, get_args, get_origin, get_type_hints
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -14,6 +15,7 @@ from latent_gemma.cli import VERBS, config_class, main
 from latent_gemma.errors import ConfigError
 from latent_gemma.model import LatentConfig
 from latent_gemma.ranges import option, ranges_of
+from latent_gemma.studio import page
 from latent_gemma.training.curriculum import AnnealCurriculum, CoconutCurriculum
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 from tests.saving import save_tiny
@@ -44,6 +46,7 @@ COMMANDS = {
     "estimate": ["--model", "google/gemma-2-2b-it"],
     "export": ["m", "--to", "out"],
     "push": ["m", "owner/name"],
+    "studio": ["m", "--no-browser"],
 }
 TEXTS = [
     "",
@@ -103,6 +106,8 @@ def here(folder, tmp_path, monkeypatch):
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdin", io.StringIO("1+1=\n\n"))
+    monkeypatch.setattr(page, "Page", MagicMock())  # a page that would be shown until Ctrl-C
+    monkeypatch.setattr(page, "serve", lambda *args, **kwargs: (None, "http://127.0.0.1:7860/", None))
     return tmp_path
 
 
@@ -216,7 +221,7 @@ def test_a_chat_goes_on_behind_what_is_no_text(here, monkeypatch, capsys):
         (lambda: TrainSettings(lr=-1.0), "--lr -1 is out of range: give more than 0"),
         (lambda: TrainSettings(batch_size=0), "--batch-size 0 is out of range: give 1 or more"),
         (lambda: TrainSettings(seed=2**32), "--seed 4294967296 is out of range: give at most 4294967295"),
-        (lambda: TrainSettings(max_hours=float("inf")), "--max-hours inf is out of range: give more than 0"),
+        (lambda: TrainSettings(max_hours=float("inf")), "--max-hours inf is out of range: give at most 2147483647"),
         (lambda: LoraSettings(rank=2, dropout=1.0), r"--dropout 1 is outside \[0, 0.99\]: give at most 0.99"),
         (lambda: AnnealCurriculum(p_start=1.5), r"--p-start 1.5 is outside \[0, 1\]: give at most 1"),
         (lambda: CoconutCurriculum(first_stage=5), "--first-stage 5 lies behind --max-latent-stage 3"),
