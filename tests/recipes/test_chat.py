@@ -1,14 +1,17 @@
 """Questions and conversations: streamed answers are the answers, earlier turns are seen, keys do what they say."""
 
 import asyncio
+import fcntl
 import io
 import json
 import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from contextlib import contextmanager
@@ -389,6 +392,12 @@ def test_a_model_of_words_has_no_thoughts(options, saved, capsys):
         assert f"{options[0]} with a model that is asked for words" in capsys.readouterr().err
 
 
+def take_terminal():
+    """In a new session: its standard input is its terminal, whose Ctrl-C interrupts it whatever started the tests."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_a_terminal(saved, tmp_path):
     """The command itself in a pseudo-terminal: an answer comes, Ctrl-C stops the next, Ctrl-D ends with status 0."""
     here, there = pty.openpty()
@@ -396,7 +405,7 @@ def test_a_terminal(saved, tmp_path):
     command = [sys.executable, "-m", "latent_gemma", "chat", str(saved / "latent"), "--max-new-tokens", "1900"]
     process = subprocess.Popen(
         command, stdin=there, stdout=there, stderr=there, env=env, close_fds=True, start_new_session=True,
-        preexec_fn=lambda: __import__("fcntl").ioctl(0, __import__("termios").TIOCSCTTY, 0),
+        preexec_fn=take_terminal,
     )  # fmt: skip
     os.close(there)
     seen, takes_keys = "", r"\x1b\[\?2004h"  # a prompt asks that pasted text be marked, once it reads keys itself
@@ -413,8 +422,8 @@ def test_a_terminal(saved, tmp_path):
     try:
         wait_for(rf"(?s)/help shows commands.*{takes_keys}")
         os.write(here, "りんごは三つ。\r".encode())
-        wait_for(r"(?s)三つ。.*\n.*\S")  # it is being answered
-        time.sleep(0.3)
+        wait_for(r"(?s)三つ。.*\x1b\[\?2004l")  # keys are the terminal's again: it is being answered
+        time.sleep(1.0)
         os.write(here, b"\x03")
         wait_for(rf"(?s)stopped; this question is not remembered.*{takes_keys}")
         os.write(here, b"/k 1\r")
