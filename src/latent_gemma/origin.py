@@ -8,6 +8,8 @@ from typing import Any
 from latent_gemma.errors import RunError
 from latent_gemma.files import write_atomically
 
+#: What a run was begun with, and what made it, once it is finished; files of its folder.
+SETTINGS, RECORD = "settings.json", "run.json"
 #: Of a value that is told, so many characters.
 SHOWN = 60
 

@@ -1,11 +1,14 @@
 """Tunix, where it is installed, with one cache of what has been compiled."""
 
 import importlib.util
+import json
 import os
 import signal
 import warnings
 
 import pytest
+
+from latent_gemma.cli import main
 
 needs_tunix = pytest.mark.skipif(importlib.util.find_spec("tunix") is None, reason="Tunix is not installed")
 
@@ -48,3 +51,15 @@ def stop_after(tunix_sft, monkeypatch):
 
     monkeypatch.setattr(session.Stop, "step_began", strike)
     return lambda step: number.__setitem__(slice(None), [step])
+
+
+def stops_in_time_and_goes_on(command, run, capsys, monkeypatch):
+    """Carry a command out in two sessions; its record then says what it trained with, and on what."""
+    monkeypatch.setattr("latent_gemma.training.clean_stop.LEAST_SAVE_S", 0.0)
+    assert main([*command, "--max-hours", "1e-9"]) == 0
+    assert "stopped at step 1; the same command with --resume auto goes on" in capsys.readouterr().out
+    assert main([*command, "--resume", "auto"]) == 0
+    record = json.loads((run / "run.json").read_text())
+    assert (record["config"]["train"]["engine"], record["config"]["train"]["mesh"]) == ("tunix", "1,1")
+    assert {"jax", "flax", "google-tunix", "torch"} <= record["versions"].keys()
+    assert "JAX" in record["machine"]

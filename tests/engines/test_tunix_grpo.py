@@ -1,7 +1,6 @@
 """GRPO in Tunix computes what TRL computes from the same completions, and goes on where it was stopped."""
 
 import itertools
-import json
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from latent_gemma.training.rewarding import RewardBook
 from latent_gemma.training.run_log import read_metrics
 from latent_gemma.training.settings import GrpoSettings, LoraSettings, TrainSettings
 
-from .conftest import needs_tunix
+from .conftest import needs_tunix, stops_in_time_and_goes_on
 
 pytestmark = needs_tunix
 CHAINS = list(itertools.islice(chain_examples(ChainConfig(2), "train", 0), 10))
@@ -251,14 +250,7 @@ def test_the_command_stops_in_time_goes_on_and_ends_in_a_model(tunix_grpo, start
     options += " --warmup 0 --format tags --num-generations 4 --max-new-tokens 6 --temperature 0.7 --iterations 2"
     options += " --rank 4 --alpha 8 --engine tunix --mesh 1,1"
     command = ["train", "grpo", "--model", str(tmp_path / "base"), *options.split(), "--out", str(tmp_path / "run")]
-    monkeypatch.setattr("latent_gemma.training.clean_stop.LEAST_SAVE_S", 0.0)
-    assert main([*command, "--max-hours", "1e-9"]) == 0
-    assert "stopped at step 1; the same command with --resume auto goes on" in capsys.readouterr().out
-    assert main([*command, "--resume", "auto"]) == 0
-    record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert (record["config"]["train"]["engine"], record["config"]["train"]["mesh"]) == ("tunix", "1,1")
-    assert {"jax", "flax", "google-tunix", "torch"} <= record["versions"].keys()
-    assert "JAX" in record["machine"]
+    stops_in_time_and_goes_on(command, tmp_path / "run", capsys, monkeypatch)
     found = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [entry["step"] for entry in found if "loss" in entry] == [*range(1, 6)]
     assert {"reward", "kl", "completions/mean_length", "frac_reward_zero_std"} <= found[0].keys()

@@ -1,7 +1,6 @@
 """A text stage trained in Tunix is the one trained in torch, and goes on where it was stopped."""
 
 import itertools
-import json
 import signal
 from dataclasses import replace
 
@@ -18,7 +17,7 @@ from latent_gemma.training.fit import fit as fit_with_torch
 from latent_gemma.training.run_log import read_metrics
 from latent_gemma.training.settings import LoraSettings, TrainSettings
 
-from .conftest import needs_tunix
+from .conftest import needs_tunix, stops_in_time_and_goes_on
 
 pytestmark = needs_tunix
 #: 22 examples in steps of 2 x 4: the third step of every pass is not full.
@@ -100,14 +99,7 @@ def test_the_command_stops_in_time_goes_on_and_ends_in_a_model(tunix_sft, start,
     options += f" --format tags --rank 4 --alpha 8 --targets {' '.join(LORA.targets)} --engine tunix --mesh 1,1"
     command = ["train", "sft", "--model", str(tmp_path / "base"), *options.split()]
     command += ["--out", str(tmp_path / "run")]
-    monkeypatch.setattr("latent_gemma.training.clean_stop.LEAST_SAVE_S", 0.0)
-    assert main([*command, "--max-hours", "1e-9"]) == 0
-    assert "stopped at step 1; the same command with --resume auto goes on" in capsys.readouterr().out
-    assert main([*command, "--resume", "auto"]) == 0
-    record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert (record["config"]["train"]["engine"], record["config"]["train"]["mesh"]) == ("tunix", "1,1")
-    assert {"jax", "flax", "google-tunix", "torch"} <= record["versions"].keys()
-    assert "JAX" in record["machine"]
+    stops_in_time_and_goes_on(command, tmp_path / "run", capsys, monkeypatch)
     entries = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [entry["step"] for entry in entries if "loss" in entry] == [*range(1, 8)]
     assert (tmp_path / "run" / "training.png").is_file()

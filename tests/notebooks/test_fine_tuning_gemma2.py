@@ -1,20 +1,15 @@
 """The fine-tuning notebook, executed from the top on the tiny model and rows in both formats."""
 
 import json
-import os
-import sys
-from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+from tests.notebooks.conftest import NOTEBOOKS
 
 
 @pytest.fixture
 def environment(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     worked = "Twice is <<{0}*2={1}>>{1}. So <<{0}+{1}={2}>>it is.\n#### {2}"
     sums = [{"question": f"{i}+{i}*2?", "answer": worked.format(i, 2 * i, 3 * i)} for i in range(1, 13)]
     asked = "次の入力を英語に翻訳してください。"
@@ -29,9 +24,8 @@ def environment(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")  # the kernel's own libraries
-def test_the_whole_way(environment):
-    notebook = nbformat.read(NOTEBOOKS / "fine_tuning_gemma2.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(environment)}}).execute()
+def test_the_whole_way(environment, execute):
+    _, printed = execute("fine_tuning_gemma2.ipynb")
     runs = environment / "runs"
     record = json.loads((runs / "annealed" / "run.json").read_text())
     latent = json.loads((runs / "annealed" / "model" / "config.json").read_text())["latent"]
@@ -41,8 +35,7 @@ def test_the_whole_way(environment):
     report = json.loads((runs / "eval" / "report.json").read_text())
     assert {row["label"] for row in report["rows"]} == {"words", "annealed"}
     assert {"zero", "noise", "swap", "pause"} <= {row["control"] for row in report["rows"]}
-    printed = "".join(output.get("text", "") for output in notebook.cells[-1].outputs)
-    assert [line.split()[0] for line in printed.splitlines()[-4:]] == ["1", "2", "3", "4"]
+    assert [line.split()[0] for line in printed[-1].splitlines()[-4:]] == ["1", "2", "3", "4"]
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)

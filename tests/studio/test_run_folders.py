@@ -4,7 +4,9 @@ import json
 import os
 import time
 
+from latent_gemma.studio import run_folders
 from latent_gemma.studio.run_folders import find_runs, known_questions, report, table
+from latent_gemma.training.run_log import read_metrics
 
 
 def test_runs_are_found_with_their_state(runs):
@@ -51,3 +53,14 @@ def test_questions_are_those_of_the_data_a_run_was_trained_on(tmp_path):
     for data in ("chains:colour=2", "owner/name", "/nowhere.jsonl"):
         (method / "run.json").write_text(json.dumps({"config": {"data": {"data": data}}}))
         assert known_questions(str(method)) == []
+
+
+def test_a_log_is_read_again_only_when_it_has_grown(runs, monkeypatch):
+    (run,) = [run for run in find_runs(runs) if run.name == "done"]
+    read = []
+    monkeypatch.setattr(run_folders, "read_metrics", lambda path: read.append(path) or read_metrics(path))
+    log = runs / "done" / "metrics.jsonl"
+    log.write_text(log.read_text() + '{"step": 4, "loss": 0.25}\n')
+    assert [len(run.entries), len(run.entries), len(read)] == [4, 4, 1]
+    log.write_text(log.read_text() + '{"step": 5, "loss": 0.2}\n')
+    assert [len(run.entries), len(read)] == [5, 2]

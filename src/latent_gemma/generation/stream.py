@@ -50,7 +50,7 @@ def streamed(
         **settings: of `answer`.
 
     Yields:
-        What is written so far, after each token; the last is what `answer` gives. Who stops reading stops the model.
+        What is written so far, after each token; what `answer` gives comes last. Who stops reading stops the model.
 
     Raises:
         LatentGemmaError: see `answer`.
@@ -66,14 +66,18 @@ def streamed(
         except Exception as error:  # is the reader's to tell
             tokens.queue.put(error)
 
-    thread, ids = Thread(target=work, daemon=True), list[int]()
+    thread, ids, so_far = Thread(target=work, daemon=True), list[int](), frame.read_open([], mode)
     thread.start()
     try:
         while (item := tokens.queue.get()) is not None:
             if isinstance(item, Exception):
                 raise item
             ids += item
-            yield frame.read(ids, mode)
+            so_far = frame.read_open(ids, mode)
+            yield so_far
+        whole = frame.read(ids, mode)
+        if whole != so_far:  # cut off between its tags
+            yield whole
     finally:
         tokens.stopped = True
         thread.join()

@@ -1,7 +1,7 @@
 """What one question's thoughts say, and what is answered when one of them is another; nothing here draws."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp
 from typing import Any, Literal
 
@@ -182,7 +182,7 @@ class Thinker:
         for place, replaced in edits.items():
             given[place] = replaced
         again = self.think(thoughts.question, len(thoughts.steps), thoughts.p, given=given)
-        return Thoughts(**{**again.__dict__, "expected": thoughts.expected})
+        return replace(again, expected=thoughts.expected)
 
     def odds(self, several: Sequence[Thoughts], answers: Sequence[Written]) -> list[list[float]]:
         """How probable answers are behind thoughts.

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from latent_gemma.choices import Mode, NumThoughts
 from latent_gemma.errors import ConfigError, ModelError
 from latent_gemma.model.config import LatentConfig
-from latent_gemma.text.tags import parse_tagged
+from latent_gemma.text.tags import parse_open, parse_tagged
 
 #: Where literal text is cut before it is tokenised. Unicode reserves this character for uses inside of a program.
 _FENCE = "\ufdd0"
@@ -247,6 +247,14 @@ class Frame:
             tagged += f"</reasoning><answer>{answer}" + ("</answer>" if finished else "")
         complete = closed and finished and ids.count(self.latent.eot_id) == 1
         return Written(answer, reasoning, answer, tagged, complete, tokens, finished)
+
+    def read_open(self, generated: Sequence[int], mode: Mode) -> Written:
+        """As `read`, of what is still being written: without tags that are open, or have only begun."""
+        written = self.read(generated, mode)
+        if written.finished or mode != "words" or self.latent.words_format != "tags":
+            return written
+        reasoning, answer = parse_open(written.graded)
+        return replace(written, reasoning=reasoning, answer=answer)
 
     def _decode(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()

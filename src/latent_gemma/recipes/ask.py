@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from torch import Tensor
 from transformers.generation.streamers import BaseStreamer
 
@@ -23,9 +21,9 @@ from latent_gemma.model.prompt import Frame, Written
 from latent_gemma.model.traces import Trace
 from latent_gemma.options.questions import Ask, Asking
 from latent_gemma.recipes.words import refuse_thoughts, writing_mode
+from latent_gemma.text.columns import Columns
 from latent_gemma.text.display import displayable
 from latent_gemma.text.language import ask_in, translation_request
-from latent_gemma.text.tags import parse_open
 
 
 @dataclass(frozen=True)
@@ -147,12 +145,9 @@ class Speech(BaseStreamer):
     def put(self, value: Tensor) -> None:
         """Take the next tokens."""
         self.ids += value.tolist()
-        written = self.frame.read(self.ids, self.mode)
-        parts = (written.reasoning, written.answer)
-        if self.mode == "words" and self.frame.latent.words_format == "tags":
-            parts = parse_open(written.graded)
+        written = self.frame.read_open(self.ids, self.mode)
         # a character of several tokens reads as this one until its last
-        self._print(*(part.rstrip("\ufffd") for part in parts))
+        self._print(*(part.rstrip("\ufffd") for part in (written.reasoning, written.answer)))
 
     def end(self) -> None:
         """All tokens are there; what they come to is `finish`'s to know."""
@@ -192,11 +187,15 @@ def show(reply: Reply, speech: Speech) -> None:
             line = f"{trace.confidence:7.2%}  {trace.written.answer}"
             console.out(displayable(line), highlight=False)
     if reply.steps:
-        table = Table("step", "says", "norm", "entropy", box=None)
-        for step in reply.steps:
-            said = "  ".join(f"{token!r} {p:.0%}" for token, p in zip(step.tokens, step.probabilities, strict=True))
-            table.add_row(str(step.step), Text(displayable(said)), f"{step.norm:.2f}", f"{step.entropy_nats:.2f}")
-        console.print(table)
+        rows = [
+            (
+                str(step.step),
+                "  ".join(f"{token!r} {p:.0%}" for token, p in zip(step.tokens, step.probabilities, strict=True)),
+                f"{step.norm:.2f}", f"{step.entropy_nats:.2f}",
+            )
+            for step in reply.steps
+        ]  # fmt: skip
+        console.print(Columns(("step", "says", "norm", "entropy"), rows))
 
 
 def run_ask(config: Ask) -> None:

@@ -12,10 +12,9 @@ from latent_gemma.evaluation.results import EvalReport
 from latent_gemma.options.measurements import Eval
 from latent_gemma.options.stages import Common, Grpo
 from latent_gemma.options.study_options import StudyOptions
-from latent_gemma.origin import read_origin
+from latent_gemma.origin import RECORD, read_origin
 from latent_gemma.recipes.evaluate import Evaluated, run_eval
 from latent_gemma.recipes.grpo import run_grpo
-from latent_gemma.recipes.stage import RECORD
 from latent_gemma.recipes.study_verb import run_study_verb
 from latent_gemma.recipes.train import Config, run_train
 from latent_gemma.training.run_log import METRICS, read_metrics

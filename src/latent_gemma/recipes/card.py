@@ -13,6 +13,7 @@ from latent_gemma.files import write_atomically
 from latent_gemma.inspection.tables import results_markdown
 from latent_gemma.model.loading import TINY, TRIAL, split_revision
 from latent_gemma.model.prompt import Frame, own_mode
+from latent_gemma.origin import RECORD
 from latent_gemma.text.display import displayable
 
 CARD = "README.md"
@@ -70,7 +71,7 @@ def _lineage(record: Mapping[str, Any]) -> list[str]:
 
 def run_files(folder: Path) -> list[Path]:
     """The run.json of a run folder or of the model in it, if it has one."""
-    return [file for file in (folder / "run.json", folder.parent / "run.json") if file.is_file()][:1]
+    return [file for file in (folder / RECORD, folder.parent / RECORD) if file.is_file()][:1]
 
 
 def write_card(folder: Path, name: str, record: Mapping[str, Any], frame: Frame, plain: bool) -> None:

@@ -16,12 +16,12 @@ from latent_gemma.files import copy_folder
 from latent_gemma.inspection.write import publish
 from latent_gemma.model.tiny import build_tokenizer
 from latent_gemma.options.stages import Demo
-from latent_gemma.origin import write_origin
+from latent_gemma.origin import RECORD, write_origin
 from latent_gemma.recipes.demo_words import run_words_demo
 from latent_gemma.recipes.methods import METHODS as BY_NAME
 from latent_gemma.recipes.methods import Budget, Method, methods_of
 from latent_gemma.recipes.resume import Origin, Unfinished, resume_study
-from latent_gemma.recipes.stage import RECORD, run_folder, run_record, say_options
+from latent_gemma.recipes.stage import run_folder, run_record, say_options
 from latent_gemma.recipes.study import Study, run_study
 from latent_gemma.training.settings import TrainSettings
 

@@ -28,7 +28,7 @@ from latent_gemma.inspection.write import publish
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.tiny import build_tiny, build_tokenizer
-from latent_gemma.origin import write_origin
+from latent_gemma.origin import RECORD, write_origin
 from latent_gemma.recipes.resume import (
     Origin,
     Stopped,
@@ -40,7 +40,6 @@ from latent_gemma.recipes.resume import (
     step_size,
 )
 from latent_gemma.recipes.stage import (
-    RECORD,
     Parent,
     run_folder,
     run_record,

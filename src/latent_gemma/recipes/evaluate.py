@@ -31,7 +31,7 @@ from latent_gemma.inspection.write import publish
 from latent_gemma.launch import is_main_process
 from latent_gemma.model.loading import load_model
 from latent_gemma.options.measurements import Eval
-from latent_gemma.origin import write_origin
+from latent_gemma.origin import RECORD, write_origin
 from latent_gemma.ranges import (
     SHARES,
     TEMPERATURES,
@@ -41,7 +41,6 @@ from latent_gemma.ranges import (
 from latent_gemma.recipes.answers_bar import AnswersBar
 from latent_gemma.recipes.contestants import Contestant, fitting, identity, line_up
 from latent_gemma.recipes.stage import (
-    RECORD,
     machine,
     model_hash,
     next_free,

@@ -26,7 +26,7 @@ from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.loading import load_model
 from latent_gemma.model.prompt import Mode
 from latent_gemma.options.stages import Grpo
-from latent_gemma.origin import write_origin
+from latent_gemma.origin import RECORD, write_origin
 from latent_gemma.ranges import Range, parse_numbers
 from latent_gemma.recipes.ending import held_out_rows, say_trained
 from latent_gemma.recipes.resume import (
@@ -42,7 +42,6 @@ from latent_gemma.recipes.resume import (
     step_size,
 )
 from latent_gemma.recipes.stage import (
-    RECORD,
     Parent,
     bad_rows,
     model_hash,

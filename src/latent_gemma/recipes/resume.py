@@ -13,9 +13,9 @@ from latent_gemma.data.example import Example
 from latent_gemma.errors import RunError
 from latent_gemma.launch import is_main_process, process_count
 from latent_gemma.model.loading import load_model
-from latent_gemma.origin import read_origin, refuse_changes, write_origin
+from latent_gemma.origin import RECORD, SETTINGS, read_origin, refuse_changes, write_origin
 from latent_gemma.ranges import option
-from latent_gemma.recipes.stage import RECORD, SETTINGS, Parent, begun, digest, run_record
+from latent_gemma.recipes.stage import Parent, begun, digest, run_record
 from latent_gemma.training.checkpoints import list_checkpoints, refuse_damaged
 from latent_gemma.training.run import FitResult
 from latent_gemma.training.run_log import read_metrics

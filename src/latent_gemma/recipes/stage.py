@@ -29,7 +29,7 @@ from latent_gemma.model.loading import weight_files
 from latent_gemma.model.prompt import Frame, own_mode
 from latent_gemma.options.flat import told
 from latent_gemma.options.stages import Common
-from latent_gemma.origin import write_origin
+from latent_gemma.origin import RECORD, SETTINGS, write_origin
 from latent_gemma.recipes.card import write_card
 from latent_gemma.text.display import displayable
 from latent_gemma.training.batches import OnBad
@@ -40,8 +40,6 @@ from latent_gemma.versions import versions
 
 #: Held while a process works in a run folder.
 LOCK = ".lock"
-#: What a run or a study was begun with, and what one that is finished was carried out with.
-SETTINGS, RECORD = "settings.json", "run.json"
 
 
 def bad_rows(config: Common) -> OnBad | None:

@@ -31,10 +31,10 @@ from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.loading import TINY, load_model
 from latent_gemma.model.prompt import Frame, Mode, own_mode
 from latent_gemma.model.tiny import build_tiny
+from latent_gemma.origin import RECORD
 from latent_gemma.recipes.methods import Method
 from latent_gemma.recipes.resume import Origin, Stopped, Unfinished, begin, finished_stage, resumes, step_size
 from latent_gemma.recipes.stage import (
-    RECORD,
     Parent,
     digest,
     machine,

@@ -18,11 +18,11 @@ from latent_gemma.launch import process_count
 from latent_gemma.model.loading import TINY
 from latent_gemma.model.tiny import build_tokenizer
 from latent_gemma.options.study_options import StudyOptions
-from latent_gemma.origin import write_origin
+from latent_gemma.origin import RECORD, write_origin
 from latent_gemma.ranges import MOST, SHARES, parse_numbers, parse_thoughts
 from latent_gemma.recipes.methods import Budget, methods_of
 from latent_gemma.recipes.resume import Origin, Unfinished, resume_study
-from latent_gemma.recipes.stage import RECORD, Parent, bad_rows, run_folder, run_record, say_options
+from latent_gemma.recipes.stage import Parent, bad_rows, run_folder, run_record, say_options
 from latent_gemma.recipes.study import Study, report_over_seeds, run_study
 from latent_gemma.recipes.targets import match_of
 from latent_gemma.text.answers import Match

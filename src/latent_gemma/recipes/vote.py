@@ -1,7 +1,6 @@
 """`latent-gemma vote`: one question answered by consensus; `eval --votes` measures what consensus is worth."""
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from latent_gemma.errors import ConfigError
@@ -11,6 +10,7 @@ from latent_gemma.model.loading import load_model
 from latent_gemma.options.questions import Vote
 from latent_gemma.ranges import TEMPERATURES, parse_numbers
 from latent_gemma.recipes.words import ask_for, refuse_thoughts, writing_mode
+from latent_gemma.text.columns import Columns
 from latent_gemma.text.display import displayable
 
 
@@ -40,12 +40,11 @@ def run_vote(config: Vote) -> None:
 def _show(voted: VotedAnswer, traces: bool) -> None:
     console = Console()
     if traces:
-        table = Table("temperature", "answer", "log-probability", "reasoning", box=None)
-        for trace in voted.traces:
-            written = trace.written
-            shown = [Text(displayable(text)) for text in (written.answer, written.reasoning)]
-            table.add_row(f"{trace.temperature:g}", shown[0], f"{trace.logprob:.3f}", shown[1])
-        console.print(table)
+        rows = [
+            (f"{trace.temperature:g}", trace.written.answer, f"{trace.logprob:.3f}", trace.written.reasoning)
+            for trace in voted.traces
+        ]
+        console.print(Columns(("temperature", "answer", "log-probability", "reasoning"), rows))
     if voted.answer is None:
         console.print("no trace has an answer", style="dim")
         return

@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from latent_gemma.data.example import Example
 from latent_gemma.data.load import DataSpec, load_examples
 from latent_gemma.errors import LatentGemmaError
 from latent_gemma.inspection.html_report import POLICY
+from latent_gemma.origin import RECORD, SETTINGS
 from latent_gemma.text.display import escape
-from latent_gemma.training.run_log import read_metrics
+from latent_gemma.training.run_log import METRICS, read_metrics
 
 #: A run that has written nothing for so long is not going on.
 SILENT_S = 120.0
-SETTINGS, RECORD, METRICS, REPORT = "settings.json", "run.json", "metrics.jsonl", "report.html"
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,10 @@ class RunFolder:
     @property
     def entries(self) -> list[dict[str, Any]]:
         """What its training has logged so far."""
+        log = self.path / METRICS
         try:
-            return [entry for entry in read_metrics(self.path / METRICS) if isinstance(entry, dict)]
+            now = log.stat()
+            return _logged(log, now.st_mtime_ns, now.st_size)
         except OSError:
             return []
 
@@ -51,6 +55,12 @@ class RunFolder:
             return "finished"
         newest = max((file.stat().st_mtime for file in self.path.iterdir() if file.is_file()), default=0.0)
         return "going on" if time.time() - newest < SILENT_S else "stopped"
+
+
+@lru_cache(maxsize=256)
+def _logged(log: Path, written_ns: int, size: int) -> list[dict[str, Any]]:
+    """The entries of a log as it was then: the page asks for those of all runs every other second."""
+    return [entry for entry in read_metrics(log) if isinstance(entry, dict)]
 
 
 def _read(path: Path) -> dict[str, Any]:

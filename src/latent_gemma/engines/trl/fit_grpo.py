@@ -115,7 +115,7 @@ def fit_grpo(
         RunError: if `resume` finds no checkpoint, or a step that should change weights changes none.
     """
     this = Run.begin(model, run, settings, title, resume, started_s, brief)
-    frame, arguments = Frame(tokenizer, model.config.latent), grpo_arguments(settings, grpo, beta, run)
+    frame, arguments = Frame(tokenizer, model.config.latent, remembers=True), grpo_arguments(settings, grpo, beta, run)
     most = model.config.max_position_embeddings
     examples = sound_questions(frame, examples, mode, settings, grpo, most, on_bad)
     ends = model.generation_config.eos_token_id

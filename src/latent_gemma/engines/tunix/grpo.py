@@ -357,7 +357,7 @@ def fit_grpo(
     groups = groups_of(settings, grpo)
     carried = Carried(model, settings, lora)
     this = Run.begin(model, run, settings, title, resume, started_s, brief)
-    frame, most = Frame(tokenizer, model.config.latent), model.config.max_position_embeddings
+    frame, most = Frame(tokenizer, model.config.latent, remembers=True), model.config.max_position_embeddings
     questions = sound_questions(frame, examples, mode, settings, grpo, most, on_bad)
     book, watch = RewardBook(rewards, frame, mode), RewardWatch()
     planned = planned_rollout_steps(len(questions), groups, settings, grpo)
