@@ -1,11 +1,12 @@
-"""Backpropagation through K latent steps, three ways, in turn on the same model and batch.
+"""Backpropagation through K latent steps, several ways, in turn on the same model and batch.
 
     python benchmarks/backward.py
 
 stock: every latent step through transformers' layers. ours: as training takes it, backward by hand
-(`model/unrolled.py`). parallel: roll out without gradients (by our steps), then all thoughts as one call with their
-inputs given; the gradient through their chain comes from K - 1 vector-Jacobian products, after which it is exact. All
-three give the same loss and gradients, which is checked in float32. Forward and backward, no optimiser. On a GPU:
+(`fast/unrolled.py`). parallel: roll out without gradients (by our steps), then all thoughts as one call with their
+inputs given; the gradient through their chain comes from K - 1 vector-Jacobian products, after which it is exact.
+graphed, on a GPU under LoRA: the stock layers of each position as one recorded graph, for one shape alone.
+All give the same loss and gradients, which is checked in float32. Forward and backward, no optimiser. On a GPU:
 --widths 2b --precision bfloat16 --prompt 256 --answer 32.
 """
 
@@ -71,6 +72,68 @@ def in_parallel(model: Any, batch: dict[str, torch.Tensor], k: int) -> torch.Ten
     return loss.detach()
 
 
+class Position(torch.nn.Module):
+    """One position through the stock layers: inputs [B, 1, D], keys and values of every layer -> states, new ones."""
+
+    def __init__(self, decoder: Any, position: int) -> None:
+        super().__init__()
+        self.layers, self.norm = decoder.layers, decoder.norm
+        weight = decoder.embed_tokens.weight
+        self.turns = decoder.rotary_emb(weight[:1, None], torch.tensor([[position]], device=weight.device))
+
+    def forward(self, x: torch.Tensor, *past: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        cache = SegmentCache([[pair] for pair in zip(past[::2], past[1::2], strict=True)])
+        for layer in self.layers:
+            x = layer(x, position_embeddings=self.turns, attention_mask=None, **cache_field(cache))
+        return self.norm(x), *(part for pair in cache.new if pair is not None for part in pair)
+
+
+def graphed(model: Any, batch: dict[str, torch.Tensor], k: int, precision: str) -> Callable[[], torch.Tensor]:
+    """Loss of a batch without padding (recurrence "append", p = 0), each of its thoughts a recorded graph."""
+    decoder, ids = model.model, batch["input_ids"]
+    first = int((ids[0] == decoder.config.latent.thought_id).nonzero()[0])
+    positions: Any = tuple(Position(decoder, first + step) for step in range(k))
+    config, rows = decoder.config, len(ids)
+    shape = (rows, config.num_key_value_heads, first, config.head_dim)
+    like = {"device": ids.device, "dtype": getattr(torch, precision), "requires_grad": True}
+    samples = tuple(
+        (
+            torch.randn(rows, 1, config.hidden_size, **like),
+            *(torch.randn(*shape[:2], first + step, shape[3], **like) for _ in range(2 * len(decoder.layers))),
+        )
+        for step in range(k)
+    )
+    if DEVICE.type == "cuda":
+        with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False):
+            positions = torch.cuda.make_graphed_callables(positions, samples, allow_unused_input=True)
+
+    def run() -> torch.Tensor:
+        cache, rms = SegmentCache.empty(config), config.latent.embed_rms
+
+        def call(tokens: torch.Tensor, start: int) -> torch.Tensor:
+            at = torch.arange(start, start + tokens.shape[1], device=ids.device)[None]
+            return decoder.decoder_call(
+                inputs_embeds=decoder.embed_tokens(tokens), position_ids=at, use_cache=False, **cache_field(cache)
+            ).last_hidden_state
+
+        hidden = call(ids[:, :first], 0)[:, -1:]
+        cache = cache.following()
+        past = [part for pair in cache.joined() for part in pair]
+        for position in positions:
+            x = latent_from_hidden(hidden, decoder.bridge, rms).to(samples[0][0].dtype)
+            hidden, *new = position(x, *past)
+            past = [torch.cat(pair, 2) for pair in zip(past, new, strict=True)]
+        cache.past = [[pair] for pair in zip(past[::2], past[1::2], strict=True)]
+        answer = call(ids[:, first + k :], first + k)
+        labels = batch["labels"][:, first + k + 1 :]
+        wanted = labels != IGNORE
+        loss = torch.nn.functional.cross_entropy(model.project(answer[:, :-1][wanted]).float(), labels[wanted])
+        loss.backward()
+        return loss.detach()
+
+    return run
+
+
 def ways(dimensions: dict[str, int], rank: int, args: argparse.Namespace) -> dict[str, Callable[[], torch.Tensor]]:
     """The three ways, each forward and backward from gradients of zero."""
     model, trained = prepared(dimensions, rank, args.precision)
@@ -95,6 +158,8 @@ def ways(dimensions: dict[str, int], rank: int, args: argparse.Namespace) -> dic
         "ours": fresh(lambda: usual(FastSteps(model, packed=False))),
         "parallel": fresh(lambda: in_parallel(model, batch, args.k)),
     }
+    if rank and DEVICE.type == "cuda":  # a graph keeps gradients of its own for all that trains
+        found["graphed"] = fresh(graphed(model, batch, args.k, args.precision))
     if args.precision == "float32":
         check(trained, found)
     return found
@@ -122,22 +187,26 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     args = parser.parse_args()
-    table = Table("width", "trains", "stock", "ours", "parallel", "stock / ours", "parallel / ours", box=None)
+    table = Table(
+        "width", "trains", "stock", "ours", "parallel", "graphed", "stock / ours", "parallel / ours", "graphed / ours",
+        box=None,
+    )  # fmt: skip
     for width in args.widths:
         for rank, name in ((RANK, "LoRA"), (0, "all")):
             found = ways(WIDTHS[width], rank, args)
             rounds = [[timed(way) for way in found.values()] for _ in range(args.rounds + 1)][1:]
-            stock, ours, parallel = (statistics.median(side) for side in zip(*rounds, strict=True))
+            medians = [statistics.median(side) for side in zip(*rounds, strict=True)]
+            shares = [statistics.median(row[i] / row[1] for row in rounds) for i in range(len(found)) if i != 1]
+            missing = [""] * (4 - len(found))
             table.add_row(
-                width, name, *(f"{seconds * 1e3:.0f} ms" for seconds in (stock, ours, parallel)),
-                f"{statistics.median(row[0] / row[1] for row in rounds):.2f}",
-                f"{statistics.median(row[2] / row[1] for row in rounds):.2f}",
+                width, name, *(f"{seconds * 1e3:.0f} ms" for seconds in medians), *missing,
+                *(f"{share:.2f}" for share in shares), *missing,
             )  # fmt: skip
     print(
-        f"{settings()}; {torch.get_num_threads()} threads; K = {args.k}, batch {args.batch}, prompt {args.prompt}, "
-        f"answer {args.answer}, computed in {args.precision}, {args.rounds} rounds"
+        f"{settings(args.precision)}; {torch.get_num_threads()} threads; K = {args.k}, batch {args.batch}, prompt "
+        f"{args.prompt}, answer {args.answer}, {args.rounds} rounds"
     )
-    Console(width=100).print(table)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

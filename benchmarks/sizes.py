@@ -156,7 +156,7 @@ def sizes_table(args: argparse.Namespace) -> None:
         )  # fmt: skip
         print(name, got, flush=True)
     print(
-        f"{settings()}; {torch.get_num_threads()} threads; computed in {args.precision}; "
+        f"{settings(args.precision)}; {torch.get_num_threads()} threads; "
         f"{'Gemma 2 2B' if CUDA else 'scaled Gemma 2'}: {dimensions}; batch {args.batch}, prompt {args.prompt}, "
         f"answer {args.answer} tokens, LoRA of rank {RANK}; matrix products reach {rate / 1e12:.3g} TFLOP/s"
     )
@@ -171,7 +171,7 @@ def logits_table(args: argparse.Namespace) -> None:
     for name, got in zip(("labelled positions (ours)", "all positions (stock)"), found, strict=True):
         table.add_row(name, f"{got['seconds']:.2f}", f"{got['gib']:.2f}")
     print(
-        f"{settings()}; {torch.get_num_threads()} threads; computed in {args.precision}; Gemma 2: {NARROW}; full, "
+        f"{settings(args.precision)}; {torch.get_num_threads()} threads; Gemma 2: {NARROW}; full, "
         f"K = 4, batch {args.batch}, prompt {args.prompt}, answer {args.answer} tokens"
     )
     Console(width=120).print(table)

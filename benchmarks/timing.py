@@ -1,6 +1,7 @@
 """What the benchmarks share: times of two things in turn, processes of their own, random batches, the machine."""
 
 import ctypes
+import gc
 import multiprocessing
 import statistics
 import sys
@@ -35,9 +36,12 @@ def ratio(first: Callable[[], object], second: Callable[[], object], rounds: int
 
 
 def alone(work: Callable[..., Any], *args: Any) -> Any:
-    """What `work` returns in a process of its own, so that no peak hides behind an earlier one."""
-    # a copy of this process saves the imports, but not where a GPU's driver may have started
-    with multiprocessing.get_context("spawn" if torch.cuda.is_available() else "fork").Pool(1) as pool:
+    """What `work` returns, so that no peak hides behind an earlier one: on a CPU in a process of its own."""
+    if torch.cuda.is_available():  # its peak can be set back
+        gc.collect()
+        torch.cuda.empty_cache()
+        return work(*args)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
         return pool.apply(work, args)
 
 
@@ -62,7 +66,7 @@ def batch_of(model: Any, batch: int, prompt: int, k: int, answer: int) -> dict[s
     return {name: part.to(model.device) for name, part in parts.items()}
 
 
-def settings() -> str:
-    """The machine and the versions, in a line."""
+def settings(precision: str = "float32") -> str:
+    """The machine, the versions and what is computed in, in a line."""
     found = versions()
-    return f"{machine()}, torch {found['torch']}, transformers {found['transformers']}, float32"
+    return f"{machine()}, torch {found['torch']}, transformers {found['transformers']}, {precision}"

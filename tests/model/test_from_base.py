@@ -1,5 +1,6 @@
 """A plain Gemma in memory becomes a latent one."""
 
+import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
@@ -21,3 +22,15 @@ def test_weights_are_shared_and_a_gguf_mark_is_dropped():
     assert model.config.latent.embed_rms > 0
     ids = torch.tensor([[20, 21, 22]])
     torch.testing.assert_close(model(ids).logits, base(ids).logits)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_without_thoughts_it_is_the_base_bit_for_bit(dtype):
+    """Also where `to` has rounded what no file keeps."""
+    config = Gemma2Config(
+        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16,
+    )  # fmt: skip
+    base = Gemma2ForCausalLM(config).to(dtype)
+    ids = torch.randint(12, 64, (3, 30))
+    assert torch.equal(LatentReasoningGemmaForCausalLM.from_base(base)(ids).logits, base(ids).logits)

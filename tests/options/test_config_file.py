@@ -159,6 +159,23 @@ def test_an_unknown_option_comes_with_the_nearest(typed, said, capsys):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (
+            "ask --model runs/a --question 1+1=",
+            "unknown option --model: it has no name: latent-gemma ask MODEL QUESTION",
+        ),
+        ("ask runs/a --question=1+1=", "unknown option --question: it has no name: latent-gemma ask MODEL QUESTION"),
+        ("eval --model runs/a --data chains", "unknown option --model: it has no name: latent-gemma eval MODELS"),
+        ("eval --models runs/a --data chains", "unknown option --models: it has no name: latent-gemma eval MODELS"),
+    ],
+)
+def test_what_has_no_name_is_told_where_it_goes(typed, said, capsys):
+    assert main(typed.split()) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_an_older_switch_is_still_understood():
     assert read("eval", "run", "--no-controls").controls == "none"
 

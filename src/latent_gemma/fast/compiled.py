@@ -1,9 +1,10 @@
-"""Steps of a shape that does not change, compiled: what torch.compile makes of a position that goes through alone.
+"""Steps of a shape that does not change: compiled, and on a GPU captured once and started as a whole.
 
 Compiling takes longer than many a decoding, so it is asked for. Inside, a cache has a fixed number of
 slots, a position is a tensor, and masks hide the slots that are not written yet.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,9 @@ from latent_gemma.model.cache import KeyValue
 
 #: Slots of a cache come in multiples of this, so that prompts of like length share a compiled step.
 SLOTS = 64
+
+#: Inputs [B, D], rotations and masks of every layer type, the slot [1], every layer's buffers -> hidden states [B, D].
+Run = Callable[[Tensor, dict[str | None, Rotation], dict[str | None, Tensor], Tensor, list[KeyValue]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,18 +42,78 @@ class _Slots:
         return keys, values, self.masks[layer.layer_type]
 
 
+class Captured:
+    """A step's launches on a GPU, recorded for one cache and repeated as one: recording takes as long as a step.
+
+    Args:
+        run: the step; it may run several times with the same result.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._cache: Tensor | None = None
+        self._inputs: list[Tensor] = []
+        self._hidden: Tensor | None = None
+
+    def __call__(
+        self,
+        x: Tensor,
+        rotations: dict[str | None, Rotation],
+        masks: dict[str | None, Tensor],
+        slot: Tensor,
+        buffers: list[KeyValue],
+    ) -> Tensor:
+        """See `Run`."""
+        given = [x, *(part for turn in rotations.values() for part in turn), *masks.values(), slot]
+        # rows may share their positions in one call and not in the next
+        if self._cache is buffers[0][0] and [x.shape for x in given] == [x.shape for x in self._inputs]:
+            torch._foreach_copy_(self._inputs, given)
+        else:
+            self._record(given, rotations, masks, buffers)
+        return self._replay()
+
+    def _record(
+        self, given: list[Tensor], rotations: dict[str | None, Rotation], masks: dict[str | None, Tensor],
+        buffers: list[KeyValue],
+    ) -> None:  # fmt: skip
+        self._graph = self._hidden = None  # its memory may be used again
+        self._cache, self._inputs = buffers[0][0], [part.clone() for part in given]
+        kept = iter(self._inputs)
+        x = next(kept)
+        turns = {kind: (next(kept), next(kept)) for kind in rotations}
+        hidden_from = {kind: next(kept) for kind in masks}
+        slot = next(kept)
+        stream = torch.cuda.Stream(x.device)
+        stream.wait_stream(torch.cuda.current_stream(x.device))
+        with torch.cuda.stream(stream):  # libraries take their workspaces before anything is recorded
+            self.run(x, turns, hidden_from, slot, buffers)
+        torch.cuda.current_stream(x.device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            hidden = self.run(x, turns, hidden_from, slot, buffers)
+        self._graph, self._hidden = graph, hidden
+
+    def _replay(self) -> Tensor:
+        graph, hidden = self._graph, self._hidden
+        assert graph is not None
+        assert hidden is not None
+        graph.replay()
+        return hidden.clone()
+
+
 class CompiledForward:
-    """As `SingleForward`, compiled, for caches of growing layers that keep everything.
+    """As `SingleForward`, for caches of growing layers that keep everything: compiled, or on a GPU `Captured`.
 
     Args:
         step: the forward.
-        backend: of torch.compile.
+        backend: of torch.compile; None captures.
     """
 
-    def __init__(self, step: SingleForward, backend: str) -> None:
+    def __init__(self, step: SingleForward, backend: str | None) -> None:
         self.step = step
         self.windows = {layer.layer_type: layer.window for layer in step.layers}
-        self._run = torch.compile(self._forward, backend=backend)
+        self._run: Run = Captured(self._forward) if backend is None else torch.compile(self._forward, backend=backend)
 
     def _forward(
         self,
@@ -70,7 +134,7 @@ class CompiledForward:
         if len(buffers) < len(layers):  # a cache of another making, or one that has to grow
             return self.step(embeds, position_ids, cache, mask)
         turns = self.step.rotations(embeds, position_ids)
-        slot = torch.tensor([start], device=embeds.device)
+        slot = torch.full((1,), start, device=embeds.device)
         hidden = self._run(embeds[:, 0], turns, self._masks(mask, embeds, start, buffers[0]), slot, buffers)
         for layer, pair in zip(layers, buffers, strict=True):
             layer.show(pair, start + 1)

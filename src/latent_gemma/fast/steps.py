@@ -59,7 +59,7 @@ class FastSteps:
     Args:
         model: the latent Gemma.
         packed: lay out the weights of an x86 CPU for a few rows, which takes their memory a second time.
-        compiled: compile the steps, which takes longer than many a decoding.
+        compiled: compile the steps, which takes longer than many a decoding; on a GPU record their launches instead.
         backend: of torch.compile.
 
     Raises:
@@ -78,7 +78,7 @@ class FastSteps:
                 "there is no C++ compiler to compile decoding with", "install g++, or leave it uncompiled"
             )
         self.decoder, self.packing = model.model, Packing(model if packed else nn.Identity())
-        self.compiled, self.backend = compiled, backend
+        self.compiled, self.backend = compiled, None if model.device.type == "cuda" else backend
         self._compiled: CompiledForward | None = None
         self._state: list[tuple[int, int]] = []
 

@@ -240,9 +240,15 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         # A GGUF file is dequantised on loading, but its configuration still says otherwise and forbids training.
         if hasattr(config, "quantization_config"):
             del config.quantization_config
-        model = LatentReasoningGemmaForCausalLM(config)
+        with torch.device("cpu" if base.device.type == "meta" else base.device):
+            model = LatentReasoningGemmaForCausalLM(config)
         model.load_state_dict(base.state_dict(), strict=False, assign=True)
         model.tie_weights()
+        own = dict(model.named_buffers())
+        for name, buffer in base.named_buffers():  # those in no state dict: rounded where `base.to(dtype)` did so
+            if name in own and not buffer.is_meta:
+                module, _, leaf = name.rpartition(".")
+                setattr(model.get_submodule(module), leaf, buffer)
         model.generation_config = base.generation_config
         model.train(base.training)
         model.model.calibrate()

@@ -102,11 +102,14 @@ def _names(args: Sequence[str]) -> list[str]:
 
 
 def _refuse_unknown(args: Sequence[str], options: Sequence[Option], verb: str, see_help: str) -> None:
-    known = [typed(option.name) for option in options]
+    known = [typed(option.name) for option in options if not option.is_positional]
+    bare = [option.name for option in options if option.is_positional]
     switches = [typed(f"no_{option.name}") for option in options if option.is_switch]
     for name in _names(args):
         if name not in (*known, *switches, "--config", "--help"):
             moved = _MOVED.get((verb, name))
+            if bare and name.removeprefix("--") in {part for word in bare for part in (word, word.removesuffix("s"))}:
+                moved = f"it has no name: latent-gemma {verb} {' '.join(bare).upper()}"
             raise ConfigError(
                 f"unknown option {name}", moved or nearest(name, [*known, *switches, "--config"], see_help)
             )
