@@ -1,10 +1,11 @@
-"""The faster ways of single positions behind one plug: by hand, laid out, compiled, and with gradients."""
+"""The faster ways of single positions behind one plug: by hand, laid out, compiled or recorded, and with gradients."""
 
 import os
 import shutil
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import Cache
@@ -59,7 +60,8 @@ class FastSteps:
     Args:
         model: the latent Gemma.
         packed: lay out the weights of an x86 CPU for a few rows, which takes their memory a second time.
-        compiled: compile the steps, which takes longer than many a decoding; on a GPU record their launches instead.
+        compiled: compile the steps on a CPU, which takes longer than many a decoding.
+        recorded: record the steps' launches on a GPU, which takes no longer than a step.
         backend: of torch.compile.
 
     Raises:
@@ -71,6 +73,7 @@ class FastSteps:
         model: LatentReasoningGemmaForCausalLM,
         packed: bool = True,
         compiled: bool = False,
+        recorded: bool = True,
         backend: str = "inductor",
     ) -> None:
         if compiled and model.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
@@ -78,13 +81,13 @@ class FastSteps:
                 "there is no C++ compiler to compile decoding with", "install g++, or leave it uncompiled"
             )
         self.decoder, self.packing = model.model, Packing(model if packed else nn.Identity())
-        self.compiled, self.backend = compiled, None if model.device.type == "cuda" else backend
+        self.compiled, self.recorded, self.backend = compiled, recorded, backend
         self._compiled: CompiledForward | None = None
         self._state: list[tuple[int, int]] = []
 
     def cache(self, config: PreTrainedConfig, capacity: int) -> Cache:
         """See `latent_gemma.model.thinking.Steps`."""
-        if not self.compiled:
+        if not self._fixes:
             return growing_cache(config, capacity)
         return growing_cache(config, -(-capacity // SLOTS) * SLOTS, whole=True)
 
@@ -97,7 +100,7 @@ class FastSteps:
         if type(past) is not DynamicCache or decoder is not self.decoder or not SingleForward.fits(decoder):
             return None
         eager = SingleForward(decoder, self.packing.layout())
-        return CachedStep(self._compile(eager) if self.compiled else eager, eager, past)
+        return CachedStep(self._compile(eager) if self._fixes else eager, eager, past)
 
     def head(self, model: LatentReasoningGemmaForCausalLM) -> Callable[[Tensor], Tensor]:
         """See `latent_gemma.model.thinking.Steps`."""
@@ -108,8 +111,19 @@ class FastSteps:
         multiply = product(weight, layout)
         return lambda hidden: model.capped(multiply(hidden))
 
+    @property
+    def _on_gpu(self) -> bool:
+        return bool(self.decoder.embed_tokens.weight.is_cuda)
+
+    @property
+    def _fixes(self) -> bool:
+        """Whether steps have a shape that does not change."""
+        # what autocast casts while a graph is recorded would lie in the graph's memory
+        return self.recorded and not torch.is_autocast_enabled("cuda") if self._on_gpu else self.compiled
+
     def _compile(self, forward: SingleForward) -> CompiledForward:
         state = state_of([*self.decoder.parameters(), *self.packing.layout().values()])
         if self._compiled is None or state != self._state:
-            self._compiled, self._state = CompiledForward(forward, self.backend), state
+            self._compiled = CompiledForward(forward, None if self._on_gpu else self.backend)
+            self._state = state
         return self._compiled

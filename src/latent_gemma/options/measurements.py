@@ -49,7 +49,7 @@ class Eval:
         resume: go on in --out where an evaluation was stopped or killed; "auto" starts it if there is nothing yet.
         batch_size: questions answered at once; of votes, traces.
         max_new_tokens: bound on generated tokens.
-        compile: compile the steps of thinking and decoding, which takes half a minute or more at first.
+        compile: compile the steps of thinking and decoding on a CPU, which takes half a minute or more at first.
         traces: items whose thoughts the report shows.
         layers: read the thoughts after every layer too.
         seed: of generated data, of a task's sample, of the controls and of the votes.

@@ -101,7 +101,7 @@ class Vote:
         system: text before every question, in the user's turn; None keeps the model's own.
         show_traces: print every trace.
         max_new_tokens: bound on generated tokens of a trace.
-        compile: compile the steps of thinking and decoding, which takes half a minute or more at first.
+        compile: compile the steps of thinking and decoding on a CPU, which takes half a minute or more at first.
         seed: of the sampling.
     """
 
