@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -282,15 +283,20 @@ def pad_rows(rows: Sequence[Row], pad_id: int) -> dict[str, Tensor]:
         `input_ids`, `attention_mask`, `labels`, `anchors`, `halts`, [B, T] int64 each.
     """
     left, width = aligned(rows)
-    ids = torch.full((len(rows), width), pad_id)
-    labels = torch.full((len(rows), width), IGNORE)
-    batch = {"input_ids": ids, "attention_mask": torch.zeros_like(ids), "labels": labels}
-    batch |= {name: labels.clone() for name in ("anchors", "halts")}
-    for i, row in enumerate(rows):
-        span = slice(left - row.start, left - row.start + len(row.ids))
-        batch["input_ids"][i, span] = torch.tensor(row.ids)
-        batch["attention_mask"][i, span] = 1
-        batch["labels"][i, span] = torch.tensor(row.labels)
-        batch["anchors"][i, span] = torch.tensor(row.anchors)
-        batch["halts"][i, span] = torch.tensor(row.halts)
-    return batch
+    begin = torch.tensor([left - row.start for row in rows])[:, None]
+    end = begin + torch.tensor([len(row.ids) for row in rows])[:, None]
+    columns = torch.arange(width)
+    filled = (columns >= begin) & (columns < end)
+
+    def laid(parts: Iterable[list[int]], blank: int) -> Tensor:
+        out = torch.full(filled.shape, blank)
+        out[filled] = torch.tensor(list(chain.from_iterable(parts)), dtype=torch.long)
+        return out
+
+    return {
+        "input_ids": laid((row.ids for row in rows), pad_id),
+        "attention_mask": filled.long(),
+        "labels": laid((row.labels for row in rows), IGNORE),
+        "anchors": laid((row.anchors for row in rows), IGNORE),
+        "halts": laid((row.halts for row in rows), IGNORE),
+    }
