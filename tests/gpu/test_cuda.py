@@ -8,7 +8,7 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from latent_gemma.cli import main
-from latent_gemma.fast.compiled import Captured
+from latent_gemma.fast.compiled import Recorded
 from latent_gemma.fast.steps import FastSteps
 from latent_gemma.generation.decode import decode
 from latent_gemma.model import LatentConfig, LatentReasoningGemmaForCausalLM
@@ -82,7 +82,7 @@ def test_recorded_steps_answer_as_the_others_do(make_model, tokenizer, family, w
         tokens, logprobs = answers(DEVICE, steps)
         assert tokens == on_cpu[0]
         assert torch.allclose(logprobs, on_cpu[1], atol=1e-3)
-    assert isinstance(fixed._compiled._run, Captured)
+    assert isinstance(fixed._compiled._run, Recorded)
     with torch.autocast(DEVICE, torch.bfloat16):
         assert len(answers(DEVICE, FastSteps(model))[0]) == len(QUESTIONS)
 

@@ -87,6 +87,29 @@ def test_a_model_that_ends_its_thinking_itself_does_so_at_the_same_step(make_mod
     assert taken
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("latent", [{"p": 0.5}, {"adapter": "lora"}])
+@pytest.mark.parametrize("window", [6, 4096])
+def test_steps_that_a_gpu_records_are_made_anew_for_each_cache(
+    make_model, tokenizer, monkeypatch, family, latent, window
+):
+    """A recording, here the step itself, sees what was copied into its inputs, and no other cache's buffers."""
+    made = []
+    monkeypatch.setattr(FastSteps, "_on_gpu", True)
+    monkeypatch.setattr("latent_gemma.fast.compiled.recorded", lambda step, device: made.append(step()) or step)
+    model = make_model(family, sliding_window=window, num_layers=7 if family == "gemma3" else 2, **latent)
+    plain = answers(model, tokenizer, "latent", 4)
+    steps = FastSteps(model)
+    for decodings in (1, 2):
+        with model.thinking(steps=steps):
+            fixed = answers(model, tokenizer, "latent", 4)
+        assert fixed.tokens == plain.tokens
+        assert len(made) == decodings
+    with model.thinking(steps=FastSteps(model, recorded=False)):
+        assert answers(model, tokenizer, "latent", 4).tokens == plain.tokens
+    assert len(made) == 2
+
+
 def test_steps_are_kept_until_the_weights_change(make_model, tokenizer, taken):
     model = make_model()
     steps = compiled(model)

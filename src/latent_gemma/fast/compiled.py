@@ -1,9 +1,10 @@
-"""Steps of a shape that does not change: compiled, and on a GPU captured once and started as a whole.
+"""Steps of a shape that does not change: compiled, and on a GPU recorded and started as a whole.
 
 Compiling takes longer than many a decoding, so it is asked for. Inside, a cache has a fixed number of
 slots, a position is a tensor, and masks hide the slots that are not written yet.
 """
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -42,19 +43,36 @@ class _Slots:
         return keys, values, self.masks[layer.layer_type]
 
 
-class Captured:
-    """A step's launches on a GPU, recorded for one cache and repeated as one: recording takes as long as a step.
+def recorded(step: Callable[[], Tensor], device: torch.device) -> Callable[[], Tensor]:
+    """What starts all of a step's work on a GPU at once, and gives its result; the step may run several times."""
+    stream, current = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    stream.wait_stream(current)
+    with torch.cuda.stream(stream):  # libraries take their workspaces before anything is recorded
+        step()
+    current.wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        result = step()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return result.clone()
+
+    return replay
+
+
+class Recorded:
+    """A step `recorded` anew for each cache, which takes as long as a step.
 
     Args:
-        run: the step; it may run several times with the same result.
+        run: the step.
     """
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._cache: Tensor | None = None
+        self._cache: weakref.ref[Tensor] | None = None  # what is recorded keeps no cache alive
         self._inputs: list[Tensor] = []
-        self._hidden: Tensor | None = None
+        self._replay: Callable[[], Tensor] | None = None
 
     def __call__(
         self,
@@ -66,54 +84,32 @@ class Captured:
     ) -> Tensor:
         """See `Run`."""
         given = [x, *(part for turn in rotations.values() for part in turn), *masks.values(), slot]
+        known = self._cache is not None and self._cache() is buffers[0][0]
         # rows may share their positions in one call and not in the next
-        if self._cache is buffers[0][0] and [x.shape for x in given] == [x.shape for x in self._inputs]:
-            torch._foreach_copy_(self._inputs, given)
+        if self._replay is None or not known or [x.shape for x in given] != [x.shape for x in self._inputs]:
+            self._replay = None  # its memory may be used again
+            self._cache, self._inputs = weakref.ref(buffers[0][0]), [part.clone() for part in given]
+            kept = iter(self._inputs)
+            x, turns = next(kept), {kind: (next(kept), next(kept)) for kind in rotations}
+            hiding, slot = {kind: next(kept) for kind in masks}, next(kept)
+            self._replay = recorded(lambda: self.run(x, turns, hiding, slot, buffers), x.device)
         else:
-            self._record(given, rotations, masks, buffers)
+            torch._foreach_copy_(self._inputs, given)
         return self._replay()
-
-    def _record(
-        self, given: list[Tensor], rotations: dict[str | None, Rotation], masks: dict[str | None, Tensor],
-        buffers: list[KeyValue],
-    ) -> None:  # fmt: skip
-        self._graph = self._hidden = None  # its memory may be used again
-        self._cache, self._inputs = buffers[0][0], [part.clone() for part in given]
-        kept = iter(self._inputs)
-        x = next(kept)
-        turns = {kind: (next(kept), next(kept)) for kind in rotations}
-        hidden_from = {kind: next(kept) for kind in masks}
-        slot = next(kept)
-        stream = torch.cuda.Stream(x.device)
-        stream.wait_stream(torch.cuda.current_stream(x.device))
-        with torch.cuda.stream(stream):  # libraries take their workspaces before anything is recorded
-            self.run(x, turns, hidden_from, slot, buffers)
-        torch.cuda.current_stream(x.device).wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            hidden = self.run(x, turns, hidden_from, slot, buffers)
-        self._graph, self._hidden = graph, hidden
-
-    def _replay(self) -> Tensor:
-        graph, hidden = self._graph, self._hidden
-        assert graph is not None
-        assert hidden is not None
-        graph.replay()
-        return hidden.clone()
 
 
 class CompiledForward:
-    """As `SingleForward`, for caches of growing layers that keep everything: compiled, or on a GPU `Captured`.
+    """As `SingleForward`, for caches of growing layers that keep everything: compiled, or on a GPU `Recorded`.
 
     Args:
         step: the forward.
-        backend: of torch.compile; None captures.
+        backend: of torch.compile; None records.
     """
 
     def __init__(self, step: SingleForward, backend: str | None) -> None:
         self.step = step
         self.windows = {layer.layer_type: layer.window for layer in step.layers}
-        self._run: Run = Captured(self._forward) if backend is None else torch.compile(self._forward, backend=backend)
+        self._run: Run = Recorded(self._forward) if backend is None else torch.compile(self._forward, backend=backend)
 
     def _forward(
         self,
