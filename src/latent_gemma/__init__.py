@@ -157,5 +157,5 @@ def __dir__() -> list[str]:
 
 
 # The command loads torch and transformers, which takes seconds, when a verb needs them: its help does not.
-if Path(sys.argv[0]).stem != "latent-gemma" and "latent_gemma.cli" not in sys.orig_argv:
+if Path(sys.argv[0]).stem != "latent-gemma" and not {"latent_gemma", "latent_gemma.cli"} & {*sys.orig_argv}:
     importlib.import_module("latent_gemma.compat")

@@ -36,6 +36,16 @@ def test_help_imports_nothing_heavy(command):
     assert "latent-gemma" in done.stdout or command.endswith("--no-such")
 
 
+@pytest.mark.parametrize("module", ["latent_gemma", "latent_gemma.cli"])
+def test_so_it_does_as_a_module(module):
+    run = [sys.executable, "-X", "importtime", "-m", module, "study", "--help"]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert "latent-gemma study" in done.stdout
+    assert "latent_gemma.options.study_options" in imported
+    assert not imported & {*HEAVY}
+
+
 def shown(verb, capsys):
     """What a verb's help shows under its first headings, and under "advanced"."""
     with pytest.raises(SystemExit):
