@@ -42,7 +42,7 @@ def test_so_it_does_as_a_module(module):
     done = subprocess.run(run, capture_output=True, text=True, check=True)
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
     assert "latent-gemma study" in done.stdout
-    assert "latent_gemma.options.study_options" in imported
+    assert "latent_gemma.options.stages" in imported
     assert not imported & {*HEAVY}
 
 
