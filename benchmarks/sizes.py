@@ -141,7 +141,8 @@ def sizes_table(args: argparse.Namespace) -> None:
         for k in ((8,) if checkpointing else (0, 4, 8))
     ]
     rate = alone(matrix_rate, steps[0])["matmul"]
-    table = Table("", "samples/s", "of matrix rate", "GiB", "predicted", "error", box=None)
+    table = Table("", "samples/s", "of matrix rate", "ms a layer and thought", "GiB", "predicted", "error", box=None)
+    without: dict[tuple[int, bool], float] = {}  # seconds of a step without thoughts
     for step in steps:
         name = f"{'LoRA' if step.rank else 'full'}, K = {step.k}{', checkpointing' if step.checkpointing else ''}"
         try:
@@ -149,9 +150,13 @@ def sizes_table(args: argparse.Namespace) -> None:
         except (RuntimeError, MemoryError) as error:
             table.add_row(name, str(error).split(". ")[0][:60])
             continue
+        kind, thoughts = (step.rank, step.checkpointing), step.k * step.config.num_hidden_layers
+        if not step.k:
+            without[kind] = got["seconds"]
+        started = f"{(got['seconds'] - without[kind]) / thoughts * 1e3:.1f}" if step.k and kind in without else ""
         peak, said = got["gib"], memory(step)._replace(at_end=0.0).peak / GIB  # a step alone
         table.add_row(
-            name, f"{step.batch_size / got['seconds']:.2f}", f"{step_flop(step) / got['seconds'] / rate:.0%}",
+            name, f"{step.batch_size / got['seconds']:.2f}", f"{step_flop(step) / got['seconds'] / rate:.0%}", started,
             f"{peak:.2f}", f"{said:.2f}", f"{said / peak - 1:+.0%}",
         )  # fmt: skip
         print(name, got, flush=True)

@@ -59,7 +59,7 @@ VERBS = {
     "studio": Verb("options.tools", "Studio", "recipes.studio_page", "run_studio"),
 }
 SUMMARIES = {
-    "demo": "train a tiny Gemma 2 to reason in latent space, and prove it (under 5 minutes on 2 cores)",
+    "demo": "train a tiny Gemma 2 to reason in latent space, and prove it (about 5 minutes on 2 cores)",
     "train sft": "text stage: written steps, between the thought markers or tags",
     "train coconut": "latent stage: steps become thoughts, stage by stage",
     "train anneal": "latent stage: p falls from 0.9 to 0 while K grows",

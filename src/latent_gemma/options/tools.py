@@ -58,7 +58,9 @@ class Estimate:
         precision: of the computation; in "bfloat16", frozen weights are held in it, those that train in float32.
         checkpointing: recompute activations in backward.
         gpus: that share the batches.
-        peak_share: of a device's published peak that a step reaches; benchmarks/sizes.py measures it.
+        peak_share: of a device's published peak that a step without thoughts reaches; benchmarks/sizes.py measures it.
+        thought_ms: milliseconds that a layer takes to start the operations of one thought, forward and backward,
+            however many rows think it; 3.5 to 6.8 were measured beside an H100.
         price: of a GPU for an hour, in any currency; 0 leaves the cost out.
     """
 
@@ -76,6 +78,7 @@ class Estimate:
     checkpointing: bool = True
     gpus: Count = 1
     peak_share: Annotated[float, Range(0.0, 1.0, open=True)] = 0.1
+    thought_ms: Amount = 5.0
     price: Amount = 0.0
 
     def __post_init__(self) -> None:

@@ -30,7 +30,7 @@ MAX_ANSWER_TOKENS = LENGTH + 4
 
 
 NAMES = ("none", "words", "coconut", "anneal")
-BUDGET = Budget(text_steps=600, steps=350, longest=LENGTH)
+BUDGET = Budget(text_steps=700, steps=400, longest=LENGTH)
 METHODS = methods_of(NAMES, BUDGET)
 SIZES = {"hidden_size": 128, "num_layers": 3, "intermediate_size": 256}
 SETTINGS = TrainSettings(batch_size=64, lr=2e-3, warmup=0.05, log_every=10)

@@ -107,8 +107,9 @@ def run_estimate(config: Estimate) -> Memory:
     console.print(Columns(("memory of a process", ""), rows, config.model))
     console.print(_devices(config, step, parts, needs))
     console.print(
-        f"Computed from the dimensions. Assumed: {config.peak_share:.0%} of the published peak, and nothing for what "
-        "GPUs send each other. benchmarks/sizes.py measures the share.",
+        f"Computed from the dimensions. Assumed: {config.peak_share:.0%} of the published peak, {config.thought_ms:g} "
+        "ms a layer and thought for starting operations, and nothing for what GPUs send each other. "
+        "benchmarks/sizes.py measures both.",
         style="dim",
     )
     if config.study is not None:
@@ -150,6 +151,7 @@ def _study(config: Estimate, file: Path) -> tuple[Estimate, list[Part]]:
 def _devices(config: Estimate, largest: Step, parts: Sequence[Part], needs: Memory) -> Columns:
     steps = sum(part.count for part in parts)
     flop = sum(part.count * step_flop(part.step) for part in parts) / steps
+    starts = sum(part.count * (len(part.step.calls()) - 1) * part.step.config.num_hidden_layers for part in parts)
     several = config.gpus > 1
     header = ["device", "fits", "a step", "together", *(["GPU-hours"] if several else [])]
     header += ["cost"] if config.price else []
@@ -159,7 +161,7 @@ def _devices(config: Estimate, largest: Step, parts: Sequence[Part], needs: Memo
         whole, shared = (
             bytes_ / GIB + OVERHEAD_GIB <= memory_gib for bytes_ in (needs.peak, memory(largest, config.gpus).peak)
         )
-        seconds = flop / (config.peak_share * tflops * 1e12)
+        seconds = flop / (config.peak_share * tflops * 1e12) + starts / steps * config.thought_ms / 1e3
         hours = seconds * steps / 3600
         cells = [name, "yes" if whole else "sharded" if shared else "no", spoken(seconds), spoken(3600 * hours)]
         cells += [f"{hours * config.gpus:,.0f}"] if several else []
