@@ -96,6 +96,9 @@ def test_without_thoughts_it_is_the_stock_class_bit_for_bit():
     ours = LatentReasoningGemmaForCausalLM.from_base(base, LatentConfig())
     ids = torch.randint(12, 300, (3, 40), device=DEVICE)
     assert torch.equal(ours(ids).logits, base(ids).logits)
+    bridged = LatentReasoningGemmaForCausalLM.from_base(base, LatentConfig(bridge="linear", adapter="lora"))
+    ids[:, 20:24] = torch.tensor([7, 8, 8, 9])
+    assert bridged(ids).logits.isfinite().all()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -240,10 +240,12 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         # A GGUF file is dequantised on loading, but its configuration still says otherwise and forbids training.
         if hasattr(config, "quantization_config"):
             del config.quantization_config
-        with torch.device("cpu" if base.device.type == "meta" else base.device):
-            model = LatentReasoningGemmaForCausalLM(config)
-        model.load_state_dict(base.state_dict(), strict=False, assign=True)
+        model = LatentReasoningGemmaForCausalLM(config)
+        missing = model.load_state_dict(base.state_dict(), strict=False, assign=True).missing_keys
         model.tie_weights()
+        if base.device.type != "meta":
+            for name in missing:  # what a plain Gemma lacks comes to where it is
+                model.get_parameter(name).data = model.get_parameter(name).data.to(base.device)
         own = dict(model.named_buffers())
         for name, buffer in base.named_buffers():  # those in no state dict: rounded where `base.to(dtype)` did so
             if name in own and not buffer.is_meta:
