@@ -34,3 +34,16 @@ def test_without_thoughts_it_is_the_base_bit_for_bit(dtype):
     base = Gemma2ForCausalLM(config).to(dtype)
     ids = torch.randint(12, 64, (3, 30))
     assert torch.equal(LatentReasoningGemmaForCausalLM.from_base(base)(ids).logits, base(ids).logits)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_what_a_base_lacks_computes_with_it(dtype):
+    config = Gemma2Config(
+        vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16,
+    )  # fmt: skip
+    base = Gemma2ForCausalLM(config).to(dtype)
+    model = LatentReasoningGemmaForCausalLM.from_base(base, {"bridge": "mlp", "adapter": "lora"})
+    model(torch.tensor([[20, 21, 7, 8, 8, 9, 22]])).logits.sum().backward()
+    assert model.model.bridge is not None
+    assert all(part.grad is not None for part in model.model.bridge.parameters())

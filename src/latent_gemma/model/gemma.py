@@ -244,8 +244,10 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         missing = model.load_state_dict(base.state_dict(), strict=False, assign=True).missing_keys
         model.tie_weights()
         if base.device.type != "meta":
-            for name in missing:  # what a plain Gemma lacks comes to where it is
-                model.get_parameter(name).data = model.get_parameter(name).data.to(base.device)
+            for name in missing:  # what a plain Gemma lacks comes to where it is, and a bridge computes in float32
+                part = model.get_parameter(name)
+                wide = torch.promote_types(base.dtype, torch.float32) if "bridge" in name else base.dtype
+                part.data = part.data.to(base.device, wide)
         own = dict(model.named_buffers())
         for name, buffer in base.named_buffers():  # those in no state dict: rounded where `base.to(dtype)` did so
             if name in own and not buffer.is_meta:
