@@ -70,6 +70,13 @@ STUDIES = {
         "operations; a guess is right on 10 %.",
         "latent-gemma study --config configs/study_chains.toml",
     ),
+    "arithmetic": Asked(
+        "Two-digit sums",
+        "Does any reasoning help where a model can learn the answer at once? Sums and differences of numbers of one or "
+        "two digits; the one or two written steps are sentences.",
+        "latent-gemma study --config configs/study_arithmetic.toml",
+        "Two thoughts stand for each step of some 8 tokens.",
+    ),
     "prosqa": Asked(
         "Small ProsQA",
         "Do latent steps search a graph better than words, as was published? 8 concepts, 2 to 3 hops; a guess is "

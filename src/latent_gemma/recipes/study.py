@@ -130,10 +130,12 @@ class SeedResult:
     Args:
         report: of it, not yet written.
         items: method -> its answers in the main setting.
+        seconds: that training and measuring took.
     """
 
     report: EvalReport
     items: Mapping[str, Sequence[Item]]
+    seconds: float
 
 
 @dataclass
@@ -267,7 +269,9 @@ def run_study(
     for one in found.values():
         with console.status("timing answers"):
             one.rows = with_times(one.rows, time_in_turns(one.timed, one.seconds))
-    return {seed: SeedResult(_report(study, seed, one), one.items) for seed, one in found.items() if one.rows}
+    return {
+        seed: SeedResult(_report(study, seed, one), one.items, one.seconds) for seed, one in found.items() if one.rows
+    }
 
 
 def _carry_out(run: _Run, found: _Found, console: Console, clock: StudyClock) -> bool:
@@ -445,7 +449,7 @@ def _report(study: Study, seed: int, found: _Found) -> EvalReport:
             **({"sizes": ", ".join(f"{name} {size}" for name, size in study.sizes.items())} if study.sizes else {}),
             **found.notes,
             **({"not finished, and not reported": ", ".join(missing)} if missing else {}),
-            "time": f"{found.seconds / 60:.1f} minutes", "machine": machine(), "seed": str(seed), **versions(),
+            "time": _minutes(found.seconds), "machine": machine(), "seed": str(seed), **versions(),
         },
         curves=found.curves,
         tables=(
@@ -453,6 +457,10 @@ def _report(study: Study, seed: int, found: _Found) -> EvalReport:
         ),
         charts=cost_charts(mains),
     )  # fmt: skip
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes"
 
 
 def report_over_seeds(results: Mapping[int, SeedResult]) -> EvalReport:
@@ -467,7 +475,8 @@ def report_over_seeds(results: Mapping[int, SeedResult]) -> EvalReport:
     """
     whole = over_seeds([result.report for result in results.values()], list(results))
     choice, reason = pick(whole.rows, [result.items for result in results.values()])
-    return replace(whole, choice=choice, reason=reason, charts=cost_charts(main_rows(whole.rows)))
+    context = whole.context | {"time": _minutes(sum(result.seconds for result in results.values()))}
+    return replace(whole, choice=choice, reason=reason, context=context, charts=cost_charts(main_rows(whole.rows)))
 
 
 def pick(rows: Sequence[EvalRow], items: Sequence[Mapping[str, Sequence[Item]]]) -> tuple[str, str]:
