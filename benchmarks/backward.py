@@ -94,12 +94,12 @@ def graphed(model: Any, batch: dict[str, torch.Tensor], k: int, precision: str) 
     first = int((ids[0] == decoder.config.latent.thought_id).nonzero()[0])
     positions: Any = tuple(Position(decoder, first + step) for step in range(k))
     config, rows = decoder.config, len(ids)
-    shape = (rows, config.num_key_value_heads, first, config.head_dim)
+    heads, width = config.num_key_value_heads, config.head_dim
     like = {"device": ids.device, "dtype": getattr(torch, precision), "requires_grad": True}
     samples = tuple(
         (
             torch.randn(rows, 1, config.hidden_size, **like),
-            *(torch.randn(*shape[:2], first + step, shape[3], **like) for _ in range(2 * len(decoder.layers))),
+            *(torch.randn(rows, heads, first + step, width, **like) for _ in range(2 * len(decoder.layers))),
         )
         for step in range(k)
     )

@@ -122,6 +122,11 @@ else:
     _Stock = object
 
 
+def _bridge_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What a bridge computes in beside weights of some dtype: no half precision."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 class LatentReasoningGemmaForCausalLM(_Stock):
     """A Gemma that reasons in continuous latent space.
 
@@ -215,7 +220,7 @@ class LatentReasoningGemmaForCausalLM(_Stock):
             model.model.install_adapters(adapted)
             load_updates(model, pretrained_model_name_or_path, hub)
         if model.model.bridge is not None:
-            model.model.bridge.float()  # one that is new has been made in the dtype of the rest
+            model.model.bridge.to(_bridge_dtype(model.dtype))  # one that is new has been made in the dtype of the rest
         if not model.model.is_calibrated:
             model.model.calibrate()
         if converts:
@@ -244,10 +249,9 @@ class LatentReasoningGemmaForCausalLM(_Stock):
         missing = model.load_state_dict(base.state_dict(), strict=False, assign=True).missing_keys
         model.tie_weights()
         if base.device.type != "meta":
-            for name in missing:  # what a plain Gemma lacks comes to where it is, and a bridge computes in float32
+            for name in missing:  # what a plain Gemma lacks comes to where it is
                 part = model.get_parameter(name)
-                wide = torch.promote_types(base.dtype, torch.float32) if "bridge" in name else base.dtype
-                part.data = part.data.to(base.device, wide)
+                part.data = part.data.to(base.device, _bridge_dtype(base.dtype) if "bridge" in name else base.dtype)
         own = dict(model.named_buffers())
         for name, buffer in base.named_buffers():  # those in no state dict: rounded where `base.to(dtype)` did so
             if name in own and not buffer.is_meta:

@@ -108,7 +108,7 @@ def _refuse_unknown(args: Sequence[str], options: Sequence[Option], verb: str, s
     for name in _names(args):
         if name not in (*known, *switches, "--config", "--help"):
             moved = _MOVED.get((verb, name))
-            if bare and name.removeprefix("--") in {part for word in bare for part in (word, word.removesuffix("s"))}:
+            if name.removesuffix("s") in {typed(word).removesuffix("s") for word in bare}:
                 moved = f"it has no name: latent-gemma {verb} {' '.join(bare).upper()}"
             raise ConfigError(
                 f"unknown option {name}", moved or nearest(name, [*known, *switches, "--config"], see_help)
