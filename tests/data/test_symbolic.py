@@ -38,7 +38,10 @@ def small():
     return drawn(SMALL, 800)
 
 
-@pytest.mark.parametrize("config", [SMALL, SymbolicConfig(), SymbolicConfig(8, 10, 1, 2, "rising")])
+PATHS = SymbolicConfig(10, 14, 3, 6, branches=False)
+
+
+@pytest.mark.parametrize("config", [SMALL, SymbolicConfig(), SymbolicConfig(8, 10, 1, 2, "rising"), PATHS])
 def test_the_answer_is_reached_in_as_many_hops_as_there_are_steps_and_the_other_is_not(config):
     rng, edges, nodes = random.Random(0), 0, 0
     for example in drawn(config, 60):
@@ -57,6 +60,23 @@ def test_the_answer_is_reached_in_as_many_hops_as_there_are_steps_and_the_other_
         edges, nodes = edges + graph.number_of_edges(), nodes + len(graph)
     if config == SymbolicConfig():
         assert edges / nodes == pytest.approx(36.1 / 22.7, rel=0.08), "as the published graphs"
+
+
+@pytest.mark.parametrize("labels", ["random", "rising"])
+def test_without_branches_there_is_one_way_to_go_and_nothing_else_tells_the_answer(labels):
+    config, last, deeper, lengths = SymbolicConfig(10, 14, 3, 6, labels, branches=False), 0, 0, set()
+    for example in drawn(config, 400):
+        graph, options, _ = read(example.question)
+        assert max(degree for _, degree in graph.out_degree()) == 1
+        (other,) = {*options} - {example.answer}
+        above = [nx.ancestors(graph, end) | {end} for end in (example.answer, other)]
+        hops = [nx.dag_longest_path_length(graph.subgraph(nodes)) for nodes in above]
+        deeper += (hops[0] > hops[1]) + 0.5 * (hops[0] == hops[1])
+        last += example.answer > other
+        lengths.add(len(example.steps))
+    assert lengths == {3, 4, 5, 6}
+    assert deeper / 400 == pytest.approx(0.5, abs=0.09)  # 3.6 standard deviations
+    assert last / 400 == pytest.approx(0.5, abs=0.09)
 
 
 def marked(told):
@@ -166,7 +186,7 @@ def test_settings_arrive_and_what_cannot_be_is_refused():
     for settings, said in {
         "nodes=7;hops=3": "7 to 7 nodes and 3 hops", "nodes=27": "at most 26", "nodes=12;hops=3-2": "3 to 2 hops",
         "nodes=12;labels=old": "give labels=random or labels=rising",
-        "nodes=12;concepts=4": "unknown setting 'concepts': known are nodes, hops, labels",
+        "nodes=12;concepts=4": "unknown setting 'concepts': known are nodes, hops, labels, branches",
     }.items():  # fmt: skip
         with pytest.raises(ConfigError, match=re.escape(said)):
             load_examples(DataSpec(f"prosqa:{settings}", limit=1))

@@ -32,8 +32,8 @@ class DataSpec:
     Args:
         source: "arithmetic", "arithmetic:ops=add,mul;digits=2;operations=2", "chains", "chains:length=3",
             "chains:length=1..6;steps=equations", "multiplication:digits=4;by=2", "prosqa:hops=3-6;concepts=20", or one
-            letter a node, "prosqa:nodes=23;hops=3-4;labels=rising"; a local file, or a hub name, "owner/name" or
-            "owner/name:config".
+            letter a node, "prosqa:nodes=23;hops=3-4;labels=rising;branches=false"; a local file, or a hub name,
+            "owner/name" or "owner/name:config".
         split: "train" or "test", of graphs in letters "validation" too; with a hub name any of its splits. A local
             file without `holdout` is one split, whichever of the two it is called.
         limit: use at most this many, after splitting and shuffling; needed for the generators.
@@ -118,8 +118,8 @@ class _Options:
             )
         return int(match[1]), int(match[2] or match[1])
 
-    def truth(self, name: str) -> bool:
-        value = self.text(name, "false")
+    def truth(self, name: str, default: bool = False) -> bool:
+        value = self.text(name, str(default).lower())
         if value not in ("true", "false"):
             raise ConfigError(f"data {self.source!r}: {name}={value}", f"write {name}=true or {name}=false")
         return value == "true"
@@ -157,7 +157,8 @@ def _prosqa(options: _Options, split: Split, seed: int) -> Iterator[Example]:
     if "nodes" in options:
         nodes, hops = options.span("nodes", (23, 23)), options.span("hops", (3, 4))
         labels = cast(Labels, options.text("labels", "random"))
-        return symbolic_examples(SymbolicConfig(*nodes, *hops, labels), split, seed)
+        config = SymbolicConfig(*nodes, *hops, labels, options.truth("branches", default=True))
+        return symbolic_examples(config, split, seed)
     fewest, most = options.span("hops", (3, 6))
     return prosqa_examples(ProsqaConfig(options.whole("concepts", 20), fewest, most), split, seed)
 

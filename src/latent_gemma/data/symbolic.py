@@ -30,6 +30,8 @@ class SymbolicConfig:
         max_hops: most edges on it.
         labels: letters drawn at random in each telling, or "rising" along every edge, the same in all of them: as
             published, and a shortcut.
+        branches: False has at most one edge leave a node, so that looking edges up is all that a question takes: long
+            paths to warm up on.
     """
 
     min_nodes: int = 23
@@ -37,6 +39,7 @@ class SymbolicConfig:
     min_hops: int = 3
     max_hops: int = 4
     labels: Labels = "random"
+    branches: bool = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.min_hops <= self.max_hops:
@@ -83,6 +86,23 @@ def _tell(rng: random.Random, graph: Graph, letters: str, labels: Labels) -> Sym
     )  # fmt: skip
 
 
+def _grow_paths(rng: random.Random, config: SymbolicConfig, nodes: int) -> Graph:
+    """Two paths from roots of their own, joined on the way by what nodes are left; numbered as others are."""
+    most = min(config.max_hops, nodes - config.min_hops - 2)
+    one = rng.randint(config.min_hops, most)
+    two = rng.randint(config.min_hops, min(most, nodes - one - 2))
+    # Upwards from the ends, and turned round below: parents come before children.
+    paths = [(one, 0), (one + two + 1, one + 1)]
+    edges = [(node, node - 1) for root, end in paths for node in range(end + 1, root + 1)]
+    joined = [node for node in range(one + two + 2) if node not in (one, one + two + 1)]
+    for node in range(one + two + 2, nodes):
+        edges.append((node, rng.choice(joined)))
+        joined.append(node)
+    (root, target), (_, other) = rng.sample(paths, 2)
+    root, target, other = (nodes - 1 - node for node in (root, target, other))
+    return Graph(nodes, tuple((nodes - 1 - lower, nodes - 1 - upper) for lower, upper in edges), root, target, other)
+
+
 def _shape(example: SymbolicExample) -> str:
     """The same for questions that differ by how their nodes are numbered alone (and for a few others)."""
     graph, asked = example.graph, (example.graph.root, example.graph.target, example.graph.other)
@@ -120,7 +140,10 @@ def symbolic_examples(config: SymbolicConfig, split: Split, seed: int) -> Iterat
 
     def draw() -> SymbolicExample:
         nodes = rng.randint(config.min_nodes, config.max_nodes)
-        graph = grow_question(rng, config.min_hops, config.max_hops, nodes=nodes)
+        if config.branches:
+            graph = grow_question(rng, config.min_hops, config.max_hops, nodes=nodes)
+        else:
+            graph = _grow_paths(rng, config, nodes)
         return _tell(rng, graph, LETTERS[: config.max_nodes], config.labels)
 
     return only_split(iter(draw, None), split, _shape)
