@@ -12,7 +12,7 @@ import pytest
 
 from latent_gemma.cli import config_class, main, parse
 from latent_gemma.errors import ConfigError
-from latent_gemma.recipes.methods import METHODS, Budget, methods_of
+from latent_gemma.recipes.methods import METHODS, Budget, methods_of, text_stage
 from latent_gemma.recipes.study_clock import StudyClock
 from latent_gemma.text.columns import spoken
 from latent_gemma.training.clean_stop import CleanStop
@@ -90,18 +90,20 @@ def test_a_study_that_was_stopped_twice_ends_as_if_it_never_was(here, monkeypatc
     assert whole["seed-0/words/model/model.safetensors"] != whole["seed-1/words/model/model.safetensors"]
     capsys.readouterr()
 
-    undo = strike_in(monkeypatch, 2)  # in the second method of the first seed
+    undo = strike_in(monkeypatch, 2)  # in the second run of the first seed
     assert main([*command, "cut"]) == 0
     undo()
-    left = "annealed, seed 0, words, seed 1, annealed, seed 1"
-    assert f"stopped in annealed, seed 0 at step 2; unfinished and not reported: {left};" in capsys.readouterr().out
+    later = "annealed, seed 0, text stage, seed 1, words, seed 1, annealed, seed 1"
+    said = f"stopped in words, seed 0 at step 2; unfinished and not reported: words, seed 0, {later};"
+    assert said in capsys.readouterr().out
     assert not list(here.glob("cut/**/report.json"))
-    assert not (here / "cut" / "seed-0" / "annealed" / "run.json").exists()
+    assert not (here / "cut" / "seed-0" / "words" / "run.json").exists()
 
-    undo = strike_in(monkeypatch, 2)  # goes on with the one that was stopped; then in the first of the next seed
+    undo = strike_in(monkeypatch, 3)  # goes on with the one that was stopped; then in the first of the next seed
     assert main([*command, "cut"]) == 0
     undo()
-    assert "unfinished and not reported: words, seed 1, annealed, seed 1;" in capsys.readouterr().out
+    left = "text stage, seed 1, words, seed 1, annealed, seed 1"
+    assert f"unfinished and not reported: {left};" in capsys.readouterr().out
     assert main([*command, "cut"]) == 0
     assert content(here / "cut") == whole
 
@@ -133,7 +135,7 @@ def test_a_question_that_is_too_long_is_told_before_anything_is_trained(here, ca
 
 
 def test_a_method_whose_time_is_up_is_not_in_the_report(here, monkeypatch, capsys):
-    shares = iter([None, 1e-9, None])
+    shares = iter([None, None, 1e-9, None])
     monkeypatch.setattr(StudyClock, "share_hours", lambda clock: next(shares))
     command = [*STUDY, "--methods", "words,anneal,none", "--resume", "auto", "--out", "out"]
     assert main(command) == 0
@@ -148,8 +150,8 @@ def test_a_method_whose_time_is_up_is_not_in_the_report(here, monkeypatch, capsy
 
 def test_each_session_gets_on_and_what_has_no_parent_waits(here, capsys):
     assert main([*STUDY, "--max-hours", "1e-9", "--out", "out"]) == 0
-    assert "unfinished and not reported: words, annealed;" in capsys.readouterr().out
-    assert list((here / "out" / "seed-0" / "words" / "checkpoints").iterdir())
+    assert "unfinished and not reported: text stage, words, annealed;" in capsys.readouterr().out
+    assert list((here / "out" / "seed-0" / "text-stage" / "checkpoints").iterdir())
     assert not (here / "out" / "seed-0" / "annealed").exists()
 
 
@@ -177,12 +179,13 @@ def test_hours_are_shared_out_among_the_runs_that_are_left(monkeypatch):
 
 def test_every_method_after_the_text_stage_has_the_same_steps():
     methods = {name: METHODS[name](BUDGET) for name in METHODS}
-    assert methods["words"].steps == 30
+    assert text_stage(BUDGET).steps == 30
     assert methods["none"].steps == 70
-    later = {name: method for name, method in methods.items() if name not in ("words", "none")}
-    assert {method.parent for method in later.values()} == {"words"}
-    assert {method.steps for name, method in later.items() if name != "soft"} == {40}
+    later = {name: method for name, method in methods.items() if name not in ("soft", "none")}
+    assert {method.parent for method in later.values()} == {"text stage"}
+    assert {method.steps for method in later.values()} == {40}, "words has as many examples as what it is compared with"
     assert (methods["soft"].steps, methods["soft"].curriculum, methods["soft"].asked) == (0, None, "latent")
+    assert methods["soft"].parent == "words"
     assert len({method.label for method in methods.values()} | {m.folder for m in methods.values()}) >= len(methods)
 
 
@@ -207,10 +210,14 @@ def test_stages_mix_or_ask_for_the_next_step_alone_where_told():
 
 def test_methods_stand_behind_what_they_go_on_from():
     assert [method.label for method in methods_of(["anneal", "words", "none"], BUDGET)] == [
-        "words", "annealed", "no reasoning",
+        "text stage", "annealed", "words", "no reasoning",
     ]  # fmt: skip
-    alone = methods_of(["coconut"], BUDGET)
-    assert [(method.label, method.measured) for method in alone] == [("words", False), ("COCONUT", True)]
+    for name, line in {
+        "coconut": [("text stage", False), ("COCONUT", True)],
+        "soft": [("text stage", False), ("words", False), ("soft", True)],
+        "none": [("no reasoning", True)],
+    }.items():
+        assert [(method.label, method.measured) for method in methods_of([name], BUDGET)] == line
 
 
 @pytest.mark.parametrize(
@@ -269,7 +276,7 @@ def test_a_study_of_a_saved_model_with_an_adapter_on_held_out_rows(here):
     assert shown == {("COCONUT", 4, "latent"), ("soft", 4, "latent")}
     assert "auto" in {row["k"] for row in found if row["label"] == "soft"}, "it ends its thinking itself"
     assert not (here / "out" / "seed-0" / "soft" / "run.json").exists(), "there is nothing to train"
-    for method, parent in (("words", "base"), ("coconut", "out/seed-0/words")):
+    for method, parent in (("text-stage", "base"), ("coconut", "out/seed-0/text-stage")):
         folder = here / "out" / "seed-0" / method
         record = json.loads((folder / "run.json").read_text())
         assert (record["parent"], record["steps"], record["data_rows"]) == (parent, 1, 8)
@@ -287,7 +294,8 @@ def test_an_estimate_of_a_study_is_the_sum_of_its_runs(here, capsys):
     said = 'model = "google/gemma-2-2b"\nout = "o"\nseeds = "0,1,2"\ntext_steps = 50\ndata = "d.jsonl"\n'
     said += "steps = 100\nbatch_size = 64\nrank = 0\n"
     size = ["--rank", "0", "--batch-size", "64", "--no-checkpointing", "--precision", "float32"]
-    asked = {"none": (150, "0", "3"), "words": (50, "0", "10"), "coconut": (100, "7", "3")}
+    # The text stage of 50 steps stands in front of "words", and is trained once.
+    asked = {"none": (150, "0", "3"), "words": (50 + 100, "0", "10"), "coconut": (100, "7", "3")}
     total = {
         name: (steps, counted(capsys, "--model", "google/gemma-2-2b", *size, "--k", k, "--answer", answer)[1])
         for name, (steps, k, answer) in asked.items()

@@ -23,7 +23,7 @@ class StudyOptions(Common):
     Args:
         methods: by name: none, words, coconut, coconut-mixed, anneal, pause, internalize, codi, parallel, soft. Those
             that go on from the text stage have it trained once.
-        text_steps: optimiser steps of the text stage ("words"); 0 takes as many as every method has after it.
+        text_steps: optimiser steps of the text stage; 0 takes as many as every method ("words", too) has after it.
         seeds: several, such as 0,1,2; empty takes `seed`.
         items: test questions, at most.
         max_latent_steps: steps' worth of thoughts at most; 0 takes the longest example's.

@@ -10,7 +10,6 @@ from rich.console import Console
 from transformers import Gemma2Config, Gemma3TextConfig, GemmaConfig
 
 from latent_gemma.errors import ConfigError, ModelError
-from latent_gemma.inspection.select import WORDS
 from latent_gemma.model.loading import TINY, read_config
 from latent_gemma.model.tiny import build_tiny
 from latent_gemma.options.command_line import parse
@@ -19,7 +18,7 @@ from latent_gemma.options.tools import Estimate
 from latent_gemma.recipes.methods import Budget, methods_of
 from latent_gemma.text.columns import Columns, spoken, spoken_bytes
 from latent_gemma.training.cost import GIB, Memory, Step, memory, step_flop
-from latent_gemma.training.curriculum import CodiCurriculum
+from latent_gemma.training.curriculum import CodiCurriculum, WrittenCurriculum
 
 NAMES = "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim"
 #: Published dimensions, so that gated models can be estimated without an account.
@@ -140,7 +139,7 @@ def _study(config: Estimate, file: Path) -> tuple[Estimate, list[Part]]:
     dimensions = build_tiny("gemma2", None, **study.sizes).config if study.model == TINY else dimensions_of(study.model)
     parts = []
     for method in methods_of(study.names, Budget(study.text_steps or steps, steps, longest=1)):
-        written = method.label == WORDS
+        written = method.curriculum == WrittenCurriculum("words")
         twice = isinstance(method.curriculum, CodiCurriculum)  # its teacher's rows stand beside its student's
         step = _step(config, dimensions, config.k if method.thinks else 0, config.answer + (config.k if written else 0))
         step = replace(step, batch_size=train.batch_size * (2 if twice else 1))

@@ -98,30 +98,35 @@ class Budget:
         return AnnealCurriculum(max_latent_steps=self.max_latent_steps, grow_until=0.35, p_until=0.7, anchor_until=0.85)
 
 
-#: Name -> the method with a budget. "none" has as many steps as the others have in both their stages.
+def text_stage(budget: Budget) -> Method:
+    """What most methods go on from; it is measured where "words" has gone on as long as they have."""
+    return Method("text stage", None, WrittenCurriculum("words"), budget.text_steps, measured=False)
+
+
+#: Name -> the method with a budget: each has as many steps as the others, those of the text stage counted.
 METHODS: dict[str, Callable[[Budget], Method]] = {
     "none": lambda budget: Method("no reasoning", None, WrittenCurriculum("none"), budget.text_steps + budget.steps),
-    "words": lambda budget: Method("words", None, WrittenCurriculum("words"), budget.text_steps),
-    "coconut": lambda budget: Method("COCONUT", "words", CoconutCurriculum(**budget.stages), budget.steps),
+    "words": lambda budget: Method("words", "text stage", WrittenCurriculum("words"), budget.steps),
+    "coconut": lambda budget: Method("COCONUT", "text stage", CoconutCurriculum(**budget.stages), budget.steps),
     "coconut-mixed": lambda budget: Method(
-        "COCONUT, mixed stages", "words",
+        "COCONUT, mixed stages", "text stage",
         CoconutCurriculum(**budget.stages | {"uniform_prob": 0.0, "stage_mixing": True}), budget.steps,
     ),
-    "anneal": lambda budget: Method("annealed", "words", budget.anneal, budget.steps),
+    "anneal": lambda budget: Method("annealed", "text stage", budget.anneal, budget.steps),
     # COCONUT's curriculum with one learnt constant for its thoughts, and with nothing in their place.
     "pause": lambda budget: Method(
-        "pause", "words", CoconutCurriculum(**budget.stages), budget.steps, latent={"fed": "pause"}
+        "pause", "text stage", CoconutCurriculum(**budget.stages), budget.steps, latent={"fed": "pause"}
     ),
     "internalize": lambda budget: Method(
-        "internalised", "words", InternalizeCurriculum(**budget.stages), budget.steps
+        "internalised", "text stage", InternalizeCurriculum(**budget.stages), budget.steps
     ),
     "codi": lambda budget: Method(
-        "CODI", "words", CodiCurriculum(num_thoughts=budget.most * budget.fixed), budget.steps,
+        "CODI", "text stage", CodiCurriculum(num_thoughts=budget.most * budget.fixed), budget.steps,
         latent={"bridge": "mlp", "c_thought": 1},
     ),
     # In three passes, as published; in as many as there are thoughts it would be the annealed plan again.
     "parallel": lambda budget: Method(
-        "parallel", "words", budget.anneal, budget.steps, latent={"recurrence": "parallel", "parallel_passes": 3}
+        "parallel", "text stage", budget.anneal, budget.steps, latent={"recurrence": "parallel", "parallel_passes": 3}
     ),
     # No training: at p = 1 and a thought a token, thinking is what the words model writes, mixed over its vocabulary.
     "soft": lambda budget: Method(
@@ -147,27 +152,21 @@ def methods_of(names: Sequence[str], budget: Budget) -> tuple[Method, ...]:
     """
     if not names:
         raise ConfigError("--methods names none", f"choose from {','.join(METHODS)}")
-    found: dict[str, Method] = {}
+    chosen: dict[str, Method] = {}
     for place, name in enumerate(names):
         if name not in METHODS:
             remedy = nearest(name, [*METHODS], f"choose from {','.join(METHODS)}")
             raise ConfigError(f"--methods: there is no method {name!r:.40}", remedy)
         if name in names[:place]:
             raise ConfigError(f"--methods names {name} twice", "name each once")
-        found[name] = METHODS[name](budget)
-    chosen = [*found.values()]
-    labels = {method.label for method in chosen}
-    missing = {method.parent for method in chosen if method.parent} - labels
-    parents = [make(budget) for make in METHODS.values() if make(budget).label in missing]
-    return _parents_first([*(replace(parent, measured=False) for parent in parents), *chosen])
-
-
-def _parents_first(methods: Sequence[Method]) -> tuple[Method, ...]:
-    ordered: list[Method] = []
-    waiting = list(methods)
-    while waiting:
-        done = {method.label for method in ordered} | {None}
-        ready = next(method for method in waiting if method.parent in done)
-        waiting.remove(ready)
-        ordered.append(ready)
-    return tuple(ordered)
+        method = METHODS[name](budget)
+        chosen[method.label] = method
+    unnamed = [text_stage(budget), *(replace(make(budget), measured=False) for make in METHODS.values())]
+    known = {method.label: method for method in unnamed} | chosen
+    ordered: dict[str, Method] = {}
+    for method in chosen.values():
+        line = [method]
+        while line[0].parent:
+            line.insert(0, known[line[0].parent])
+        ordered |= {each.label: each for each in line if each.label not in ordered}
+    return tuple(ordered.values())

@@ -9,6 +9,7 @@ from functools import lru_cache
 from latent_gemma.text.golds import accepted_forms
 from latent_gemma.text.marks import behind_reasoning, has_prose, last_clause, marked_answer, mathematics, said_answer
 from latent_gemma.text.normalize import fold_characters, normalize_answer, strip_emphasis, undivided
+from latent_gemma.text.options import option_of
 from latent_gemma.text.quantities import Number, first_number, last_number, quantities, whole_number
 from latent_gemma.text.tokens import plain
 
@@ -148,7 +149,8 @@ def answers_match(predicted: str | None, accepted: Sequence[str]) -> bool:
         True if one matches. Of an answer to a number the first number counts, whatever unit or words stand beside it
         ("27 miles", 答えは27個です; "3 boxes of 12" is 3), and a part of an expression never does. Numbers are compared
         exactly, as fractions, but for accepted ones with six decimals or more; nothing is evaluated. Otherwise case,
-        quotation marks, a copula (東京です) and a remark in brackets, 東京（とうきょう）, do not count.
+        quotation marks, a copula (東京です) and a remark in brackets, 東京（とうきょう）, do not count, and an option
+        is told by its letter: "(B) Paris" and "Option B" are B.
     """
     if predicted is None or len(predicted) > MAX_ANSWER_CHARS:
         return False
@@ -161,6 +163,8 @@ def answers_match(predicted: str | None, accepted: Sequence[str]) -> bool:
     if first is not None and any(_is_number(first, form) for form in numbers):
         return True
     spelled = set(_spellings(predicted)) if len(numbers) < len(golds) else set()
+    if spelled and (option := option_of(fold_characters(plain(predicted)), dotted=True)):
+        spelled.add(option[0])
     return any(not spelled.isdisjoint(form.spellings) for form in golds if form.number is None)
 
 
@@ -239,6 +243,7 @@ def _gold(answer: str) -> tuple[_Gold, ...]:
         normal = _normal(form)
         spelled = {normal, _normal(plain(form)), _CALLED_OUT.sub("", normal)}
         spelled |= {_ARTICLE.sub("", normal, count=1)} if _ARTICLE.match(normal) else set()
+        spelled |= {_normal(part) for part in option_of(fold_characters(form)) or ()}
         forms.append(_Gold(frozenset(spelled - {""}), number, tolerance))
     return tuple(forms)
 
@@ -277,7 +282,7 @@ def _stated(text: str) -> list[str]:
 
 
 def _spellings(answer: str) -> Iterator[str]:
-    """How a text answer may be spelled: without a copula, a remark in brackets, an article."""
+    """How a text answer may be spelled: without a copula, a remark in brackets, an article; as its option's letter."""
     text = plain(answer).strip()
     stated = _COPULA.sub("", text)
     inner = stated[1:-1] if stated[:1] == "【" and stated[-1:] == "】" else stated
@@ -286,3 +291,5 @@ def _spellings(answer: str) -> Iterator[str]:
         normal = _CALLED_OUT.sub("", _normal(spelled))
         yield normal
         yield _ARTICLE.sub("", normal, count=1) if _ARTICLE.match(normal) else normal
+    if option := option_of(fold_characters(stated)):
+        yield option[0]
