@@ -1,21 +1,14 @@
-"""What the studies share: their command line, their folders, and a study from training to report."""
+"""A study as a script: its command line and its folders."""
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.console import Console
 
 from latent_gemma.cli import quieten
 from latent_gemma.errors import LatentGemmaError
-from latent_gemma.evaluation.results import EvalReport
-from latent_gemma.inspection.write import publish
-from latent_gemma.recipes.resume import Origin, Unfinished, resume_study
-from latent_gemma.recipes.stage import run_folder
-from latent_gemma.recipes.study import Study, run_study
 from latent_gemma.text.display import displayable
 
 
@@ -45,33 +38,3 @@ def command(config_class: type, run: Callable[[Any], object], args: Sequence[str
 def models_folder(out: Path, models: Path | None) -> Path:
     """Where a study's models go: never beside the report, which may be kept in git."""
     return models or Path("runs") / f"results-{out.name}"
-
-
-def run_results(study: Study, config: Any, console: Console, started_s: float | None = None) -> EvalReport | None:
-    """Run a study and write its report into one folder, its models into another.
-
-    Args:
-        study: which.
-        config: the recipe's configuration, with `out`, `models`, `seed`, `scale`, `max_hours` and `resume`.
-        console: where it prints.
-        started_s: as `run_study`.
-
-    Returns:
-        The report, of the methods that are finished; None if the study was stopped, or none is.
-
-    Raises:
-        RunError: if a folder is not empty, or holds a study with other settings.
-    """
-    models, report, resume = models_folder(config.out, config.models), None, config.resume
-    study = replace(study, settings=replace(study.settings, max_hours=config.max_hours))
-    with (
-        run_folder(config.out, resume != "no") as out,
-        run_folder(models, resume != "no"),
-        Unfinished(study.labels([config.seed])) as unfinished,
-    ):
-        resume_study(models, resume, Origin(study.name, config, config.seed))
-        found = run_study(study, {config.seed: models}, config.scale, unfinished, console, started_s)
-        if found:
-            report = found[config.seed].report
-            publish(report, out, console)
-    return report

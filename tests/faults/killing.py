@@ -15,7 +15,6 @@ import importlib
 import json
 import os
 import random
-import runpy
 import shutil
 import signal
 import sys
@@ -86,22 +85,9 @@ def run(arguments: list[str], log: Path, strike: tuple[str, int, int] | None = N
                 os.kill(os.getpid(), strike[2])
 
         watch(event)
-        os._exit(command_of(arguments))
+        os._exit(main(arguments))
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status), told.read_text().split()
-
-
-def command_of(arguments: list[str]) -> int:
-    """Carry a command line out."""
-    if not arguments[0].startswith("studies/"):
-        return main(arguments)
-    script = Path(__file__).parents[2] / arguments[0]
-    sys.argv, sys.path[0] = [str(script), *arguments[1:]], str(script.parent)
-    try:
-        runpy.run_path(str(script), run_name="__main__")
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def drive(folder: Path, arguments: list[str], strikes: list[tuple[str | None, int]], seed: int) -> list[Any]:
@@ -125,9 +111,8 @@ def drive(folder: Path, arguments: list[str], strikes: list[tuple[str | None, in
 
 
 def finished(folder: Path) -> dict[str, int]:
-    """What is finished: the steps of a folder's runs, wherever its study keeps them, and its report (0 steps)."""
-    runs = [*folder.rglob("run.json"), *Path("runs", f"results-{folder.name}").rglob("run.json")]
-    records = {path.parent.name: json.loads(path.read_text()) for path in runs}
+    """What is finished: the steps of a folder's runs, and its report (0 steps)."""
+    records = {path.parent.name: json.loads(path.read_text()) for path in folder.rglob("run.json")}
     found = {name: record["steps"] for name, record in records.items() if "steps" in record}  # a study has none
     return found | ({"report": 0} if (folder / "report.json").exists() else {})
 

@@ -1,4 +1,4 @@
-"""The studies behind results/: small twins that always run, and the whole ones with their bars."""
+"""The study behind results/bilingual as a script: a small twin that always runs."""
 
 import itertools
 import json
@@ -7,24 +7,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from bilingual import Bilingual, run_bilingual, vocabulary
-from prosqa import METHODS, Prosqa, phrase_tokenizer, run_prosqa
 from shared import command
 
 from latent_gemma.data.bilingual import bilingual_rows
-from latent_gemma.data.prosqa import ProsqaConfig, prosqa_examples
-from latent_gemma.inspection.select import control_rows, main_rows
-from latent_gemma.model.config import LatentConfig
-from latent_gemma.model.prompt import Frame
 
 STUDIES = Path(__file__).parents[2] / "studies"
 
 
-@pytest.mark.parametrize("name", ["prosqa", "bilingual"])
-def test_a_study_is_a_script_that_shows_its_options(name):
+def test_a_study_is_a_script_that_shows_its_options():
     done = subprocess.run(
-        [sys.executable, STUDIES / f"{name}.py", "--help"], capture_output=True, text=True, check=False
+        [sys.executable, STUDIES / "bilingual.py", "--help"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "--seed" in done.stdout
@@ -36,43 +29,6 @@ def names(folder):
 
 def accuracies(report):
     return [(row.label, row.k, row.p, row.control, row.correct) for row in report.rows]
-
-
-def test_a_sentence_of_prosqa_has_two_tokens_and_comes_back_whole():
-    tokenizer = phrase_tokenizer()
-    frame = Frame(tokenizer, LatentConfig(step_separator=""))
-    for example in itertools.islice(prosqa_examples(ProsqaConfig(8, 2, 3), "train", 0), 50):
-        sentences = example.question.count(".")
-        assert len(frame.text_ids(example.question)) == 2 * sentences + 3
-        for text in (*example.steps, example.answer):
-            ids = frame.text_ids(text)
-            assert len(ids) == 2
-            assert tokenizer.decode(ids) == text
-
-
-def test_prosqa_keeps_its_report_apart_from_its_models(tmp_path):
-    rows = [{"question": "Tom is a lempus. Is Tom a lempus or rempus?", "steps": [], "answer": "Tom is a lempus."}]
-    published = tmp_path / "published.json"
-    published.write_text(json.dumps(rows))
-    out, models = tmp_path / "results" / "prosqa", tmp_path / "models"
-    config = Prosqa(out=out, models=models, published=published, items=4, scale=0.001)
-    report = run_prosqa(config)
-    assert list(main_rows(report.rows)) == ["words", "COCONUT", "annealed", "no reasoning"]
-    controls = set(control_rows(report.rows, main_rows(report.rows)["COCONUT"]))
-    assert controls == {"zero", "noise", "swap", "permute", "pause", "k0"}
-    assert [grid.title for grid in report.tables][:2] == ["Training", "Questions of another kind"]
-    assert len(report.tables[0].rows) == len(METHODS)
-    assert {"report.json", "report.md", "accuracy_over_k.png", "controls.png"} <= names(out)
-    assert not [name for name in names(out) if name.endswith((".safetensors", ".jsonl"))]
-    record = json.loads((models / "coconut" / "run.json").read_text())
-    assert record["recipe"] == "studies/prosqa"
-    assert record["parent"] == str(models / "words")
-    assert command(Prosqa, run_prosqa, ["--out", str(out)]) == 2, "results that are there are not overwritten"
-    weights = models / "coconut" / "model" / "model.safetensors"
-    before = weights.stat().st_mtime_ns
-    again = replace(config, out=tmp_path / "again", resume="auto")
-    assert accuracies(run_prosqa(again)) == accuracies(report)
-    assert weights.stat().st_mtime_ns == before, "what is trained is not trained again"
 
 
 def test_bilingual_measures_each_kind_of_row(tmp_path, monkeypatch):

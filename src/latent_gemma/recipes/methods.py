@@ -26,9 +26,7 @@ class Method:
         parent: label of the method whose model it goes on from; None starts from the study's base.
         curriculum: what is latent, and when; None trains nothing and asks the parent's model.
         steps: optimiser steps.
-        pool: which of the study's pools of training rows it learns from.
-        lr: its peak learning rate; None takes the study's.
-        measured: whether the report shows it; a warm-up for others is not shown.
+        measured: whether the report shows it; what others only go on from is not shown.
         latent: fields of the latent configuration that are its own.
         asked: the mode it is asked in; None as it was trained.
     """
@@ -37,8 +35,6 @@ class Method:
     parent: str | None
     curriculum: Curriculum | None
     steps: int
-    pool: str = ""
-    lr: float | None = None
     measured: bool = True
     latent: Mapping[str, Any] = field(default_factory=dict)
     asked: Mode | None = None

@@ -67,8 +67,8 @@ class Study:
         title: heading of the report.
         task: the questions, in a few words.
         methods: in the order of training.
-        train: pool, number of rows at most -> training rows.
-        tests: the questions everything is measured on, none of them in a pool.
+        train: number of rows at most -> training rows.
+        tests: the questions everything is measured on, none of them among those.
         settings: the optimisation; steps are the methods' own, the seed is the run's, `max_hours` is of all of them.
         num_thoughts: K that the methods that think begin with; training says what they end with.
         max_new_tokens: bound on generated tokens.
@@ -93,7 +93,7 @@ class Study:
     title: str
     task: str
     methods: tuple[Method, ...]
-    train: Callable[[str, int], list[Example]]
+    train: Callable[[int], list[Example]]
     tests: Sequence[Example]
     settings: TrainSettings
     num_thoughts: int
@@ -197,8 +197,7 @@ class _Run:
 
     @property
     def settings(self) -> TrainSettings:
-        lr = self.method.lr or self.study.settings.lr
-        return replace(self.study.settings, steps=self.steps, lr=lr, seed=self.seed)
+        return replace(self.study.settings, steps=self.steps, seed=self.seed)
 
     @property
     def measured(self) -> EvalSettings:
@@ -297,7 +296,7 @@ def _train(run: _Run, clock: StudyClock) -> tuple[Any, Any, FitResult] | None:
     if hours == 0.0 and not run.is_trained:
         return None
     parent = Parent.of(study.model if run.parent is None else str(run.parent))
-    examples = study.train(method.pool, settings.steps * settings.batch_size * settings.accumulate)
+    examples = study.train(settings.steps * settings.batch_size * settings.accumulate)
     config = StageConfig(method, settings, LatentConfig(**run.latent), run.lora, study.model, study.sizes)
     size = step_size(settings.batch_size, settings.accumulate)
     origin = Origin(study.name, config, run.seed, parent, examples, size)
@@ -349,7 +348,7 @@ def _asked_otherwise(run: _Run) -> tuple[Any, Any, FitResult]:
     """The parent's model, to be asked in a way that it was not trained for."""
     model, tokenizer = load_model(str(run.parent))
     frame = Frame(tokenizer, model.config.latent)
-    rows = run.study.train(run.method.pool, _SAMPLE)[:_SAMPLE]
+    rows = run.study.train(_SAMPLE)[:_SAMPLE]
     separator = frame.latent.step_separator
     longest = max(sum(len(frame.text_ids(step + separator)) for step in row.steps) for row in rows)
     model.set_latent(num_thoughts=longest, **run.method.latent)

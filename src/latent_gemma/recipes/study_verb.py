@@ -4,7 +4,6 @@ import contextlib
 import math
 import time
 from dataclasses import replace
-from pathlib import Path
 
 from rich.console import Console
 
@@ -53,7 +52,7 @@ def run_study_verb(config: StudyOptions) -> EvalReport | None:
             run_folder(config.out, config.resume != "no") as out,
             Unfinished(study.labels(seeds)) as unfinished,
         ):
-            origin = Origin("study", config, seeds[0], Parent.of(config.model), study.train("", MOST))
+            origin = Origin("study", config, seeds[0], Parent.of(config.model), study.train(MOST))
             resume_study(out, config.resume, origin)
             say_options("study", config)
             try:
@@ -104,10 +103,10 @@ def study_of(config: StudyOptions, equal: Match) -> Study:
     kind = answer_kind(spec, tests) if config.answer_kind == "auto" else config.answer_kind
     return Study(
         name="study",
-        title=f"{Path(config.model).name} on {spec.source} by every method",
+        title=f"{config.model} on {spec.source} by every method",
         task=_task(spec),
         methods=methods_of(config.names, budget),
-        train=lambda pool, count: rows[:count] if spec.is_generated else rows,
+        train=lambda count: rows[:count] if spec.is_generated else rows,
         tests=tests,
         settings=config.train,
         num_thoughts=budget.most * budget.fixed,
