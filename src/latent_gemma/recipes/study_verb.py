@@ -47,7 +47,8 @@ def run_study_verb(config: StudyOptions) -> EvalReport | None:
     seeds = config.all_seeds
     folders = {seed: config.out / f"seed-{seed}" for seed in seeds}
     with MathVerifier() as verifier:
-        study = study_of(config, verifier.equal)
+        with console.status("reading the data"):  # a minute for graphs that are drawn until one has a question
+            study = study_of(config, verifier.equal)
         with (
             run_folder(config.out, config.resume != "no") as out,
             Unfinished(study.labels(seeds)) as unfinished,
