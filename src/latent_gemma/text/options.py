@@ -4,7 +4,7 @@ import re
 
 _OPTION = re.compile(
     r"(?P<named>(?:the )?(?:option|choice|選択肢) ?)?"
-    r"(?:\((?P<bracketed>[A-Ja-j])\)|(?P<closed>[A-J])\)|(?P<dotted>[A-J])[.:](?=\s|$)|(?P<bare>[A-J])\.?$)\s*(?P<rest>.*)",
+    r"(?:\((?P<bracketed>[A-J])\)|(?P<closed>[A-J])\)|(?P<dotted>[A-J])[.:](?=\s|$)|(?P<bare>[A-J])\.?$)\s*(?P<rest>.*)",
     re.DOTALL | re.IGNORECASE,
 )
 _ANOTHER = re.compile(r"(?<![^\W_])[A-J]\)")
