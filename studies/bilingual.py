@@ -1,17 +1,15 @@
-"""A tiny Gemma 2 on English and Japanese, judged by four metrics on held-out rows.
+"""A Gemma on Japanese and English rows: answers at once, thinks four thoughts first, or takes as many pauses.
 
-The report in results/bilingual:
+Asked on rows it has learnt and on rows it has not, by four metrics. The report in results/bilingual, from three files
+in the format of llm-japanese-dataset (quiz, multiple choice, translation both ways):
 
-    python studies/bilingual.py --encoder runs/e5
+    python studies/bilingual.py aio.json jcommonsenseqa.json tatoeba_translation.json --encoder runs/e5
 """
 
-import itertools
 import random
-import re
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,58 +18,65 @@ from rich.console import Console
 from shared import command, models_folder
 from tyro.conf import Positional
 
-from latent_gemma.data.bilingual import KINDS, bilingual_rows
 from latent_gemma.data.example import Example
-from latent_gemma.data.rows import parse_row
-from latent_gemma.data.splits import Split, split_of
-from latent_gemma.data.task_list import load_task
+from latent_gemma.data.load import DataSpec, load_examples
+from latent_gemma.data.splits import split_of
 from latent_gemma.errors import ConfigError
-from latent_gemma.evaluation.engine import Evaluator, Measured
+from latent_gemma.evaluation.engine import Evaluator
 from latent_gemma.evaluation.points import EvalSettings
-from latent_gemma.evaluation.results import EvalReport, Grid
-from latent_gemma.inspection.tables import metrics_grid
-from latent_gemma.inspection.verdict import verdict
+from latent_gemma.evaluation.results import EvalReport, EvalRow, Grid
+from latent_gemma.inspection.numbers import with_interval
 from latent_gemma.inspection.write import publish
-from latent_gemma.model.config import LatentConfig
-from latent_gemma.model.tiny import build_tiny, build_tokenizer
-from latent_gemma.ranges import Count, Positive, Seed, check_ranges
-from latent_gemma.recipes.resume import Origin, Stopped, Unfinished, begin, finished_stage, resumes, step_size
-from latent_gemma.recipes.stage import Parent, machine, run_folder, save_stage, training_curves
-from latent_gemma.training.curriculum import WrittenCurriculum
-from latent_gemma.training.fit import fit
+from latent_gemma.model.loading import TINY, load_model
+from latent_gemma.model.tiny import build_tokenizer
+from latent_gemma.ranges import Amount, Count, Positive, Seed, check_ranges
+from latent_gemma.recipes.methods import Budget, methods_of
+from latent_gemma.recipes.resume import Origin, Unfinished, finished_stage, resume_study
+from latent_gemma.recipes.stage import Parent, run_folder
+from latent_gemma.recipes.study import Study, run_study
+from latent_gemma.text.language import translation_target
 from latent_gemma.training.settings import Resume, TrainSettings
-from latent_gemma.versions import versions
 
-#: A word with the space before it, or one character of those that a byte-level vocabulary spells in several bytes.
-_PIECES = re.compile(r" ?[A-Za-z]+|[^\x00-\u0143]")
-_ROWS = 6000  #: generated training rows of each kind
-_SHOWN = 3  #: answers of each kind that the report quotes
-SIZES = {"hidden_size": 128, "num_layers": 3, "num_heads": 2, "intermediate_size": 256}
-SETTINGS = TrainSettings(batch_size=32, lr=2e-3, warmup=0.05, log_every=20)
+LEARNT, HELD_OUT = "learnt", "held out"
+Kinds = dict[str, list[Example]]
 
 
 @dataclass(frozen=True)
 class Bilingual:
-    """Train a tiny Gemma 2 on translation both ways and quiz questions; exact, fuzzy, BLEU and BERTScore by kind.
+    """Train a Gemma on rows in Japanese and English with and without thoughts; accuracy, fuzzy, BLEU and BERTScore.
 
     Args:
-        data: task and local file in its format, such as en-ja=translation.json jquiz=quiz.json; none generates rows.
+        data: local files of rows; translations are told apart by the language they ask for, the others by their file.
         encoder: of BERTScore: a local directory or a hub name; without one BERTScore is not measured.
+        model: the base, as every verb takes it.
         out: folder of the report.
-        models: folder of the model; None takes the name of `out` under runs.
-        items: held-out rows of each kind that are measured, at most.
-        steps: optimiser steps.
-        seed: of the weights, the data and the training.
+        models: folder of the models; None takes the name of `out` under runs.
+        rows: of each kind to learn from, at most.
+        items: of each kind that are measured, of the learnt ones and of those held out, at most.
+        max_tokens: of a row, question and answer together; longer ones are left out.
+        num_thoughts: K, the same for every question.
+        text_steps: optimiser steps of the stage without thoughts.
+        steps: of each method after it.
+        batch_size: rows of a step.
+        lr: peak learning rate.
+        seed: of the rows' order, the training and the controls.
         max_hours: stop in time, after this many hours.
         resume: go on with a study that was stopped; "auto" starts it if there is none.
     """
 
-    data: Positional[tuple[str, ...]] = ()
+    data: Positional[tuple[Path, ...]]
     encoder: str = ""
+    model: str = "gemma-3-270m"
     out: Path = Path("results/bilingual")
     models: Path | None = None
-    items: Count = 250
-    steps: Count = 800
+    rows: Count = 300
+    items: Count = 100
+    max_tokens: Count = 50
+    num_thoughts: Count = 4
+    text_steps: Count = 150
+    steps: Count = 150
+    batch_size: Count = 16
+    lr: Amount = 5e-5
     seed: Seed = 0
     max_hours: Positive | None = None
     resume: Resume = "no"
@@ -90,131 +95,130 @@ def run_bilingual(config: Bilingual) -> EvalReport | None:
         The report; None if the study was stopped.
 
     Raises:
-        LatentGemmaError: if a folder is not empty or holds a study with other settings, or data or encoder cannot be
-            read.
+        LatentGemmaError: if a folder is not empty or holds a study with other settings, or data, base or encoder cannot
+            be read.
     """
-    console, started, report = Console(), time.monotonic(), None
-    read = _read if config.data else _generate
-    train, tests = read(config, "train"), read(config, "test")
-    rows = [example for examples in train.values() for example in examples]
-    random.Random(config.seed).shuffle(rows)
+    console, started_s = Console(), time.monotonic()
+    base, tokenizer = load_model(config.model, {"num_thoughts": 0, "trained_for": "none"})
+    train, tests = read_rows(config, tokenizer)
+    study = _study(config, [row for rows in train.values() for row in rows], tests)
     models = models_folder(config.out, config.models)
-    settings = replace(SETTINGS, steps=config.steps, seed=config.seed, max_hours=config.max_hours)
-    goes_on, size = config.resume != "no", step_size(settings.batch_size, settings.accumulate)
-    origin = Origin("studies/bilingual", config, config.seed, Parent("a fresh tiny Gemma 2"), rows, size)
-    with (
-        run_folder(config.out, goes_on) as out,
-        run_folder(models, goes_on),
-        Unfinished(["bilingual"]) as unfinished,
-    ):
-        resume = resumes(models, config.resume, origin)
-        tokenizer = build_tokenizer(vocabulary(rows))
-        if resume is None:
-            model, _, result = finished_stage(models)
-        else:
-            latent = LatentConfig(num_thoughts=0, step_separator="")
-            model = build_tiny("gemma2", latent, vocab_size=len(tokenizer), seed=config.seed, **SIZES)
-            begin(models, origin)
-            result = fit(
-                model, tokenizer, rows, WrittenCurriculum("none"), settings, models, "bilingual", resume=resume,
-                started_s=started,
-            )  # fmt: skip
-            if result.finished:
-                save_stage(models, origin.record(), tokenizer, result)
-            if result.asked:
-                raise Stopped("bilingual", result)
-        measured = {
-            kind: _measure(kind, model, tokenizer, examples[: config.items], config, console)
-            for kind, examples in tests.items()
-        }
-        found = tuple(measured[kind].row for kind in tests)
-        minutes = (time.monotonic() - started) / 60
-        report = EvalReport(
-            title="A tiny Gemma 2 on English and Japanese",
-            verdict=f"On held-out rows. {verdict(found)}" + ("" if config.encoder else " BERTScore: not measured."),
-            rows=found,
-            context={
-                "data": " ".join(config.data) or "generated sentences in the format of llm-japanese-dataset",
-                "rows": ", ".join(f"{kind} {len(train[kind])} to learn from" for kind in train),
-                "split": "by a hash of the sentence, the same for both directions: no measured sentence was learnt",
-                "model": f"Gemma 2, {sum(p.numel() for p in model.parameters()):,} parameters, "
-                f"{len(tokenizer):,} tokens (words and characters of the training rows, bytes for the rest)",
-                "training": f"{result.steps} steps of {settings.batch_size}, {result.seconds:.0f} s",
-                "time": f"{minutes:.1f} minutes", "machine": machine(), "seed": str(config.seed), **versions(),
-            },
-            curves=training_curves(result.metrics),
-            tables=(*metrics_grid(found), _quoted(measured)),
-        )  # fmt: skip
-        unfinished.done("bilingual")
+    with run_folder(models, config.resume != "no"), Unfinished(study.labels([config.seed])) as unfinished:
+        origin = Origin(study.name, config, config.seed, Parent.of(config.model), study.train(0))
+        resume_study(models, config.resume, origin)
+        found = run_study(study, {config.seed: models}, 1.0, unfinished, console, started_s)
+        if unfinished.left:
+            return None
+        rows = {LEARNT: {kind: rows[: config.items] for kind, rows in train.items()}, HELD_OUT: tests}
+        lines, said = _metrics(config, "base", base, tokenizer, rows, console)
+        for method in study.methods:
+            if method.measured:
+                model, tokenizer, _ = finished_stage(models / method.folder)
+                lines += _metrics(config, method.label, model, tokenizer, rows, console)[0]
+    header = ("model", "rows", "kind", "n", "exact", "fuzzy", "BLEU", *(["BERTScore F1"] if config.encoder else []))
+    report = found[config.seed].report
+    report = replace(
+        report,
+        verdict=f"All kinds of held-out rows together. {report.verdict}",
+        context=report.context | {
+            "rows": ", ".join(f"{kind} {len(rows)}" for kind, rows in train.items()) + " to learn from",
+            "split": "by a hash of the row; no question and no sentence of either language is on both sides",
+        },
+        traces=(),  # rows under a licence stay out of the report
+        tables=(Grid("Learnt and held out", header, tuple(lines), said), *report.tables),
+    )  # fmt: skip
+    with run_folder(config.out, resume=False) as out:
         publish(report, out, console)
     return report
 
 
-def vocabulary(examples: Iterable[Example], least: int = 3) -> list[str]:
-    """Words and characters that are one token each.
+def read_rows(config: Bilingual, tokenizer: Any) -> tuple[Kinds, Kinds]:
+    """The rows to learn from and those held out.
 
     Args:
-        examples: the training rows.
-        least: times a piece has to occur.
+        config: which files, how many rows and how long.
+        tokenizer: of the base.
 
     Returns:
-        English words with the space before them, and characters of Japanese; what is rarer is spelt in bytes.
+        Kind -> its rows, of either; no question, and no sentence of a translation, is in both.
+
+    Raises:
+        LatentGemmaError: if a file cannot be read, or a kind has no row of either.
     """
-    counted = Counter(
-        piece for example in examples for text in (example.question, example.answer) for piece in _PIECES.findall(text)
-    )
-    return [piece for piece, count in sorted(counted.items()) if count >= least]
-
-
-def _generate(config: Bilingual, split: Split) -> dict[str, list[Example]]:
-    count = _ROWS if split == "train" else config.items
-    return {
+    kinds: Kinds = {}
+    for path in config.data:
+        for row in load_examples(DataSpec(str(path))):
+            if len(tokenizer(row.question + row.answer)["input_ids"]) <= config.max_tokens:
+                target = translation_target(row.question)
+                kinds.setdefault({"ja": "en-ja", "en": "ja-en"}.get(target or "", path.stem), []).append(row)
+    if not kinds:
+        raise ConfigError(
+            f"there is no row of at most {config.max_tokens} tokens", "name files, or give --max-tokens more"
+        )
+    train: Kinds = {}
+    for kind, rows in kinds.items():
+        random.Random(config.seed).shuffle(rows)
+        train[kind] = [row for row in rows if split_of("\n".join(_texts(row))) == "train"][: config.rows]
+    learnt = {text for rows in train.values() for row in rows for text in _texts(row)}
+    tests = {
         kind: [
-            parse_row(row, None, "natural", f"generated row of {kind}")
-            for row in itertools.islice(bilingual_rows(kind, split, config.seed), count)
-        ]
-        for kind in KINDS
-    }
+            row for row in rows if split_of("\n".join(_texts(row))) == "test" and learnt.isdisjoint(_texts(row))
+        ][: config.items]
+        for kind, rows in kinds.items()
+    }  # fmt: skip
+    for kind in kinds:
+        if not (train[kind] and tests[kind]):
+            raise ConfigError(f"{kind} has no rows to learn from or none to hold out", "give a larger file")
+    return train, tests
 
 
-def _read(config: Bilingual, split: Split) -> dict[str, list[Example]]:
-    found = {}
-    for part in config.data:
-        name, equals, path = part.partition("=")
-        if not equals:
-            raise ConfigError(f"{part!r} names no file", "write the task and its file, such as en-ja=translation.json")
-        examples = load_task(name, Path(path))
-        # What is asked and what is answered together, in either order: a pair belongs to one split both ways.
-        found[name] = [
-            example
-            for example in examples
-            if split_of("\n".join(sorted((example.question.partition("\n")[2], example.answer)))) == split
-        ]
-        if not found[name]:
-            raise ConfigError(f"{path} holds no {split} row of {name}", "give a larger file")
-    return found
+def _texts(row: Example) -> list[str]:
+    """What is not to be on both sides: the question; of a translation both sentences, in either direction alike."""
+    return sorted((row.question.partition("\n")[2], row.answer)) if translation_target(row.question) else [row.question]
 
 
-def _measure(
-    kind: str, model: Any, tokenizer: Any, tests: list[Example], config: Bilingual, console: Console
-) -> Measured:
-    metrics = ("fuzzy", "bleu", *(("bertscore",) if config.encoder else ()), "language")
+def _study(config: Bilingual, rows: Sequence[Example], tests: Kinds) -> Study:
+    budget = Budget(config.text_steps, config.steps, longest=0, max_latent_steps=config.num_thoughts)
+    return Study(
+        name="studies/bilingual",
+        title=f"{config.model} on Japanese and English",
+        task=f"{', '.join(tests)}: rows of at most {config.max_tokens} tokens",
+        methods=methods_of(("none", "anneal", "pause"), budget),
+        train=lambda count: list(rows),
+        tests=[row for kind in tests.values() for row in kind],
+        settings=TrainSettings(
+            batch_size=config.batch_size, lr=config.lr, warmup=0.05, seed=config.seed, max_hours=config.max_hours
+        ),
+        num_thoughts=config.num_thoughts,
+        max_new_tokens=config.max_tokens,
+        model=config.model,
+        tokenizer=build_tokenizer() if config.model == TINY else None,
+        batch_size=100,
+    )
+
+
+def _metrics(
+    config: Bilingual, label: str, model: Any, tokenizer: Any, rows: Mapping[str, Kinds], console: Console
+) -> tuple[list[tuple[str, ...]], str]:
+    """A line for each kind of learnt and held-out rows, and what the figures were made with."""
+    names = ("fuzzy", "bleu", *(("bertscore",) if config.encoder else ()))
     settings = EvalSettings(
-        controls=False, batch_size=125, max_new_tokens=96, seed=config.seed, metrics=metrics,
+        controls=False, batch_size=100, max_new_tokens=config.max_tokens, seed=config.seed, metrics=names,
         encoder=config.encoder,
     )  # fmt: skip
-    with console.status(f"measuring {kind}"):
-        return Evaluator(model, tokenizer, tests, settings, kind).measure()
+    lines, signatures = [], set()
+    for side, kinds in rows.items():
+        for kind, examples in kinds.items():
+            with console.status(f"measuring {label}: {side}, {kind}"):
+                row = Evaluator(model, tokenizer, examples, settings, label).run()[0].row
+            lines.append((label, side, kind, str(row.total), with_interval(row), *_figures(row)))
+            signatures |= {f"{name}: {value}" for name, value in row.figures.items() if name.endswith("signature")}
+    return lines, f"Exact in % with its 95 % interval, fuzzy and BLEU of 100. {'; '.join(sorted(signatures))}"
 
 
-def _quoted(measured: Mapping[str, Measured]) -> Grid:
-    """The first answers of each kind, as they came."""
-    rows = tuple(
-        (kind, item.question, item.expected[0], item.answer, "✓" if item.correct else "✗")
-        for kind, found in measured.items()
-        for item in found.items[:_SHOWN]
-    )
-    return Grid("First answers", ("kind", "asked", "expected", "answered", "right"), rows, "The first of each kind.")
+def _figures(row: EvalRow) -> list[str]:
+    shown = {"fuzzy_0_100": 1, "bleu_0_100": 1, "bertscore_f1": 3}
+    return [f"{row.figures[name]:.{digits}f}" for name, digits in shown.items() if name in row.figures]
 
 
 if __name__ == "__main__":

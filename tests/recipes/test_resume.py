@@ -195,7 +195,7 @@ def test_a_study_goes_on_as_it_was_begun(here, capsys):
     assert run("demo", *short, "--resume", "yes") == 2
     assert "holds no study to resume" in capsys.readouterr().err
     assert run("demo", *short, "--max-hours", "1e-9") == 0
-    assert "unfinished and not reported: no reasoning, words, COCONUT, annealed" in capsys.readouterr().out
+    assert "unfinished and not reported: no reasoning, text stage, words, COCONUT, annealed" in capsys.readouterr().out
     assert not (here / "demo" / "no-reasoning" / "run.json").exists()
     for option, value in (("--scale", "0.01"), ("--items", "7"), ("--seed", "1")):
         assert run(*changed(["demo", *short], option, value), "--resume", "auto") == 2

@@ -12,7 +12,7 @@ import pytest
 
 from latent_gemma.cli import config_class, main, parse
 from latent_gemma.errors import ConfigError
-from latent_gemma.recipes.methods import METHODS, Budget, methods_of, text_stage
+from latent_gemma.recipes.methods import METHODS, STEPLESS, Budget, methods_of, text_stage
 from latent_gemma.recipes.study_clock import StudyClock
 from latent_gemma.text.columns import spoken
 from latent_gemma.training.clean_stop import CleanStop
@@ -206,6 +206,34 @@ def test_stages_mix_or_ask_for_the_next_step_alone_where_told():
     assert (plain.mix_prob, plain.draws_up_to, plain.next_only) == (0.1, None, False)
     assert mixed == replace(plain, mix_prob=0.0, draws_up_to=plain.number)
     assert alone == replace(plain, next_only=True)
+
+
+def test_without_written_steps_every_question_thinks_as_many_thoughts():
+    budget = Budget(2, 4, longest=0, max_latent_steps=3)
+    methods = {method.label: method for method in methods_of(STEPLESS, budget)}
+    assert budget.most == 3
+    for label in ("annealed", "pause", "parallel"):
+        begin, end = (methods[label].curriculum.stage_at(progress, longest=0) for progress in (0.0, 1.0))
+        assert (begin.steps_thought(0), end.steps_thought(0)) == (1, 3), "K grows"
+        assert (end.p, begin.anchor_weight, begin.halt_weight) == (0.0, 0.0, 0.0), "there is nothing to anchor or end on"
+        assert end.mode(0) == "latent"
+    assert methods["text stage"].curriculum.reasoning == "none"
+    with pytest.raises(ConfigError, match="coconut needs written steps.*choose from none,anneal,pause,parallel"):
+        methods_of(["none", "coconut"], budget)
+
+
+def test_a_study_of_questions_and_answers_alone(here, capsys):
+    rows = [{"question": f"{n % 7}+{n % 5}=", "answer": str(n % 7 + n % 5)} for n in range(40)]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = [*STUDY, "--data", "rows.jsonl", "--holdout", "6", "--out", "out", "--methods"]
+    assert main([*command, "none,anneal"]) == 2
+    assert "rows.jsonl has no written steps to count thoughts by: say how many" in capsys.readouterr().err
+    assert not Path("out").exists()
+    assert main([*command, "none,anneal,pause", "--max-latent-steps", "3", "--k", "0,3"]) == 0
+    rows = report(here / "out")["rows"]
+    main_k = {label: next(row["k"] for row in rows if row["label"] == label) for label in labels(here / "out")}
+    assert main_k == {"no reasoning": 0, "annealed": 3, "pause": 3}
+    assert {row["control"] for row in rows if row["label"] == "annealed"} >= {"none", "zero", "swap"}
 
 
 def test_methods_stand_behind_what_they_go_on_from():

@@ -262,11 +262,32 @@ def test_accumulation_equals_one_large_batch(make_model, tokenizer, tmp_path):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
 
 
+def test_without_written_steps_every_question_learns_its_answer_behind_the_same_thoughts(
+    make_model, tokenizer, tmp_path
+):
+    plain = [replace(example, steps=()) for example in CHAINS]
+    curriculum = AnnealCurriculum(learn_k=False, max_latent_steps=3, grow_until=0.5)
+    settings = TrainSettings(steps=4, batch_size=4, lr=1e-3, log_every=1)
+    result = fit(make_model(**LATENT), tokenizer, plain, curriculum, settings, tmp_path, "test")
+    assert [entry["K"] for entry in result.metrics if "K" in entry] == [1, 2, 3, 3]
+    assert not any(entry.get("anchor_loss") for entry in result.metrics)
+    latent = result.model.config.latent
+    assert (latent.num_thoughts, latent.learned_k, latent.trained_for, latent.p) == (3, False, "latent", 0.0)
+
+
 def test_what_cannot_train_is_refused(make_model, tokenizer, tmp_path):
     with pytest.raises(ConfigError, match="neither a thought adapter nor a bridge"):
         fit(make_model(trains="thoughts", **LATENT), tokenizer, CHAINS, AnnealCurriculum(), FAST, tmp_path, "test")
-    with pytest.raises(ConfigError, match="no example has written steps"):
-        fit(make_model(), tokenizer, [Example("1", (), "1")], WrittenCurriculum(), FAST, tmp_path, "test")
+    stepless = [Example("1", (), "1")]
+    for curriculum, remedy in (
+        (WrittenCurriculum(), "or --reasoning none"),
+        (AnnealCurriculum(), "--no-learn-k --c-thought 1 --max-latent-steps 4"),
+        (AnnealCurriculum(learn_k=False), "--max-latent-steps 4"),
+        (CoconutCurriculum(), "use data with steps"),
+        (CodiCurriculum(2), "use data with steps"),
+    ):
+        with pytest.raises(ConfigError, match=f"no example has written steps.*{remedy}"):
+            fit(make_model(**LATENT), tokenizer, stepless, curriculum, FAST, tmp_path, "test")
     with pytest.raises(RunError, match="holds no checkpoint"):
         fit(make_model(), tokenizer, CHAINS, WrittenCurriculum(), FAST, tmp_path, "test", resume=True)
 

@@ -26,7 +26,8 @@ class StudyOptions(Common):
         text_steps: optimiser steps of the text stage; 0 takes as many as every method ("words", too) has after it.
         seeds: several, such as 0,1,2; empty takes `seed`.
         items: test questions, at most.
-        max_latent_steps: steps' worth of thoughts at most; 0 takes the longest example's.
+        max_latent_steps: steps' worth of thoughts at most; 0 takes the longest example's. Of data without written steps
+            the thoughts of every question.
         next_only: in the stages of COCONUT, pause and internalize the next written step alone is the target.
         step_separator: text after each written step.
         latent: the latent part of the methods that think.

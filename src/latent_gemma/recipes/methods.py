@@ -57,8 +57,9 @@ class Budget:
     Args:
         text_steps: optimiser steps of the text stage, from which most of them go on.
         steps: of each of them after it.
-        longest: written steps of the longest training example.
-        max_latent_steps: steps' worth of thoughts at most; 0 takes all of `longest`.
+        longest: written steps of the longest training example; 0 where the data has none.
+        max_latent_steps: steps' worth of thoughts at most; 0 takes all of `longest`. Without written steps every
+            question has as many.
         c_thought: thoughts for a written step.
         next_only: see `StagedCurriculum`.
     """
@@ -73,7 +74,7 @@ class Budget:
     @property
     def most(self) -> int:
         """Steps' worth of thoughts of the longest example."""
-        return min(self.max_latent_steps or self.longest, self.longest)
+        return min(self.max_latent_steps or self.longest, self.longest or self.max_latent_steps)
 
     @property
     def fixed(self) -> int:
@@ -91,12 +92,14 @@ class Budget:
     @property
     def anneal(self) -> AnnealCurriculum:
         """The annealed plan: K has grown, p has fallen and the anchor is gone before the end."""
-        return AnnealCurriculum(max_latent_steps=self.max_latent_steps, grow_until=0.35, p_until=0.7, anchor_until=0.85)
+        plan = AnnealCurriculum(max_latent_steps=self.max_latent_steps, grow_until=0.35, p_until=0.7, anchor_until=0.85)
+        return plan if self.longest else replace(plan, anchor_weight=0.0, learn_k=False)
 
 
 def text_stage(budget: Budget) -> Method:
     """What most methods go on from; it is measured where "words" has gone on as long as they have."""
-    return Method("text stage", None, WrittenCurriculum("words"), budget.text_steps, measured=False)
+    written = WrittenCurriculum("words" if budget.longest else "none")
+    return Method("text stage", None, written, budget.text_steps, measured=False)
 
 
 #: Name -> the method with a budget: each has as many steps as the others, those of the text stage counted.
@@ -111,7 +114,8 @@ METHODS: dict[str, Callable[[Budget], Method]] = {
     "anneal": lambda budget: Method("annealed", "text stage", budget.anneal, budget.steps),
     # COCONUT's curriculum with one learnt constant for its thoughts, and with nothing in their place.
     "pause": lambda budget: Method(
-        "pause", "text stage", CoconutCurriculum(**budget.stages), budget.steps, latent={"fed": "pause"}
+        "pause", "text stage", CoconutCurriculum(**budget.stages) if budget.longest else budget.anneal, budget.steps,
+        latent={"fed": "pause"},
     ),
     "internalize": lambda budget: Method(
         "internalised", "text stage", InternalizeCurriculum(**budget.stages), budget.steps
@@ -130,6 +134,8 @@ METHODS: dict[str, Callable[[Budget], Method]] = {
         latent={"token": "soft", "p": 1.0, "learned_k": True, "c_thought": "tokens"},
     ),
 }  # fmt: skip
+#: Those that no written step has to be there for.
+STEPLESS = ("none", "anneal", "pause", "parallel")
 
 
 def methods_of(names: Sequence[str], budget: Budget) -> tuple[Method, ...]:
@@ -144,7 +150,8 @@ def methods_of(names: Sequence[str], budget: Budget) -> tuple[Method, ...]:
         not shown.
 
     Raises:
-        ConfigError: for no name, one that is unknown, or one that is there twice.
+        ConfigError: for no name, one that is unknown, one that is there twice, or one that needs written steps where
+            there are none.
     """
     if not names:
         raise ConfigError("--methods names none", f"choose from {','.join(METHODS)}")
@@ -155,6 +162,10 @@ def methods_of(names: Sequence[str], budget: Budget) -> tuple[Method, ...]:
             raise ConfigError(f"--methods: there is no method {name!r:.40}", remedy)
         if name in names[:place]:
             raise ConfigError(f"--methods names {name} twice", "name each once")
+        if not budget.longest and name not in STEPLESS:
+            raise ConfigError(
+                f"--methods: {name} needs written steps, and the data has none", f"choose from {','.join(STEPLESS)}"
+            )
         method = METHODS[name](budget)
         chosen[method.label] = method
     unnamed = [text_stage(budget), *(replace(make(budget), measured=False) for make in METHODS.values())]

@@ -95,9 +95,12 @@ def study_of(config: StudyOptions, equal: Match) -> Study:
     size = config.train.batch_size * config.train.accumulate
     steps = config.train.steps or math.ceil(len(rows) * config.train.epochs / size)
     longest = max(len(row.steps) for row in rows)
-    if not longest:
-        raise ConfigError(f"{spec.source} has no written steps to learn from", "use data with steps")
-    c_thought = config.latent.c_thought
+    if not longest and not config.max_latent_steps:
+        raise ConfigError(
+            f"{spec.source} has no written steps to count thoughts by", "say how many: --max-latent-steps 4"
+        )
+    # Without steps there are no tokens of theirs to stand for.
+    c_thought = config.latent.c_thought if longest or config.latent.c_thought != "tokens" else 1
     budget = Budget(config.text_steps or steps, steps, longest, config.max_latent_steps, c_thought, config.next_only)
     tests = load_examples(spec, bad_rows(config))
     further = replace(config.data, data=config.ood, holdout=0).spec("test", config.train.seed, config.items)
@@ -117,7 +120,7 @@ def study_of(config: StudyOptions, equal: Match) -> Study:
         sizes=config.sizes,
         step_separator=config.step_separator,
         c_thought=c_thought,
-        latent=vars(config.latent),
+        latent=vars(config.latent) | {"c_thought": c_thought},
         lora=config.lora,
         ks=parse_thoughts(config.k, "--k"),
         ps=parse_numbers(config.p, float, "--p", SHARES),

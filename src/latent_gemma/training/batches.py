@@ -14,7 +14,7 @@ from latent_gemma.model.alignment import aligned_tokens
 from latent_gemma.model.config import LatentConfig
 from latent_gemma.model.prompt import Frame
 from latent_gemma.text.tags import TAGS, write_tagged
-from latent_gemma.training.curriculum import Curriculum, Stage
+from latent_gemma.training.curriculum import AnnealCurriculum, Curriculum, Stage, WrittenCurriculum
 
 IGNORE = -100
 #: Told of what cannot be trained on, which is then left out.
@@ -137,9 +137,18 @@ def check_rows(encoded: Sequence[Encoded], frame: Frame, curriculum: Curriculum)
     """
     if not encoded:
         raise DataError("no example is left to train on", "give data with shorter ones")
-    has_steps = frame.latent.words_format == "tags" or any(item.steps for item in encoded)
-    if not has_steps and getattr(curriculum, "reasoning", "") != "none":
-        raise ConfigError("no example has written steps to learn from", "use data with steps, or --reasoning none")
+    if frame.latent.words_format == "tags" or any(item.steps for item in encoded):
+        return
+    remedy = "use data with steps"
+    if isinstance(curriculum, WrittenCurriculum):
+        if curriculum.reasoning == "none":
+            return
+        remedy += ", or --reasoning none"
+    if isinstance(curriculum, AnnealCurriculum):
+        if curriculum.most_thoughts(0, 0):
+            return
+        remedy += ", or give every question the same thoughts: --no-learn-k --c-thought 1 --max-latent-steps 4"
+    raise ConfigError("no example has written steps to learn from", remedy)
 
 
 def _longest_layout(item: Encoded, steps: int, latent: LatentConfig) -> int:
