@@ -215,10 +215,10 @@ def test_without_written_steps_every_question_thinks_as_many_thoughts():
     for label in ("annealed", "pause", "parallel"):
         begin, end = (methods[label].curriculum.stage_at(progress, longest=0) for progress in (0.0, 1.0))
         assert (begin.steps_thought(0), end.steps_thought(0)) == (1, 3), "K grows"
-        assert (end.p, begin.anchor_weight, begin.halt_weight) == (0.0, 0.0, 0.0), "there is nothing to anchor or end on"
+        assert (end.p, begin.anchor_weight, begin.halt_weight) == (0.0, 0.0, 0.0), "nothing to anchor, nor to end on"
         assert end.mode(0) == "latent"
     assert methods["text stage"].curriculum.reasoning == "none"
-    with pytest.raises(ConfigError, match="coconut needs written steps.*choose from none,anneal,pause,parallel"):
+    with pytest.raises(ConfigError, match=r"coconut needs written steps.*choose from none,anneal,pause,parallel"):
         methods_of(["none", "coconut"], budget)
 
 
