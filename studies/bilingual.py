@@ -33,7 +33,7 @@ from latent_gemma.ranges import Amount, Count, Positive, Seed, check_ranges
 from latent_gemma.recipes.methods import Budget, methods_of
 from latent_gemma.recipes.resume import Origin, Unfinished, finished_stage, resume_study
 from latent_gemma.recipes.stage import Parent, run_folder
-from latent_gemma.recipes.study import Study, run_study
+from latent_gemma.recipes.study import SeedResult, Study, run_study
 from latent_gemma.text.language import translation_target
 from latent_gemma.training.settings import Resume, TrainSettings
 
@@ -69,12 +69,12 @@ class Bilingual:
     model: str = "gemma-3-270m"
     out: Path = Path("results/bilingual")
     models: Path | None = None
-    rows: Count = 300
+    rows: Count = 200
     items: Count = 100
     max_tokens: Count = 50
     num_thoughts: Count = 4
-    text_steps: Count = 150
-    steps: Count = 150
+    text_steps: Count = 100
+    steps: Count = 100
     batch_size: Count = 16
     lr: Amount = 5e-5
     seed: Seed = 0
@@ -102,19 +102,19 @@ def run_bilingual(config: Bilingual) -> EvalReport | None:
     base, tokenizer = load_model(config.model, {"num_thoughts": 0, "trained_for": "none"})
     train, tests = read_rows(config, tokenizer)
     study = _study(config, [row for rows in train.values() for row in rows], tests)
-    models = models_folder(config.out, config.models)
+    models, found = models_folder(config.out, config.models), dict[int, SeedResult]()
     with run_folder(models, config.resume != "no"), Unfinished(study.labels([config.seed])) as unfinished:
         origin = Origin(study.name, config, config.seed, Parent.of(config.model), study.train(0))
         resume_study(models, config.resume, origin)
         found = run_study(study, {config.seed: models}, 1.0, unfinished, console, started_s)
-        if unfinished.left:
-            return None
-        rows = {LEARNT: {kind: rows[: config.items] for kind, rows in train.items()}, HELD_OUT: tests}
-        lines, said = _metrics(config, "base", base, tokenizer, rows, console)
-        for method in study.methods:
-            if method.measured:
-                model, tokenizer, _ = finished_stage(models / method.folder)
-                lines += _metrics(config, method.label, model, tokenizer, rows, console)[0]
+    if unfinished.left:
+        return None
+    rows = {LEARNT: {kind: rows[: config.items] for kind, rows in train.items()}, HELD_OUT: tests}
+    lines, said = _metrics(config, "base", base, tokenizer, rows, console)
+    for method in study.methods:
+        if method.measured:
+            model, tokenizer, _ = finished_stage(models / method.folder)
+            lines += _metrics(config, method.label, model, tokenizer, rows, console)[0]
     header = ("model", "rows", "kind", "n", "exact", "fuzzy", "BLEU", *(["BERTScore F1"] if config.encoder else []))
     report = found[config.seed].report
     report = replace(
@@ -187,7 +187,12 @@ def _study(config: Bilingual, rows: Sequence[Example], tests: Kinds) -> Study:
         train=lambda count: list(rows),
         tests=[row for kind in tests.values() for row in kind],
         settings=TrainSettings(
-            batch_size=config.batch_size, lr=config.lr, warmup=0.05, seed=config.seed, max_hours=config.max_hours
+            batch_size=config.batch_size,
+            lr=config.lr,
+            warmup=0.05,
+            precision="bfloat16",
+            seed=config.seed,
+            max_hours=config.max_hours,
         ),
         num_thoughts=config.num_thoughts,
         max_new_tokens=config.max_tokens,

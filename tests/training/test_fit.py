@@ -173,6 +173,9 @@ def test_a_stopped_run_resumes_as_if_never_stopped(
         return [[entry[key] for key in kept] for entry in result.metrics if "loss" in entry]
 
     assert logged(whole) == logged(resumed)
+    told = [entry["seconds"] for entry in resumed.metrics]
+    assert told == sorted(told), "time goes on where the session before ended"
+    assert resumed.seconds > told[2] >= stopped.metrics[2]["seconds"] > 0.0, "and a run has taken that of all sessions"
 
 
 @pytest.mark.parametrize("groups", [False, True])

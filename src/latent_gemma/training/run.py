@@ -41,7 +41,7 @@ class FitResult:
     Args:
         model: the trained model, merged.
         metrics: the entries of metrics.jsonl.
-        seconds: wall-clock time of the training loop.
+        seconds: wall-clock time of the training loop, in all sessions of a run that went on.
         finished: False when it was stopped before its last step.
         steps: optimiser steps done.
         notes: what a person should know about the run, in sentences.
@@ -253,7 +253,8 @@ class Run:
                 for each in trainer.callback_handler.callbacks:
                     if isinstance(each, LogCallback):
                         each.log.end()  # what is wrong is told in a line of its own
-        seconds = time.monotonic() - started
+        logs = [each.log for each in trainer.callback_handler.callbacks if isinstance(each, LogCallback)]
+        seconds = time.monotonic() - started + sum(log.earlier_s for log in logs)
         done, planned = trainer.state.global_step, trainer.state.max_steps
         finished = done >= planned
         stops = [each for each in trainer.callback_handler.callbacks if isinstance(each, CleanStop)]

@@ -81,6 +81,7 @@ class RunLog:
         self.path, self.title, self.describe, self.tokens = folder / METRICS, title, describe, tokens
         self.bar: tqdm | None = None
         self.began_s, self.before, self.fixed = time.monotonic(), 0.0, 0
+        self.earlier_s = 0.0  #: What the sessions before took for the steps that this one goes on from.
 
     def begin(self, done: int, planned: int) -> None:
         """The session begins behind step `done`; entries of later ones are dropped."""
@@ -88,6 +89,7 @@ class RunLog:
         keep_lines(self.path, done)
         entries = read_metrics(self.path) if self.path.exists() else []
         self.before = max((entry[self.tokens] for entry in entries if self.tokens in entry), default=0.0)
+        self.earlier_s = entries[-1]["seconds"] if entries else 0.0
         self.fixed = cell_len(f"{self.title}: {planned}/{planned}, 0:00:00 left ||")
         # In a file or a pipe every refresh is another line: a few are enough.
         often_s, bar = (0.2, " {bar}") if sys.stderr.isatty() else (30.0, "")
@@ -110,7 +112,7 @@ class RunLog:
         # JSON has no word for what is not finite
         finite = {key: value for key, value in logs.items() if not isinstance(value, float) or math.isfinite(value)}
         seconds = time.monotonic() - self.began_s
-        append_lines(self.path, [{"step": done, "seconds": round(seconds, 3), **finite}])
+        append_lines(self.path, [{"step": done, "seconds": round(self.earlier_s + seconds, 3), **finite}])
         if self.bar is not None and self.tokens in logs:  # a step without rollouts of its own counts none
             rate = (logs[self.tokens] - self.before) / max(1e-9, seconds)
             shown, room = "", shutil.get_terminal_size().columns - self.fixed

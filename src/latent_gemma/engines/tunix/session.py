@@ -138,7 +138,7 @@ class Session:
             work: has Tunix do the steps that are `left`.
 
         Returns:
-            Seconds it took.
+            Seconds it took, those of the sessions before counted.
 
         Raises:
             RunError: if memory or disk run out, or step after step is not finite.
@@ -166,7 +166,7 @@ class Session:
         seconds = time.monotonic() - began_s
         mean = self.progress["total_loss"] / max(1, self.done)
         self.log.write(self.done, {"train_runtime": seconds, "train_loss": mean})
-        return seconds
+        return self.log.earlier_s + seconds
 
     def result(self, carried: Carried, seconds: float, trained_for: Mode, **latent: Any) -> FitResult:
         """What the run ended with.
