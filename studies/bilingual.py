@@ -1,4 +1,4 @@
-"""A Gemma on Japanese and English rows: answers at once, thinks four thoughts first, or takes as many pauses.
+"""A Gemma on Japanese and English rows: answers at once, or thinks four thoughts first.
 
 Asked on rows it has learnt and on rows it has not, by four metrics. The report in results/bilingual, from three files
 in the format of llm-japanese-dataset (quiz, multiple choice, translation both ways):
@@ -70,7 +70,7 @@ class Bilingual:
     out: Path = Path("results/bilingual")
     models: Path | None = None
     rows: Count = 200
-    items: Count = 100
+    items: Count = 50
     max_tokens: Count = 50
     num_thoughts: Count = 4
     text_steps: Count = 100
@@ -183,7 +183,7 @@ def _study(config: Bilingual, rows: Sequence[Example], tests: Kinds) -> Study:
         name="studies/bilingual",
         title=f"{config.model} on Japanese and English",
         task=f"{', '.join(tests)}: rows of at most {config.max_tokens} tokens",
-        methods=methods_of(("none", "anneal", "pause"), budget),
+        methods=methods_of(("none", "anneal"), budget),
         train=lambda count: list(rows),
         tests=[row for kind in tests.values() for row in kind],
         settings=TrainSettings(

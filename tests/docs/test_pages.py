@@ -119,7 +119,8 @@ def test_the_results_are_those_of_their_reports():
     [
         ("README.md", "What the demo finds", "demo"),
         ("docs/choose.md", "Every method on one task", "chains_mixed"),
-        ("docs/japanese.md", "What a tiny model learns", "bilingual"),
+        ("docs/gemma.md", "A pretrained Gemma that thinks", "gemma3"),
+        ("docs/japanese.md", "What a Gemma learns", "bilingual"),
     ],
 )
 def test_no_number_contradicts_its_report(page, section, name):

@@ -65,11 +65,11 @@ def test_no_question_and_no_sentence_is_on_both_sides(small):
 
 def test_every_method_is_measured_on_rows_it_learnt_and_on_others(small):
     report = run_bilingual(small)
-    assert {row.label for row in report.rows} == {"no reasoning", "annealed", "pause"}
+    assert {row.label for row in report.rows} == {"no reasoning", "annealed"}
     assert next(row.k for row in report.rows if row.label == "annealed") == 2
     (grid,) = (grid for grid in report.tables if grid.title == "Learnt and held out")
     assert grid.header == ("model", "rows", "kind", "n", "exact", "fuzzy", "BLEU"), "without an encoder no BERTScore"
-    labels = ("base", "no reasoning", "annealed", "pause")
+    labels = ("base", "no reasoning", "annealed")
     kinds = ("en-ja", "ja-en", "quiz")
     assert {line[:3] for line in grid.rows} == {
         (label, side, kind) for label in labels for side in (LEARNT, HELD_OUT) for kind in kinds
@@ -84,7 +84,7 @@ def test_it_stops_and_goes_on(small, tmp_path, capsys):
     whole = run_bilingual(small)
     config = replace(small, out=tmp_path / "cut", models=tmp_path / "m2", resume="auto")
     assert run_bilingual(replace(config, max_hours=1e-9)) is None
-    assert "unfinished and not reported: no reasoning, text stage, annealed, pause" in capsys.readouterr().out
+    assert "unfinished and not reported: no reasoning, text stage, annealed" in capsys.readouterr().out
     assert not (tmp_path / "cut").exists()
     again = run_bilingual(config)
     assert [(row.label, row.control, row.correct) for row in again.rows] == [
