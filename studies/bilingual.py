@@ -67,7 +67,7 @@ class Bilingual:
     data: Positional[tuple[Path, ...]]
     encoder: str = ""
     model: str = "gemma-3-270m"
-    out: Path = Path("results/bilingual")
+    out: Path = Path("runs/bilingual")
     models: Path | None = None
     rows: Count = 200
     items: Count = 50
@@ -103,31 +103,21 @@ def run_bilingual(config: Bilingual) -> EvalReport | None:
     train, tests = read_rows(config, tokenizer)
     study = _study(config, [row for rows in train.values() for row in rows], tests)
     models, found = models_folder(config.out, config.models), dict[int, SeedResult]()
-    with run_folder(models, config.resume != "no"), Unfinished(study.labels([config.seed])) as unfinished:
-        origin = Origin(study.name, config, config.seed, Parent.of(config.model), study.train(0))
-        resume_study(models, config.resume, origin)
-        found = run_study(study, {config.seed: models}, 1.0, unfinished, console, started_s)
-    if unfinished.left:
-        return None
-    rows = {LEARNT: {kind: rows[: config.items] for kind, rows in train.items()}, HELD_OUT: tests}
-    lines, said = _metrics(config, "base", base, tokenizer, rows, console)
-    for method in study.methods:
-        if method.measured:
-            model, tokenizer, _ = finished_stage(models / method.folder)
-            lines += _metrics(config, method.label, model, tokenizer, rows, console)[0]
-    header = ("model", "rows", "kind", "n", "exact", "fuzzy", "BLEU", *(["BERTScore F1"] if config.encoder else []))
-    report = found[config.seed].report
-    report = replace(
-        report,
-        verdict=f"All kinds of held-out rows together. {report.verdict}",
-        context=report.context | {
-            "rows": ", ".join(f"{kind} {len(rows)}" for kind, rows in train.items()) + " to learn from",
-            "split": "by a hash of the row; no question and no sentence of either language is on both sides",
-        },
-        traces=(),  # rows under a licence stay out of the report
-        tables=(Grid("Learnt and held out", header, tuple(lines), said), *report.tables),
-    )  # fmt: skip
-    with run_folder(config.out, resume=False) as out:
+    goes_on = config.resume != "no"
+    with run_folder(config.out, goes_on) as out:  # one that is not free is told before an hour of training
+        with run_folder(models, goes_on), Unfinished(study.labels([config.seed])) as unfinished:
+            origin = Origin(study.name, config, config.seed, Parent.of(config.model), study.train(0))
+            resume_study(models, config.resume, origin)
+            found = run_study(study, {config.seed: models}, 1.0, unfinished, console, started_s)
+        if unfinished.left:
+            return None
+        rows = {LEARNT: {kind: rows[: config.items] for kind, rows in train.items()}, HELD_OUT: tests}
+        lines, said = _metrics(config, "base", base, tokenizer, rows, console)
+        for method in study.methods:
+            if method.measured:
+                model, tokenizer, _ = finished_stage(models / method.folder)
+                lines += _metrics(config, method.label, model, tokenizer, rows, console)[0]
+        report = _with_metrics(config, found[config.seed].report, train, lines, said)
         publish(report, out, console)
     return report
 
@@ -187,11 +177,7 @@ def _study(config: Bilingual, rows: Sequence[Example], tests: Kinds) -> Study:
         train=lambda count: list(rows),
         tests=[row for kind in tests.values() for row in kind],
         settings=TrainSettings(
-            batch_size=config.batch_size,
-            lr=config.lr,
-            warmup=0.05,
-            precision="bfloat16",
-            seed=config.seed,
+            batch_size=config.batch_size, lr=config.lr, warmup=0.05, precision="bfloat16", seed=config.seed,
             max_hours=config.max_hours,
         ),
         num_thoughts=config.num_thoughts,
@@ -199,7 +185,7 @@ def _study(config: Bilingual, rows: Sequence[Example], tests: Kinds) -> Study:
         model=config.model,
         tokenizer=build_tokenizer() if config.model == TINY else None,
         batch_size=100,
-    )
+    )  # fmt: skip
 
 
 def _metrics(
@@ -219,6 +205,23 @@ def _metrics(
             lines.append((label, side, kind, str(row.total), with_interval(row), *_figures(row)))
             signatures |= {f"{name}: {value}" for name, value in row.figures.items() if name.endswith("signature")}
     return lines, f"Exact in % with its 95 % interval, fuzzy and BLEU of 100. {'; '.join(sorted(signatures))}"
+
+
+def _with_metrics(
+    config: Bilingual, report: EvalReport, train: Kinds, lines: Sequence[tuple[str, ...]], said: str
+) -> EvalReport:
+    """The study's report with the metrics of learnt and held-out rows in front, and no row in it."""
+    header = ("model", "rows", "kind", "n", "exact", "fuzzy", "BLEU", *(["BERTScore F1"] if config.encoder else []))
+    return replace(
+        report,
+        verdict=f"All kinds of held-out rows together. {report.verdict}",
+        context=report.context | {
+            "rows": ", ".join(f"{kind} {len(rows)}" for kind, rows in train.items()) + " to learn from",
+            "split": "by a hash of the row; no question and no sentence of either language is on both sides",
+        },
+        traces=(),  # rows under a licence stay out of the report
+        tables=(Grid("Learnt and held out", header, tuple(lines), said), *report.tables),
+    )  # fmt: skip
 
 
 def _figures(row: EvalRow) -> list[str]:

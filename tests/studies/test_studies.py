@@ -10,6 +10,7 @@ import pytest
 from bilingual import HELD_OUT, LEARNT, Bilingual, read_rows, run_bilingual
 from shared import command
 
+from latent_gemma.errors import RunError
 from latent_gemma.model.tiny import build_tokenizer
 from latent_gemma.text.language import translation_target
 
@@ -90,6 +91,14 @@ def test_it_stops_and_goes_on(small, tmp_path, capsys):
     assert [(row.label, row.control, row.correct) for row in again.rows] == [
         (row.label, row.control, row.correct) for row in whole.rows
     ]
+
+
+def test_a_folder_that_is_not_free_is_told_before_anything_is_trained(small):
+    small.out.mkdir()
+    (small.out / "report.json").write_text("{}")
+    with pytest.raises(RunError, match="is not empty"):
+        run_bilingual(small)
+    assert not small.models.exists()
 
 
 def test_what_cannot_be_read_is_told_in_a_line(small, tmp_path, capsys):
