@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import pytest
 
@@ -80,6 +81,32 @@ def test_zero_noise_a_token_and_a_drag(visit, thinkers):
     page.drag_and_drop("#donors .cell >> nth=2", "#board .cell >> nth=1")
     page.wait_for_selector("#changes .pair:has-text('thought 2 swapped for thought 3')")
     assert page.inner_text("#changes .side:first-child .answer") == before
+
+
+def test_presses_in_a_hurry_are_all_heard(visit, thinkers, monkeypatch):
+    """The page is drawn anew at each token: no press may be lost to an answer that is being written."""
+    answer = thinkers["latent"].answer
+
+    def slowly(thoughts):
+        for written in answer(thoughts):
+            time.sleep(0.1)
+            yield written
+
+    page = visit()
+    ask(page)
+    answered(page)
+    monkeypatch.setattr(thinkers["latent"], "answer", slowly)
+    page.click("#board .cell >> nth=1")
+    page.click("#board [data-act=zero]")
+    page.click("#board .cell >> nth=2")
+    page.click("#board [data-act=noise]")
+    page.wait_for_selector("#changes .pair:has-text('thought 2 zeroed, thought 3 replaced by noise')")
+    button = page.locator("#board [data-act=zero]").bounding_box()
+    page.mouse.move(button["x"] + button["width"] / 2, button["y"] + button["height"] / 2)
+    page.mouse.down()
+    page.evaluate("board = document.querySelector('#board [data-act=zero]'); board.replaceWith(board.cloneNode(true))")
+    page.mouse.up()
+    page.wait_for_selector("#changes .pair:has-text('thought 2 zeroed, thought 3 zeroed')")
 
 
 def test_sliders_known_questions_votes_and_sides(visit):

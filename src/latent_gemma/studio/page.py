@@ -189,6 +189,8 @@ class Page:
             quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
             model: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
             silent = {**model, "show_progress": "hidden"}
+            # Gradio drops an event of a thing whose last one is not done; here each waits for its turn
+            every = {**silent, "trigger_mode": "multiple"}
             how, drawn = [run, auto, k, p], [session, board, donors, changes, heat]
             asking = question.submit(
                 self.ask, [question, chat, *how, steps, session], [question, chat, *drawn], **silent
@@ -196,11 +198,11 @@ class Page:
             question.stop(lambda: _ASK, None, question, cancels=[asking], **quick)
             pick.input(self.choose, pick, [question, steps], **quick)
             run.change(self.settings, run, [auto, k, p], **quick)
-            board.act(self.act, [session, follow], drawn, **silent)
-            donors.act(self.act, [session, follow], drawn, **silent)
-            follow.input(self.again, [session, follow], drawn, **silent)
-            other.submit(self.beside, [other, auto, k, session], drawn, **silent)
-            token.submit(self.put, [token, session, follow], drawn, **silent)
+            board.act(self.act, [session, follow], drawn, **every)
+            donors.act(self.act, [session, follow], drawn, **every)
+            follow.input(self.again, [session, follow], drawn, **every)
+            other.submit(self.beside, [other, auto, k, session], drawn, **every)
+            token.submit(self.put, [token, session, follow], drawn, **every)
             vote.click(self.vote, [question, session, *how, count, noise], ballots, **model)
             beside.click(self.sides, [question, session, steps], sides, **model)
             listed.act(self.choose_run, None, [shown, listed, curves, reported], **quick)

@@ -1,7 +1,17 @@
 // Presses and drags of the page's own drawings, as one event: what a button's data-* attributes say.
+const press = (pressed) => trigger("act", { ...pressed.dataset });
+const button = (event) => event.target.closest?.("[data-act]");
 element.addEventListener("click", (event) => {
-  const pressed = event.target.closest("[data-act]");
-  if (pressed) trigger("act", { ...pressed.dataset });
+  if (button(event)) press(button(event));
+});
+// A button that is drawn anew between press and release is never clicked.
+let down = null;
+element.addEventListener("pointerdown", (event) => {
+  down = event.pointerType === "mouse" ? button(event) : null;
+});
+element.addEventListener("pointerup", (event) => {
+  const up = button(event);
+  if (up && down && !down.isConnected && JSON.stringify(up.dataset) === JSON.stringify(down.dataset)) press(up);
 });
 element.addEventListener("dragstart", (event) => {
   const from = event.target.closest?.("[data-from]");
