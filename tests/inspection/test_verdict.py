@@ -39,6 +39,16 @@ def test_thoughts_are_used_only_if_zeros_and_swaps_both_hurt(controlled, control
     assert ("nothing shows whether it uses them" in text) == (used is None)
 
 
+def test_answers_cut_off_at_the_bound_are_told_of(controlled):
+    rows = controlled("annealed", 4, 0.0, 481, zero=60, swap=52)
+    words = replace(rows[0], label="words", k=0, mode="words", correct=100)
+    for cut, told in ((0, False), (49, False), (50, True), (499, True)):
+        for mains in (rows, []):
+            text = verdict([*mains, replace(words, truncated=cut)])
+            assert ("Answers cut off at --max-new-tokens: words" in text) is told
+            assert text.endswith(f"words ({cut / 5:.1f} %); with more of them accuracy may be another.") is told
+
+
 def test_only_the_surviving_control_is_named(controlled):
     text = verdict(controlled("annealed", 4, 0.0, 481, zero=60, swap=476))
     assert "(95 % intervals of swapped reach that of intact, n = 500)" in text

@@ -1,6 +1,6 @@
 """Rows turned into honest sentences: does a model use its thoughts, and do they pay?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from latent_gemma.evaluation.intervals import intervals_apart
 from latent_gemma.evaluation.results import EvalRow
@@ -20,6 +20,8 @@ from latent_gemma.inspection.select import (
 DECIDING = ("swap", "zero")
 #: From this donor rate on what the thoughts carry is said to be the answer itself.
 CARRIED = 0.5
+#: From this share on answers that were cut off are told of; a few go on for ever under any bound.
+CUT = 0.1
 
 
 def uses_thoughts(rows: Sequence[EvalRow], main: EvalRow) -> bool | None:
@@ -114,6 +116,14 @@ def _comparison(reference: EvalRow, latent: Sequence[EvalRow], with_cost: bool) 
     return f"Compared with {reference.label} ({percent(reference.accuracy)} %{cost}), {', '.join(clauses)}."
 
 
+def _cut(mains: Iterable[EvalRow]) -> list[str]:
+    """Which labels were cut off so often that their accuracy may be the bound's doing, as a sentence."""
+    told = [f"{main.label} ({percent(share)} %)" for main in mains if (share := main.truncated / main.total) >= CUT]
+    if not told:
+        return []
+    return [f"Answers cut off at --max-new-tokens: {', '.join(told)}; with more of them accuracy may be another."]
+
+
 def verdict(rows: Sequence[EvalRow]) -> str:
     """What was found, in a few sentences.
 
@@ -125,7 +135,8 @@ def verdict(rows: Sequence[EvalRow]) -> str:
         rows: the rows of a report.
 
     Returns:
-        The sentences; for rows without a latent method, the accuracy of each label.
+        The sentences; for rows without a latent method, the accuracy of each label. The last tells of whom a tenth of
+        the answers or more were cut off.
     """
     mains = main_rows(rows)
     latent = [main for main in mains.values() if main.k]
@@ -133,10 +144,10 @@ def verdict(rows: Sequence[EvalRow]) -> str:
         return "Nothing was measured."
     if not latent:
         measured = [f"{label} {with_interval(main)} % (n = {main.total})" for label, main in mains.items()]
-        return f"Accuracy with 95 % interval: {', '.join(measured)}."
+        return " ".join([f"Accuracy with 95 % interval: {', '.join(measured)}.", *_cut(mains.values())])
     sentences = [f"{thoughts_clause(rows, main)}{_chosen(main)}{_against_pause(rows, main)}." for main in latent]
     for label, mode in ((NO_REASONING, "none"), (WORDS, "words")):
         for main in mains.values():
             if not main.k and (main.label == label or (main.mode == mode and not main.label.endswith(VOTED))):
                 sentences.append(_comparison(main, latent, with_cost=label == WORDS))
-    return " ".join(sentences)
+    return " ".join([*sentences, *_cut(mains.values())])

@@ -186,10 +186,12 @@ class Page:
                     p = gr.Slider(0.0, 1.0, p_first, step=0.05, label="p, share of the token", elem_id="p")
                     steps = gr.Textbox(label="Its written steps, one a line, where known", lines=2, max_lines=6,
                                        max_length=_MOST, elem_id="steps")  # fmt: skip
-            quick: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-            model: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
+            # left to itself Gradio drops the event of a thing whose last one is not done: of choices the last counts,
+            # and what is done to thoughts waits for its turn
+            private: dict[str, Any] = {"api_visibility": "private"}
+            quick = {**private, "show_progress": "hidden", "trigger_mode": "always_last"}
+            model = {**private, "concurrency_limit": 1, "concurrency_id": "model"}
             silent = {**model, "show_progress": "hidden"}
-            # Gradio drops an event of a thing whose last one is not done; here each waits for its turn
             every = {**silent, "trigger_mode": "multiple"}
             how, drawn = [run, auto, k, p], [session, board, donors, changes, heat]
             asking = question.submit(
