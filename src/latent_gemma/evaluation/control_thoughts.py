@@ -32,7 +32,6 @@ def find_donors(lengths: Sequence[int]) -> list[int]:
                 donors[index] = group[bisect_right(group, index) % len(group)]
                 break
     return donors
-    return donors
 
 
 def deranged(count: int, rng: random.Random) -> list[int]:

@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, cast
 
 from latent_gemma.errors import ConfigError
 from latent_gemma.text.answers import Match, answers_match, grade
@@ -28,7 +28,7 @@ _PIECE = re.compile(r"[0-9]+(?:[.,][0-9]+)*|[^\W\d_\u3040-\u30ff\u3400-\u9fff]+|
 class Reward(Protocol):
     """A named function of one completion."""
 
-    def __call__(self, question: str, completion: str, accepted: Sequence[str]) -> float:
+    def __call__(self, question: str, completion: str, accepted: Sequence[str], /) -> float:
         """The reward of a completion to a question with these accepted answers."""
         ...
 
@@ -132,7 +132,7 @@ class StepsReward:
         return self.score * share_true(parse_tagged(completion).reasoning)
 
 
-def load_reward(path: str) -> Any:
+def load_reward(path: str) -> Reward:
     """Import a user's reward.
 
     Args:
@@ -158,9 +158,9 @@ def load_reward(path: str) -> Any:
         raise ConfigError(f"reward {path!r}: {module_name} has no {name!r}", "check the function's name") from error
     if not callable(function):
         raise ConfigError(f"reward {path!r} cannot be called", "name a function(question, completion, accepted)")
-    return function
+    return cast(Reward, function)
 
 
-def reward_name(reward: Any) -> str:
+def reward_name(reward: Reward) -> str:
     """The column of a reward in the logs."""
     return str(getattr(reward, "name", None) or getattr(reward, "__name__", type(reward).__name__))

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from latent_gemma.model.prompt import Frame, Mode
-from latent_gemma.text.rewards import reward_name
+from latent_gemma.text.rewards import Reward, reward_name
 from latent_gemma.training.settings import RewardSettings
 
 #: `RewardSettings` stands where options are read without torch, and is imported from here as before.
@@ -30,7 +29,7 @@ class RewardBook:
         mode: of the prompts.
     """
 
-    def __init__(self, rewards: Sequence[Any], frame: Frame, mode: Mode) -> None:
+    def __init__(self, rewards: Sequence[Reward], frame: Frame, mode: Mode) -> None:
         self.rewards, self.frame, self.mode = list(rewards), frame, mode
         self.names = [reward_name(reward) for reward in self.rewards]
         self.last: list[Sample] = []

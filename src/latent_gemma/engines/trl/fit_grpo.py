@@ -15,6 +15,7 @@ from latent_gemma.errors import ConfigError
 from latent_gemma.fast.steps import FastSteps
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame, Mode
+from latent_gemma.text.rewards import Reward
 from latent_gemma.training.batches import OnBad
 from latent_gemma.training.clean_stop import CleanStop
 from latent_gemma.training.grpo_questions import groups_of, sound_questions
@@ -73,7 +74,7 @@ def fit_grpo(
     model: LatentReasoningGemmaForCausalLM,
     tokenizer: Any,
     examples: Sequence[Example],
-    rewards: Sequence[Any],
+    rewards: Sequence[Reward],
     mode: Mode,
     settings: TrainSettings,
     grpo: GrpoSettings,

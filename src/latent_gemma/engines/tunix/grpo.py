@@ -26,6 +26,7 @@ from latent_gemma.engines.tunix.session import LENGTH_STEP, Session
 from latent_gemma.errors import ConfigError
 from latent_gemma.model.gemma import LatentReasoningGemmaForCausalLM
 from latent_gemma.model.prompt import Frame, Mode
+from latent_gemma.text.rewards import Reward
 from latent_gemma.training.batches import OnBad
 from latent_gemma.training.data_order import planned_rollout_steps, rollout_questions
 from latent_gemma.training.grpo_questions import groups_of, sound_questions
@@ -327,7 +328,7 @@ def fit_grpo(
     model: LatentReasoningGemmaForCausalLM,
     tokenizer: Any,
     examples: Sequence[Example],
-    rewards: Sequence[Any],
+    rewards: Sequence[Reward],
     mode: Mode,
     settings: TrainSettings,
     grpo: GrpoSettings,
