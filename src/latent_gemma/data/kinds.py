@@ -20,7 +20,10 @@ COMPARED: dict[AnswerKind, str] = {
     "translation": "in spelling",
 }
 #: Published formats of choices that are no task.
-_CHOICES = ("Logic-LM", "MMLU", "MMLU-Pro")
+_CHOICES = (
+    "Logic-LM", "MMLU", "MMLU-Pro", "ARC", "OpenBookQA", "AQuA", "MathQA", "JCommonsenseQA", "PIQA", "Social IQa",
+    "WinoGrande", "BoolQ", "StrategyQA",
+)  # fmt: skip
 _LATEX = re.compile(r"\\[A-Za-z]")
 
 

@@ -1,14 +1,22 @@
-"""Questions with options, as Logic-LM (ProntoQA, ProofWriter, FOLIO, LogicalDeduction, AR-LSAT) and MMLU have them."""
+"""Questions with options, each published form of them: lettered, numbered, labelled, one option a column."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from latent_gemma.data.values import list_of, text_of
+from latent_gemma.data.values import found, list_of, text_of
 from latent_gemma.errors import DataError
 
 _LETTERS = "ABCDEFGHIJ"
 _MARK = re.compile(r"\(?[A-J][).:]\s*(?=\S)")
+_LISTED = re.compile(r"(?:^|,)\s*([a-e]) \)\s*")
+#: The columns of a question whose options have one each, in order, and of which number is right from what on.
+_OPTION_COLUMNS = (
+    ("question", tuple(f"choice{number}" for number in range(5)), "label", 0),
+    ("goal", ("sol1", "sol2"), "label", 0),
+    ("question", ("answerA", "answerB", "answerC"), "label", 1),
+    ("sentence", ("option1", "option2"), "answer", 1),
+)
 
 
 def lettered_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -65,9 +73,99 @@ def choices_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise DataError(f"{where}, column 'answer': expected the number or letter of a choice, found {given[:40]!r}")
     # Some have their letters already.
     choices = [_MARK.sub("", choice) for choice in listed] if all(map(_MARK.match, listed)) else listed
-    marked = [f"{mark}) {choice}" for mark, choice in zip(letters, choices, strict=True)]
-    return {
-        "question": "\n".join([text_of(row, "question", where), *marked]),
-        "answer": choices[letters.index(letter)],
-        "accepted": [letter],
-    }
+    return _asked(text_of(row, "question", where), dict(zip(letters, choices, strict=True)), letter)
+
+
+def _asked(question: str, options: Mapping[str, str], right: str, steps: Any = None) -> dict[str, Any]:
+    """A question with its options below it: mark -> option."""
+    listed = [f"{mark}) {option}" for mark, option in options.items()]
+    return {"question": "\n".join([question, *listed]), "steps": steps, "answer": options[right], "accepted": [right]}
+
+
+def labelled_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Read a row of ARC, CommonsenseQA or OpenBookQA: question, choices with label and text, answerKey "B".
+
+    Args:
+        row: question or question_stem, and choices {"text": [..], "label": [..]}, as the hub has them; or question
+            {"stem": .., "choices": [{"text": .., "label": ..}, ..]}, as they were published.
+        where: file and row, for messages.
+
+    Returns:
+        The row as question, with the choices below it under their labels, and answer: the choice's text, its label
+        accepted.
+
+    Raises:
+        DataError: naming the column that is missing or wrong, or an answer that is none of the choices.
+
+    Source: Clark et al. 2018 (arXiv 1803.05457); Talmor et al. 2019 (arXiv 1811.00937); Mihaylov et al. 2018
+        (arXiv 1809.02789).
+    """
+    asked = row.get("question", row.get("question_stem"))
+    stem, choices = (
+        (asked.get("stem"), asked.get("choices")) if isinstance(asked, Mapping) else (asked, row.get("choices"))
+    )
+    if isinstance(choices, list) and all(isinstance(choice, Mapping) for choice in choices):
+        choices = {name: [choice.get(name) for choice in choices] for name in ("label", "text")}
+    place = f"{where}, column 'choices'"
+    if not isinstance(choices, Mapping):
+        raise DataError(f"{place}: expected labels and texts, found {found(choices)}")
+    labels, texts = list_of(choices, "label", place), list_of(choices, "text", place)
+    right = text_of(row, "answerKey", where)
+    if len(labels) != len(texts) or right not in labels:
+        raise DataError(f"{where}, column 'answerKey': expected the label of a choice, found {right[:40]!r}")
+    return _asked(text_of({"question": stem}, "question", where), dict(zip(labels, texts, strict=True)), right)
+
+
+def rationale_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Read a row of AQuA or MathQA: question, options ["A)5", ..] or "a ) 5 , b ) 6", rationale, correct "B".
+
+    Args:
+        row: column name -> value; MathQA has its Problem and Rationale in capitals.
+        where: file and row, for messages.
+
+    Returns:
+        The row as question, with the options below it, steps (the rationale's lines) and answer: the option's text, its
+        letter accepted.
+
+    Raises:
+        DataError: naming the column that is missing or wrong, or an answer that is none of the options.
+
+    Source: Ling et al. 2017 (arXiv 1705.04146); Amini et al. 2019 (arXiv 1905.13319).
+    """
+    given = row["options"]
+    if isinstance(given, str):
+        _, *parts = _LISTED.split(given)
+        options = {mark.upper(): text.strip() for mark, text in zip(parts[::2], parts[1::2], strict=True)}
+    else:
+        listed = (option.partition(")") for option in list_of(row, "options", where))
+        options = {mark.strip(" ("): text.strip() for mark, _, text in listed}
+    letter = text_of(row, "correct", where).upper()
+    if not options.get(letter):
+        raise DataError(f"{where}, column 'correct': expected one of the options' letters, found {letter[:40]!r}")
+    names = ("Problem", "Rationale") if "Problem" in row else ("question", "rationale")
+    return _asked(text_of(row, names[0], where), options, letter, list_of(row, names[1], where))
+
+
+def option_columns_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Read a row of JCommonsenseQA, PIQA, Social IQa or WinoGrande: a question, a column for each option, and a label.
+
+    Args:
+        row: column name -> value.
+        where: file and row, for messages.
+
+    Returns:
+        The row as question, with the options lettered below it, and answer: the option's text, its letter accepted.
+
+    Raises:
+        DataError: naming the column that is missing or wrong, or a label that is none of the options.
+
+    Source: Kurihara et al. 2022 (JGLUE); Bisk et al. 2020 (arXiv 1911.11641); Sap et al. 2019 (arXiv 1904.09728);
+        Sakaguchi et al. 2020 (arXiv 1907.10641).
+    """
+    asked, columns, label, first = next(form for form in _OPTION_COLUMNS if {form[0], *form[1]} <= set(row))
+    options = {letter: text_of(row, name, where) for letter, name in zip(_LETTERS, columns, strict=False)}
+    given = text_of(row, label, where)
+    if not given.isdecimal() or not 0 <= int(given) - first < len(columns):
+        raise DataError(f"{where}, column {label!r}: expected the number of an option, found {given[:40]!r}")
+    context = [text_of(row, "context", where)] if "context" in row else []
+    return _asked(" ".join([*context, text_of(row, asked, where)]), options, _LETTERS[int(given) - first])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from latent_gemma.data.asdiv import asdiv_row
+from latent_gemma.data.chat import chat_row, is_chat
 from latent_gemma.data.competition import math_row
 from latent_gemma.data.example import Example
 from latent_gemma.data.gsm8k import StepsFormat, format_steps, parse_gsm8k
@@ -13,16 +14,24 @@ from latent_gemma.data.japanese import instruction_gold, jemhopqa_row, niilc_row
 from latent_gemma.data.mathoctopus import instruct_row, mgsm_json_row, msvamp_row
 from latent_gemma.data.mgsm import MGSM_LANGUAGES, mgsm_row
 from latent_gemma.data.multiarith import multiarith_row
-from latent_gemma.data.multiple_choice import choices_row, lettered_row
+from latent_gemma.data.multiple_choice import (
+    choices_row,
+    labelled_row,
+    lettered_row,
+    option_columns_row,
+    rationale_row,
+)
 from latent_gemma.data.prontoqa import prontoqa_row
+from latent_gemma.data.reading import has_several, reading_row, translation_row, yes_no_row
 from latent_gemma.data.svamp import numbered_row, svamp_row
 from latent_gemma.data.values import found, list_of, names_of, text_of
+from latent_gemma.data.worked import worked
 from latent_gemma.errors import DataError
 from latent_gemma.text.language import detect_language
 
 #: Where a row stands ("data.jsonl, line 3"), and the row or what is wrong with it.
 Row = tuple[str, Any]
-_TAGGED = re.compile(r"\s*(?:<reasoning>(.*?)</reasoning>)?\s*<answer>(.*?)</answer>\s*", re.DOTALL)
+_TAGGED = re.compile(r"\s*(?:<(reasoning|think)>(.*?)</\1>)?\s*<answer>(.*?)</answer>\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,8 @@ class FileColumns:
     accepted: str = "accepted"
 
 
+#: What others call the steps.
+_WORKINGS = ("rationale", "reasoning", "chain_of_thought", "cot", "explanation")
 _INSTRUCTION = FileColumns(question="instruction", answer="output")
 #: Published formats that only name their columns in their own way, recognised by question and answer.
 _KNOWN = (
@@ -51,6 +62,15 @@ _KNOWN = (
     ("llm-japanese-dataset", _INSTRUCTION),
     ("PAL", FileColumns(question="input", answer="target")),
     ("prompt and completion", FileColumns(question="prompt", answer="completion")),
+    ("prompt and answer", FileColumns(question="prompt")),
+    ("prompt and response", FileColumns(question="prompt", answer="response")),
+    ("instruction and response", FileColumns(question="instruction", answer="response")),
+    ("question and response", FileColumns(question="question", answer="response")),
+    ("question and solution", FileColumns(answer="solution")),
+    ("input and output", FileColumns(question="input", answer="output")),
+    ("OpenMathInstruct", FileColumns("problem", "generated_solution", "expected_answer")),
+    ("OpenMathInstruct", FileColumns("question", "generated_solution", "expected_answer")),
+    ("MetaMathQA", FileColumns(question="query", answer="response")),
 )
 _NUMBERED = frozenset({"Question", "Numbers", "Equation", "Answer"})
 #: Published formats that need more, recognised by the columns they alone have, and read into those of this package.
@@ -61,9 +81,24 @@ _PUBLISHED: tuple[tuple[str, frozenset[str], Callable[[Mapping[str, Any], str], 
     ("ProntoQA", frozenset({"question", "query", "chain_of_thought"}), prontoqa_row),
     ("MMLU", frozenset({"question", "choices", "answer"}), choices_row),
     ("MMLU-Pro", frozenset({"question", "options", "answer"}), choices_row),
+    ("ARC", frozenset({"question", "answerKey"}), labelled_row),
+    ("OpenBookQA", frozenset({"question_stem", "answerKey"}), labelled_row),
+    ("AQuA", frozenset({"question", "options", "rationale", "correct"}), rationale_row),
+    ("MathQA", frozenset({"Problem", "Rationale", "options", "correct"}), rationale_row),
+    ("JCommonsenseQA", frozenset({"question", "choice0", "choice4", "label"}), option_columns_row),
+    ("PIQA", frozenset({"goal", "sol1", "sol2", "label"}), option_columns_row),
+    ("Social IQa", frozenset({"context", "question", "answerA", "answerC", "label"}), option_columns_row),
+    ("WinoGrande", frozenset({"sentence", "option1", "option2", "answer"}), option_columns_row),
+    ("BoolQ", frozenset({"question", "passage", "answer"}), yes_no_row),
+    ("StrategyQA", frozenset({"question", "answer", "facts"}), yes_no_row),
+    ("DROP", frozenset({"question", "passage", "answers_spans"}), reading_row),
+    ("question on a text", frozenset({"question", "context", "answer"}), reading_row),
+    ("question on a text", frozenset({"instruction", "context", "response"}), reading_row),
+    ("OPUS", frozenset({"translation"}), translation_row),
     ("MGSM", frozenset({"question", "answer", "answer_number"}), mgsm_row),
     ("AI王 quiz", frozenset({"original_question", "original_answer"}), quiz_row),
     ("NIILC", frozenset({"text", "answers"}), niilc_row),
+    ("question and answers", frozenset({"question", "answers"}), reading_row),
     # SVAMP's repository has the three with numbers taken out; columns tell whose problems they are.
     ("SVAMP", _NUMBERED | {"Variation Type"}, numbered_row),
     ("ASDiv", _NUMBERED | {"Grade"}, numbered_row),
@@ -72,6 +107,7 @@ _PUBLISHED: tuple[tuple[str, frozenset[str], Callable[[Mapping[str, Any], str], 
     ("ASDiv", frozenset({"Body", "Question", "Answer"}), asdiv_row),
     ("ASDiv", frozenset({"body", "question", "answer"}), asdiv_row),
     ("MSVAMP", frozenset({"m_query", "response"}), msvamp_row),
+    ("MetaMathQA", frozenset({"query", "response", "original_question"}), lambda row, where: dict(row)),
     ("MGSM", frozenset({"query", "response"}), mgsm_json_row),
     ("MultiArith", frozenset({"sQuestion", "lSolutions"}), multiarith_row),
     ("MATH", frozenset({"problem", "solution"}), math_row),
@@ -81,7 +117,11 @@ _PUBLISHED: tuple[tuple[str, frozenset[str], Callable[[Mapping[str, Any], str], 
     ("GSM-Hard", frozenset({"input", "target", "code"}), lambda row, where: dict(row)),
 )
 #: Formats that anybody's questions may have.
-ANYBODYS = ("question and answer", "prompt and completion", "prompt and chosen")
+ANYBODYS = (
+    "question and answer", "question and answers", "question and response", "question and solution",
+    "question on a text", "prompt and answer", "prompt and chosen", "prompt and completion", "prompt and response",
+    "instruction and response", "input and output", "messages",
+)  # fmt: skip
 
 
 def row_format(row: Any) -> str | None:
@@ -93,7 +133,11 @@ def row_format(row: Any) -> str | None:
     Returns:
         The name of who publishes it, such as "SVAMP", or one of `ANYBODYS`; None if it is not recognised.
     """
-    names = set(row) if isinstance(row, Mapping) else set()
+    if not isinstance(row, Mapping):
+        return None
+    if is_chat(row):
+        return "messages"
+    names = set(row)
     known = ((name, frozenset({columns.question, columns.answer})) for name, columns in _KNOWN)
     published = ((name, columns) for name, columns, _ in _PUBLISHED)
     found_format = next((name for name, columns in (*published, *known) if columns <= names), None)
@@ -102,12 +146,21 @@ def row_format(row: Any) -> str | None:
 
 def _published(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """A row of a published format with this package's columns, any other row as it is."""
-    names = set(row)
-    return next((read(row, where) for _, columns, read in _PUBLISHED if columns <= names), row)
+    if is_chat(row):
+        return chat_row(row, where)
+    reader = next((read for _, columns, read in _PUBLISHED if columns <= set(row)), None)
+    if reader is None and "question" in row and has_several(row.get("answer")):
+        reader = reading_row
+    return row if reader is None else reader(row, where)
 
 
 def _recognised(names: Collection[str]) -> FileColumns | None:
     return next((known for _, known in _KNOWN if {known.question, known.answer} <= set(names)), None)
+
+
+def _working(row: Mapping[str, Any], names: FileColumns) -> str:
+    """The column that holds the steps, under one of the names that data sets give it."""
+    return next((name for name in (names.steps, *_WORKINGS) if row.get(name) not in (None, "", [])), names.steps)
 
 
 def _as_asked(lines: list[str], steps_format: StepsFormat) -> tuple[str, ...]:
@@ -154,14 +207,15 @@ def parse_row(row: Any, columns: FileColumns | None, steps_format: StepsFormat, 
         return example
     if "<answer>" in answer or "<reasoning>" in answer:
         tagged = _TAGGED.fullmatch(answer)
-        if tagged is None or not tagged[2].strip():
+        if tagged is None or not tagged[3].strip():
             raise DataError(
                 f"{where}, column {names.answer!r}: expected <reasoning>..</reasoning><answer>..</answer>, "
                 f"found {answer[:40]!r}"
             )
-        lines, answer = [line.strip() for line in (tagged[1] or "").split("\n") if line.strip()], tagged[2].strip()
+        lines, answer = [line.strip() for line in (tagged[2] or "").split("\n") if line.strip()], tagged[3].strip()
     else:
-        lines = list_of(row, names.steps, where)
+        lines = list_of(row, names.steps if columns else _working(row, names), where)
+        lines, answer = (lines, answer) if lines else worked(answer)
     said = row.get("language") if columns is None else None  # as this package writes it
     language = said if said in MGSM_LANGUAGES else detect_language(question)
     return Example(question, _as_asked(lines, steps_format), answer, language, tuple(accepted))

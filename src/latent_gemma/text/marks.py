@@ -94,6 +94,24 @@ def said_answer(text: str) -> str | None:
     return _SENTENCE_END.split(said, maxsplit=1)[0].strip(" \t*") or None
 
 
+def closing_answer(text: str) -> tuple[str, str] | None:
+    """What a text works out, and the answer that its last sentence says.
+
+    Args:
+        text: a text behind its reasoning.
+
+    Returns:
+        What comes before that sentence, and what it says, both stripped; None if the last sentence says no answer.
+    """
+    matches = list(_SPOKEN.finditer(text))
+    if not matches:
+        return None
+    begun = [end.end() for end in _SENTENCE_END.finditer(text, 0, matches[-1].start())]
+    said, *more = _SENTENCE_END.split(text[matches[-1].end() :].strip(" \t\n*:："), maxsplit=1)
+    answer = said.strip(" \t*$")
+    return (text[: begun[-1] if begun else 0].strip(), answer) if answer and not "".join(more).strip() else None
+
+
 def mathematics(text: str) -> list[str]:
     r"""What stands in `$..$`, `\(..\)` and `\[..\]` towards the end of a text, in order; prices are not mathematics."""
     spans = []

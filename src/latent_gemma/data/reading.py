@@ -1,0 +1,104 @@
+"""Questions on a text, yes-or-no questions, and pairs of translations, as hub data sets have them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from latent_gemma.data.values import answers_of, found, list_of, text_of
+from latent_gemma.errors import DataError
+from latent_gemma.text.language import translation_request
+
+
+def _on_its_text(row: Mapping[str, Any], where: str, asked: str = "question") -> str:
+    """The question, behind the text that it is about; a row may have none."""
+    name = next((name for name in ("context", "passage") if row.get(name) not in (None, "", [])), None)
+    if name is None:
+        return text_of(row, asked, where)
+    if isinstance(row[name], Mapping):
+        raise DataError(
+            f"{where}, column {name!r}: expected text, found an object",
+            f"leave it out with --question-column {asked} --answer-column answer",
+        )
+    return "\n".join([*list_of(row, name, where), text_of(row, asked, where)])
+
+
+def has_several(answer: Any) -> bool:
+    """Whether it is several answers of which any is right, as NQ's list of texts or TriviaQA's value and aliases."""
+    listed = isinstance(answer, list) and bool(answer) and all(isinstance(one, str) for one in answer)
+    return listed or (isinstance(answer, Mapping) and {"value", "aliases"} <= set(answer))
+
+
+def reading_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Read a row of SQuAD, JSQuAD, DROP, NQ, TriviaQA, ..: question, the text it is about, what answers it.
+
+    Args:
+        row: question or instruction; context or passage, which may be missing; answers {"text": [..]}, a list or a
+            text, answer, answers_spans {"spans": [..]} or response; TriviaQA's is {"value": .., "aliases": [..]}.
+        where: file and row, for messages.
+
+    Returns:
+        The row as question, steps where it has them, answer and accepted answers.
+
+    Raises:
+        DataError: naming the column that is missing or wrong, or without an answer (SQuAD 2 has such rows).
+
+    Source: Rajpurkar et al. 2016 (arXiv 1606.05250) and those after it.
+    """
+    answers = next(name for name in ("answers", "answers_spans", "answer", "response") if name in row)
+    given = row[answers]
+    if isinstance(given, Mapping):
+        several = next((given[name] for name in ("text", "spans", "aliases") if name in given), None)
+        given = [*([given["value"]] if "value" in given else []), *(several if isinstance(several, list) else [])]
+    first, others = answers_of({answers: given if isinstance(given, list) else [given]}, answers, where)
+    asked = _on_its_text(row, where, "question" if "question" in row else "instruction")
+    return {"question": asked, "steps": row.get("steps"), "answer": first, "accepted": others}
+
+
+def yes_no_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Read a row of BoolQ or StrategyQA: question, answer true or false, passage or facts.
+
+    Args:
+        row: column name -> value.
+        where: file and row, for messages.
+
+    Returns:
+        The row as question, steps (the facts) and answer: "yes" or "no", with "true" or "false" accepted.
+
+    Raises:
+        DataError: naming the column that is missing or wrong.
+
+    Source: Clark et al. 2019 (arXiv 1905.10044); Geva et al. 2021 (arXiv 2101.02235).
+    """
+    answer = row["answer"]
+    if not isinstance(answer, bool):
+        raise DataError(f"{where}, column 'answer': expected true or false, found {found(answer)}")
+    return {
+        "question": _on_its_text(row, where),
+        "steps": list_of(row, "facts", where),
+        "answer": "yes" if answer else "no",
+        "accepted": [str(answer).lower()],
+    }
+
+
+def translation_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Read a row of OPUS, JParaCrawl, ..: translation {"en": "Good morning.", "ja": "おはようございます。"}.
+
+    Args:
+        row: column name -> value.
+        where: file and row, for messages.
+
+    Returns:
+        The row as question, the first of the two to be translated, and answer, the second.
+
+    Raises:
+        DataError: for other than two languages, the second English or Japanese.
+    """
+    pair = row["translation"]
+    languages = list(pair) if isinstance(pair, Mapping) else []
+    if len(languages) != 2 or languages[1] not in ("en", "ja"):
+        raise DataError(
+            f"{where}, column 'translation': expected a text in two languages, the second en or ja, found "
+            f"{', '.join(map(str, languages)) or found(pair)}"
+        )
+    place = f"{where}, column 'translation'"
+    source, target = (text_of(pair, language, place) for language in languages)
+    return {"question": translation_request(source, languages[1]), "answer": target}
