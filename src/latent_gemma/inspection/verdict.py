@@ -121,7 +121,7 @@ def _cut(mains: Iterable[EvalRow]) -> list[str]:
     told = [f"{main.label} ({percent(share)} %)" for main in mains if (share := main.truncated / main.total) >= CUT]
     if not told:
         return []
-    return [f"Answers cut off at --max-new-tokens: {', '.join(told)}; with more of them accuracy may be another."]
+    return [f"Answers cut off at --max-new-tokens: {', '.join(told)}; with a higher bound they may be right more often."]
 
 
 def verdict(rows: Sequence[EvalRow]) -> str:
