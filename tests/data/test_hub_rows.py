@@ -79,6 +79,12 @@ def test_the_number_of_a_last_sentence_is_the_answer(row):
     assert read(row) == Example("Q", ("3+4=7.",), "7")
 
 
+@pytest.mark.parametrize(("form", "steps"), [("natural", ("<<2*3=6>>", "<<6+1=7>>")), ("result", ("6", "7"))])
+def test_codis_gsm8k_aug_has_its_expressions_in_one_line(form, steps):
+    row = {"question": "Q", "cot": "<<2*3=6>> <<6+1=7>>", "answer": "7"}
+    assert parse_row(row, None, form, "data, row 3") == Example("Q", steps, "7")
+
+
 def test_openmathinstruct_has_the_answer_beside_its_solution():
     row = {"problem": "Q", "generated_solution": "Add.\nSo \\boxed{7}.", "expected_answer": "7", "problem_source": "x"}
     assert read(row) == Example("Q", ("Add.", "So \\boxed{7}."), "7")

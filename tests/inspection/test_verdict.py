@@ -46,7 +46,7 @@ def test_answers_cut_off_at_the_bound_are_told_of(controlled):
         for mains in (rows, []):
             text = verdict([*mains, replace(words, truncated=cut)])
             assert ("Answers cut off at --max-new-tokens: words" in text) is told
-            assert text.endswith(f"words ({cut / 5:.1f} %); with a higher bound they may be right more often.") is told
+            assert text.endswith(f"words ({cut / 5:.1f} %); under a higher bound more may be right.") is told
 
 
 def test_only_the_surviving_control_is_named(controlled):

@@ -33,6 +33,11 @@ def format_steps(lines: Sequence[str], steps_format: StepsFormat) -> tuple[str, 
     return tuple(annotation.rpartition("=")[2].strip() for annotation in found)
 
 
+def annotations_alone(line: str) -> list[str]:
+    """The annotations of a line that holds nothing else, such as "<<2*3=6>> <<6+1=7>>"; of any other line none."""
+    return [] if _ANNOTATION.sub("", line).strip() else list(format_steps([line], "expression"))
+
+
 def parse_gsm8k(question: str, answer: str, steps_format: StepsFormat) -> Example | None:
     """Read one row of the published JSON Lines.
 

@@ -9,7 +9,7 @@ from latent_gemma.data.asdiv import asdiv_row
 from latent_gemma.data.chat import chat_row, is_chat
 from latent_gemma.data.competition import math_row
 from latent_gemma.data.example import Example
-from latent_gemma.data.gsm8k import StepsFormat, format_steps, parse_gsm8k
+from latent_gemma.data.gsm8k import StepsFormat, annotations_alone, format_steps, parse_gsm8k
 from latent_gemma.data.japanese import instruction_gold, jemhopqa_row, niilc_row, quiz_row
 from latent_gemma.data.mathoctopus import instruct_row, mgsm_json_row, msvamp_row
 from latent_gemma.data.mgsm import MGSM_LANGUAGES, mgsm_row
@@ -164,8 +164,11 @@ def _working(row: Mapping[str, Any], names: FileColumns) -> str:
 
 
 def _as_asked(lines: list[str], steps_format: StepsFormat) -> tuple[str, ...]:
-    """Annotated steps in the format asked for; steps without any annotation as they are."""
-    return format_steps(lines, steps_format) if any("<<" in line for line in lines) else tuple(lines)
+    """Annotated steps in the format asked for, each of a line of nothing but annotations; without any as they are."""
+    if not any("<<" in line for line in lines):
+        return tuple(lines)
+    parted = [part for line in lines for part in (annotations_alone(line) or [line])]
+    return format_steps(parted, steps_format)
 
 
 def parse_row(row: Any, columns: FileColumns | None, steps_format: StepsFormat, where: str) -> Example:

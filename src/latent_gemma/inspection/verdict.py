@@ -121,7 +121,7 @@ def _cut(mains: Iterable[EvalRow]) -> list[str]:
     told = [f"{main.label} ({percent(share)} %)" for main in mains if (share := main.truncated / main.total) >= CUT]
     if not told:
         return []
-    return [f"Answers cut off at --max-new-tokens: {', '.join(told)}; with a higher bound they may be right more often."]
+    return [f"Answers cut off at --max-new-tokens: {', '.join(told)}; under a higher bound more may be right."]
 
 
 def verdict(rows: Sequence[EvalRow]) -> str:
