@@ -175,7 +175,7 @@ LISTED = {"text": ["ant", "whale"], "label": ["A", "B"]}
         ),
         (
             {"context": "Tom fell.", "question": "And?", "answerA": "a", "answerB": "b", "answerC": "c", "label": "3"},
-            Example("Tom fell. And?\nA) a\nB) b\nC) c", (), "c", accepted=("C",)),
+            Example("Tom fell.\nAnd?\nA) a\nB) b\nC) c", (), "c", accepted=("C",)),
             "Social IQa",
         ),
         (
@@ -204,6 +204,31 @@ LISTED = {"text": ["ant", "whale"], "label": ["A", "B"]}
             "question and answers",
         ),
         (
+            {"article": "Tom is in Rome.", "question": "Where?", "options": ["Paris", "Rome"], "answer": "B"},
+            Example("Tom is in Rome.\nWhere?\nA) Paris\nB) Rome", (), "Rome", accepted=("B",)),
+            "RACE",
+        ),
+        (
+            {"context": "Tom is in Rome.", "question": "Where?", "answers": ["Paris", "Rome"], "label": 1},
+            Example("Tom is in Rome.\nWhere?\nA) Paris\nB) Rome", (), "Rome", accepted=("B",)),
+            "ReClor",
+        ),
+        (
+            {"question": "Where?", "options": {"A": "Paris", "B": "Rome"}, "answer": "Rome", "answer_idx": "B"},
+            Example("Where?\nA) Paris\nB) Rome", (), "Rome", accepted=("B",)),
+            "MedQA",
+        ),
+        (
+            {"question": "Q", "opa": "a", "opb": "b", "opc": "c", "opd": "d", "cop": 2, "exp": "E"},
+            Example("Q\nA) a\nB) b\nC) c\nD) d", (), "c", accepted=("C",)),
+            "MedMCQA",
+        ),
+        (
+            {"passage": ["One.", "Two."], "question": "Where?", "answer": "Rome"},
+            Example("One.\nTwo.\nWhere?", (), "Rome"),
+            "BoolQ",
+        ),
+        (
             {"url": "u", "question": "Where?", "answers": ["Rome", "Roma"]},
             Example("Where?", (), "Rome", accepted=("Roma",)),
             "question and answers",
@@ -221,12 +246,12 @@ LISTED = {"text": ["ant", "whale"], "label": ["A", "B"]}
         (
             {"instruction": "Where is Tom?", "context": "Tom is in Rome.", "response": "Rome", "category": "qa"},
             Example("Tom is in Rome.\nWhere is Tom?", (), "Rome"),
-            "question on a text",
+            "instruction and response",
         ),
         (
             {"instruction": "Where is Rome?", "context": "", "response": "Italy", "category": "qa"},
             Example("Where is Rome?", (), "Italy"),
-            "question on a text",
+            "instruction and response",
         ),
         (
             {"translation": {"en": "Good morning.", "ja": "おはよう。"}},
@@ -260,9 +285,9 @@ def test_rows_of_the_hub(row, expected, published):
         ({"question": "Q", "choices": ["a", "b"], "answerKey": "A"}, "column 'choices': expected labels and texts"),
         ({"question": "Q", "options": ["A)5"], "rationale": "R", "correct": "E"}, "one of the options' letters"),
         ({"goal": "G", "sol1": "a", "sol2": "b", "label": -1}, "expected the number of an option, found '-1'"),
-        ({"question": "Q", "passage": "P", "answer": "maybe"}, "expected true or false, found text"),
+        ({"question": "Q", "passage": "P", "answer": None}, "column 'answer': expected a list of texts, found null"),
         ({"question": "Q", "context": "C", "answers": {"text": []}}, "expected at least one answer, found nothing"),
-        ({"question": "Q", "context": {"title": ["t"]}, "answer": "A"}, "leave it out with --question-column question"),
+        ({"question": "Q", "context": {"title": ["t"]}, "answer": "A"}, "without it, give --question-column question"),
         ({"translation": {"en": "a", "de": "b"}}, "the second en or ja, found en, de"),
         ({"translation": "a"}, "found text"),
     ],

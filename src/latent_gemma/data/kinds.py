@@ -21,7 +21,8 @@ COMPARED: dict[AnswerKind, str] = {
 }
 #: Published formats of choices that are no task.
 _CHOICES = (
-    "Logic-LM", "MMLU", "MMLU-Pro", "ARC", "OpenBookQA", "AQuA", "MathQA", "JCommonsenseQA", "PIQA", "Social IQa",
+    "Logic-LM", "MMLU", "MMLU-Pro", "RACE", "ReClor", "MedQA", "MedMCQA", "ARC",
+    "OpenBookQA", "AQuA", "MathQA", "JCommonsenseQA", "PIQA", "Social IQa",
     "WinoGrande", "BoolQ", "StrategyQA",
 )  # fmt: skip
 _LATEX = re.compile(r"\\[A-Za-z]")

@@ -1,10 +1,10 @@
 """Questions with options, each published form of them: lettered, numbered, labelled, one option a column."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from latent_gemma.data.values import found, list_of, text_of
+from latent_gemma.data.values import found, list_of, on_its_text, text_of
 from latent_gemma.errors import DataError
 
 _LETTERS = "ABCDEFGHIJ"
@@ -13,10 +13,16 @@ _LISTED = re.compile(r"(?:^|,)\s*([a-e]) \)\s*")
 #: The columns of a question whose options have one each, in order, and of which number is right from what on.
 _OPTION_COLUMNS = (
     ("question", tuple(f"choice{number}" for number in range(5)), "label", 0),
+    ("question", ("opa", "opb", "opc", "opd"), "cop", 0),
     ("goal", ("sol1", "sol2"), "label", 0),
     ("question", ("answerA", "answerB", "answerC"), "label", 1),
     ("sentence", ("option1", "option2"), "answer", 1),
 )
+
+
+def _lettered(listed: Sequence[str]) -> dict[str, str]:
+    """Options such as "A) True" or "(A) True": letter -> text."""
+    return {mark.strip(" ("): text.strip() for mark, _, text in (option.partition(")") for option in listed)}
 
 
 def lettered_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -37,7 +43,7 @@ def lettered_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     """
     letter = text_of(row, "answer", where)
     listed = list_of(row, "options", where)
-    options = {mark.strip(): text.strip() for mark, _, text in (option.partition(")") for option in listed)}
+    options = _lettered(listed)
     if not options.get(letter):
         raise DataError(f"{where}, column 'answer': expected one of the options' letters, found {letter[:40]!r}")
     asked = text_of(row, "question", where)
@@ -52,10 +58,11 @@ def lettered_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def choices_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Read a row of MMLU: question, choices ["..", ".."], answer 2, which counts from 0, or "C"; MMLU-Pro: options.
+    """Read a row of MMLU: question, choices ["..", ".."], answer 2, which counts from 0, or "C"; MMLU-Pro and RACE:
+    options; MedQA: options {"A": ".."}, answer_idx "A"; ReClor: answers, label 2.
 
     Args:
-        row: column name -> value.
+        row: column name -> value; RACE and ReClor have the text that the question is about.
         where: file and row, for messages.
 
     Returns:
@@ -64,16 +71,23 @@ def choices_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     Raises:
         DataError: naming the column that is missing or wrong, or an answer that is none of the choices.
 
-    Source: Hendrycks et al. 2021 (arXiv 2009.03300); Wang et al. 2024 (arXiv 2406.01574).
+    Source: Hendrycks et al. 2021 (arXiv 2009.03300); Wang et al. 2024 (arXiv 2406.01574); Lai et al. 2017 (arXiv
+        1704.04683); Jin et al. 2021 (arXiv 2009.13081); Yu et al. 2020 (arXiv 2002.04326).
     """
-    listed, given = list_of(row, "choices" if "choices" in row else "options", where), text_of(row, "answer", where)
-    letters = _LETTERS[: len(listed)]
-    letter = letters[int(given)] if given.isdecimal() and int(given) < len(letters) else given
-    if len(listed) > len(_LETTERS) or letter not in tuple(letters):
-        raise DataError(f"{where}, column 'answer': expected the number or letter of a choice, found {given[:40]!r}")
-    # Some have their letters already.
-    choices = [_MARK.sub("", choice) for choice in listed] if all(map(_MARK.match, listed)) else listed
-    return _asked(text_of(row, "question", where), dict(zip(letters, choices, strict=True)), letter)
+    column = next(name for name in ("choices", "options", "answers") if name in row)
+    answer = next(name for name in ("answer_idx", "label", "answer") if name in row)
+    listed, given = row[column], text_of(row, answer, where)
+    if isinstance(listed, Mapping):
+        lettered = {str(letter): text_of(listed, letter, f"{where}, column {column!r}") for letter in listed}
+    else:
+        choices = list_of(row, column, where)
+        # Some have their letters already.
+        choices = [_MARK.sub("", choice) for choice in choices] if all(map(_MARK.match, choices)) else choices
+        lettered = dict(zip(_LETTERS, choices, strict=False)) if len(choices) <= len(_LETTERS) else {}
+    letter = list(lettered)[int(given)] if given.isdecimal() and int(given) < len(lettered) else given
+    if letter not in lettered:
+        raise DataError(f"{where}, column {answer!r}: expected the number or letter of a choice, found {given[:40]!r}")
+    return _asked(on_its_text(row, where), lettered, letter)
 
 
 def _asked(question: str, options: Mapping[str, str], right: str, steps: Any = None) -> dict[str, Any]:
@@ -137,8 +151,7 @@ def rationale_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         _, *parts = _LISTED.split(given)
         options = {mark.upper(): text.strip() for mark, text in zip(parts[::2], parts[1::2], strict=True)}
     else:
-        listed = (option.partition(")") for option in list_of(row, "options", where))
-        options = {mark.strip(" ("): text.strip() for mark, _, text in listed}
+        options = _lettered(list_of(row, "options", where))
     letter = text_of(row, "correct", where).upper()
     if not options.get(letter):
         raise DataError(f"{where}, column 'correct': expected one of the options' letters, found {letter[:40]!r}")
@@ -167,5 +180,4 @@ def option_columns_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     given = text_of(row, label, where)
     if not given.isdecimal() or not 0 <= int(given) - first < len(columns):
         raise DataError(f"{where}, column {label!r}: expected the number of an option, found {given[:40]!r}")
-    context = [text_of(row, "context", where)] if "context" in row else []
-    return _asked(" ".join([*context, text_of(row, asked, where)]), options, _LETTERS[int(given) - first])
+    return _asked(on_its_text(row, where, asked), options, _LETTERS[int(given) - first])

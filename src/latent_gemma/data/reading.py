@@ -3,28 +3,21 @@
 from collections.abc import Mapping
 from typing import Any
 
-from latent_gemma.data.values import answers_of, found, list_of, text_of
+from latent_gemma.data.values import TEXTS, answers_of, found, list_of, on_its_text, text_of
 from latent_gemma.errors import DataError
 from latent_gemma.text.language import translation_request
-
-
-def _on_its_text(row: Mapping[str, Any], where: str, asked: str = "question") -> str:
-    """The question, behind the text that it is about; a row may have none."""
-    name = next((name for name in ("context", "passage") if row.get(name) not in (None, "", [])), None)
-    if name is None:
-        return text_of(row, asked, where)
-    if isinstance(row[name], Mapping):
-        raise DataError(
-            f"{where}, column {name!r}: expected text, found an object",
-            f"leave it out with --question-column {asked} --answer-column answer",
-        )
-    return "\n".join([*list_of(row, name, where), text_of(row, asked, where)])
 
 
 def has_several(answer: Any) -> bool:
     """Whether it is several answers of which any is right, as NQ's list of texts or TriviaQA's value and aliases."""
     listed = isinstance(answer, list) and bool(answer) and all(isinstance(one, str) for one in answer)
     return listed or (isinstance(answer, Mapping) and {"value", "aliases"} <= set(answer))
+
+
+def is_reading(row: Mapping[str, Any]) -> bool:
+    """Whether a row of questions and answers has a text that a question is about, or several answers to it."""
+    asked = {"question", "answer"} <= set(row) or {"instruction", "response"} <= set(row)
+    return asked and (any(row.get(name) for name in TEXTS) or has_several(row.get("answer")))
 
 
 def reading_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -49,7 +42,7 @@ def reading_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         several = next((given[name] for name in ("text", "spans", "aliases") if name in given), None)
         given = [*([given["value"]] if "value" in given else []), *(several if isinstance(several, list) else [])]
     first, others = answers_of({answers: given if isinstance(given, list) else [given]}, answers, where)
-    asked = _on_its_text(row, where, "question" if "question" in row else "instruction")
+    asked = on_its_text(row, where, "question" if "question" in row else "instruction")
     return {"question": asked, "steps": row.get("steps"), "answer": first, "accepted": others}
 
 
@@ -61,7 +54,8 @@ def yes_no_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         where: file and row, for messages.
 
     Returns:
-        The row as question, steps (the facts) and answer: "yes" or "no", with "true" or "false" accepted.
+        The row as question, steps (the facts) and answer: "yes" or "no", with "true" or "false" accepted; with another
+        answer as `reading_row` has it.
 
     Raises:
         DataError: naming the column that is missing or wrong.
@@ -70,9 +64,9 @@ def yes_no_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     """
     answer = row["answer"]
     if not isinstance(answer, bool):
-        raise DataError(f"{where}, column 'answer': expected true or false, found {found(answer)}")
+        return reading_row(row, where)
     return {
-        "question": _on_its_text(row, where),
+        "question": on_its_text(row, where),
         "steps": list_of(row, "facts", where),
         "answer": "yes" if answer else "no",
         "accepted": [str(answer).lower()],

@@ -22,7 +22,7 @@ from latent_gemma.data.multiple_choice import (
     rationale_row,
 )
 from latent_gemma.data.prontoqa import prontoqa_row
-from latent_gemma.data.reading import has_several, reading_row, translation_row, yes_no_row
+from latent_gemma.data.reading import is_reading, reading_row, translation_row, yes_no_row
 from latent_gemma.data.svamp import numbered_row, svamp_row
 from latent_gemma.data.values import found, list_of, names_of, text_of
 from latent_gemma.data.worked import worked
@@ -80,6 +80,9 @@ _PUBLISHED: tuple[tuple[str, frozenset[str], Callable[[Mapping[str, Any], str], 
     ("Logic-LM", frozenset({"context", "question", "options", "answer"}), lettered_row),
     ("ProntoQA", frozenset({"question", "query", "chain_of_thought"}), prontoqa_row),
     ("MMLU", frozenset({"question", "choices", "answer"}), choices_row),
+    ("RACE", frozenset({"article", "question", "options", "answer"}), choices_row),
+    ("MedQA", frozenset({"question", "options", "answer_idx"}), choices_row),
+    ("MedMCQA", frozenset({"question", "opa", "opd", "cop"}), option_columns_row),
     ("MMLU-Pro", frozenset({"question", "options", "answer"}), choices_row),
     ("ARC", frozenset({"question", "answerKey"}), labelled_row),
     ("OpenBookQA", frozenset({"question_stem", "answerKey"}), labelled_row),
@@ -92,12 +95,11 @@ _PUBLISHED: tuple[tuple[str, frozenset[str], Callable[[Mapping[str, Any], str], 
     ("BoolQ", frozenset({"question", "passage", "answer"}), yes_no_row),
     ("StrategyQA", frozenset({"question", "answer", "facts"}), yes_no_row),
     ("DROP", frozenset({"question", "passage", "answers_spans"}), reading_row),
-    ("question on a text", frozenset({"question", "context", "answer"}), reading_row),
-    ("question on a text", frozenset({"instruction", "context", "response"}), reading_row),
     ("OPUS", frozenset({"translation"}), translation_row),
     ("MGSM", frozenset({"question", "answer", "answer_number"}), mgsm_row),
     ("AI王 quiz", frozenset({"original_question", "original_answer"}), quiz_row),
     ("NIILC", frozenset({"text", "answers"}), niilc_row),
+    ("ReClor", frozenset({"question", "answers", "label"}), choices_row),
     ("question and answers", frozenset({"question", "answers"}), reading_row),
     # SVAMP's repository has the three with numbers taken out; columns tell whose problems they are.
     ("SVAMP", _NUMBERED | {"Variation Type"}, numbered_row),
@@ -119,7 +121,7 @@ _PUBLISHED: tuple[tuple[str, frozenset[str], Callable[[Mapping[str, Any], str], 
 #: Formats that anybody's questions may have.
 ANYBODYS = (
     "question and answer", "question and answers", "question and response", "question and solution",
-    "question on a text", "prompt and answer", "prompt and chosen", "prompt and completion", "prompt and response",
+    "prompt and answer", "prompt and chosen", "prompt and completion", "prompt and response",
     "instruction and response", "input and output", "messages",
 )  # fmt: skip
 
@@ -149,7 +151,7 @@ def _published(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     if is_chat(row):
         return chat_row(row, where)
     reader = next((read for _, columns, read in _PUBLISHED if columns <= set(row)), None)
-    if reader is None and "question" in row and has_several(row.get("answer")):
+    if reader is None and is_reading(row):
         reader = reading_row
     return row if reader is None else reader(row, where)
 

@@ -9,6 +9,8 @@ from typing import Any
 from latent_gemma.errors import DataError
 from latent_gemma.text.normalize import normalize_answer, parse_number, strip_thousands
 
+#: The columns that hold what a question is about.
+TEXTS = ("context", "passage", "article", "dialogue")
 _WHOLE = re.compile(r"([0-9])\.0+(?![0-9.])")
 
 
@@ -144,6 +146,31 @@ def list_of(row: Mapping[str, Any], column: str, where: str) -> list[str]:
         elif not isinstance(entry, str) or entry.strip():
             raise DataError(f"{where}, column {column!r}: expected a list of texts, found {found(entry)} in it")
     return texts
+
+
+def on_its_text(row: Mapping[str, Any], where: str, asked: str = "question") -> str:
+    """Read a question with the text that it is about, where the row has one (`TEXTS`: a text, or a list of them).
+
+    Args:
+        row: column name -> value.
+        where: file and line, for messages.
+        asked: the column of the question.
+
+    Returns:
+        The text, and the question on a line of its own.
+
+    Raises:
+        DataError: if the question is missing, or either is of another kind: without its text a question has no answer.
+    """
+    name = next((name for name in TEXTS if row.get(name) not in (None, "", [])), None)
+    if name is None:
+        return text_of(row, asked, where)
+    if isinstance(row[name], Mapping):
+        raise DataError(
+            f"{where}, column {name!r}: expected text, found an object",
+            f"to ask without it, give --question-column {asked} --answer-column answer",
+        )
+    return "\n".join([*list_of(row, name, where), text_of(row, asked, where)])
 
 
 def answers_of(row: Mapping[str, Any], column: str, where: str) -> tuple[str, list[str]]:
