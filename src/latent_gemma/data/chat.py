@@ -71,5 +71,8 @@ def chat_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         answer = turns[1][1]
     else:
         roles = ", ".join([role[:20] for role, _ in turns[:6]] + [".."] * (len(turns) > 6)) or "none"
-        raise DataError(f"{where}, column {name!r}: expected one question and its answer, found {roles}")
+        raise DataError(
+            f"{where}, column {name!r}: expected one question and its answer, found {roles}",
+            "--skip-bad leaves such rows out",
+        )
     return {"question": turns[0][1], "answer": answer}
