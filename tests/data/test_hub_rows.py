@@ -46,6 +46,7 @@ PARTS = [{"role": "user", "content": [{"type": "text", "text": "What is 3+4?"}]}
         {"prompt": "What is 3+4?", "answer": "<think>3 and 4\nis 7.</think><answer>7</answer>"},
         {"question": "What is 3+4?", "cot": "3 and 4\nis 7.", "answer": 7},
         {"question": "What is 3+4?", "rationale": ["3 and 4", "is 7."], "answer": "7"},
+        {"question": "What is 3+4?", "steps": [], "reasoning": {}, "explanation": "3 and 4\nis 7.", "answer": "7"},
     ],
 )
 def test_thinking_and_answer_of_a_message_are_told_apart(row):

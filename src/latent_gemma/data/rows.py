@@ -161,8 +161,9 @@ def _recognised(names: Collection[str]) -> FileColumns | None:
 
 
 def _working(row: Mapping[str, Any], names: FileColumns) -> str:
-    """The column that holds the steps, under one of the names that data sets give it."""
-    return next((name for name in (names.steps, *_WORKINGS) if row.get(name) not in (None, "", [])), names.steps)
+    """The column that holds the steps; without one, the first that others give theirs and that is written in."""
+    found_names = (name for name in _WORKINGS if isinstance(row.get(name), (str, list)) and row[name])
+    return names.steps if row.get(names.steps) else next(found_names, names.steps)
 
 
 def _as_asked(lines: list[str], steps_format: StepsFormat) -> tuple[str, ...]:
