@@ -103,6 +103,7 @@ def test_openmathinstruct_has_the_answer_beside_its_solution():
         r"\boxed{7}",
         r"x = \boxed{7}",
         "<think>cut off",
+        "<|begin_of_thought|>cut off",
         "<think>nothing said</think>",
     ],
 )

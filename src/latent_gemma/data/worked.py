@@ -28,11 +28,11 @@ def worked(text: str) -> tuple[list[str], str]:
         what the box or that sentence holds, else all that stands behind the thinking. A text that is nothing but an
         answer comes back as it is, without working.
     """
-    text = _SKY.sub(_plain, text)
-    rest = behind_reasoning(text)
+    marked = _SKY.sub(_plain, text)
+    rest = behind_reasoning(marked)
     if rest is None or not rest.strip():
         return [], text
-    thought = _THINK.sub("", text.removesuffix(rest)) if _THINK.search(text) else ""
+    thought = _THINK.sub("", marked.removesuffix(rest)) if _THINK.search(marked) else ""
     boxed, said = last_boxes(rest), closing_answer(rest)
     if boxed is not None and (thought or has_prose(_BOXED.split(rest)[0])):
         working, answer = rest, boxed
