@@ -117,6 +117,7 @@ def test_what_is_no_more_than_an_answer_stays_as_it_is(text):
         (r"We have $3+4=7$. So \boxed{7}.", [r"We have $3+4=7$. So \boxed{7}."], "7"),
         (r"<think>hm \boxed{6}? no</think>So \boxed{7}.", [r"hm \boxed{6}? no"], "7"),
         ("<think>a\n\nb</think>\n\nIn Rome.", ["a", "b"], "In Rome."),
+        ("<think>a</think>The answer is 7.", ["a"], "7"),
         ("Tom has 3. Therefore, the final answer is **1,200**", ["Tom has 3."], "1,200"),
     ],
 )

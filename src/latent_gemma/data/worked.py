@@ -36,7 +36,7 @@ def worked(text: str) -> tuple[list[str], str]:
     boxed, said = last_boxes(rest), closing_answer(rest)
     if boxed is not None and (thought or has_prose(_BOXED.split(rest)[0])):
         working, answer = rest, boxed
-    elif said is not None and said[0] and parse_number(normalize_answer(said[1])) is not None:
+    elif said is not None and (said[0] or thought) and parse_number(normalize_answer(said[1])) is not None:
         working, answer = said
     elif thought:
         working, answer = "", rest.strip()
