@@ -189,3 +189,28 @@ def test_published_graph_steps_are_sentences(published):
     steps = [step for example in read_file(published("prosqa/valid.json"), None, "result") for step in example.steps]
     assert len(steps) >= 900
     assert all(step.endswith(".") for step in steps)
+
+
+QA = {"question": "Where?", "answers": [{"text": "Rome", "answer_start": 0}, {"text": "Rome"}]}
+HELD = {
+    "squad": {"version": "1.1", "data": [{"title": "t", "paragraphs": [{"context": "Tom is in Rome.", "qas": [QA]}]}]},
+    "big-bench hard": {"canary": "c", "examples": [{"input": "Tom is in Rome.\nWhere?", "target": "Rome"}]},
+    "the hub's server": {"rows": [{"row_idx": 0, "row": {"question": "Tom is in Rome.\nWhere?", "answer": "Rome"}}]},
+    "a row with a list": {"question": "Tom is in Rome.\nWhere?", "answer": "Rome", "data": [{"x": 1}]},
+}
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("name", HELD)
+def test_a_file_that_is_one_object_holds_its_rows(tmp_path, name, indent):
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps(HELD[name], indent=indent), encoding="utf-8")
+    assert list(read_file(path)) == [Example("Tom is in Rome.\nWhere?", (), "Rome")]
+
+
+@pytest.mark.parametrize("data", [{"data": []}, {"data": ["text"]}, {"examples": 3}, {"data": [{"paragraphs": 3}]}])
+def test_an_object_that_holds_no_rows_is_named(tmp_path, data):
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(DataError, match="expected"):
+        list(read_file(path))

@@ -13,6 +13,7 @@ from latent_gemma.data.gsm8k import StepsFormat, parse_internalized
 from latent_gemma.data.mgsm import file_language, is_mgsm, mgsm_example
 from latent_gemma.data.multiplication import is_multiplication
 from latent_gemma.data.prontoqa import generated_rows
+from latent_gemma.data.reading import rows_within
 from latent_gemma.data.rows import ANYBODYS, FileColumns, Row, parse_row, row_format, sound_examples
 from latent_gemma.data.values import once_each
 from latent_gemma.data.xml_rows import xml_rows
@@ -64,12 +65,17 @@ def _json(text: str, path: Path, first_line: int) -> Any:
 
 
 def _is_row(line: str) -> bool:
-    """Whether a line is an object, and not a whole file of ProntoQA's generator."""
+    """Whether a line is an object that is one row, and no whole file."""
     try:
         data = json.loads(line)
     except (RecursionError, ValueError):
         return False
-    return isinstance(data, dict) and generated_rows(data) is None
+    return isinstance(data, dict) and generated_rows(data) is None and _held(data) == [data]
+
+
+def _held(data: dict[str, Any]) -> list[Any]:
+    """The rows of a file that is one object: those within it, or itself, as MATH has one problem a file."""
+    return [data] if row_format(data) else rows_within(data)
 
 
 def _jsonl_rows(path: Path) -> Iterator[Row]:
@@ -100,7 +106,7 @@ def _json_rows(path: Path) -> Iterator[Row]:
     if generated is not None:
         yield from ((f"{path}, {name}", row) for name, row in generated.items())
         return
-    rows = [data] if isinstance(data, dict) else data  # MATH has one problem a file
+    rows = _held(data) if isinstance(data, dict) else data
     if not isinstance(rows, list):
         raise DataError(f"{path}: expected a JSON array of rows, found one {type(data).__name__}")
     for number, row in enumerate(rows, start=1):

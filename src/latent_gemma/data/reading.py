@@ -7,6 +7,31 @@ from latent_gemma.data.values import TEXTS, answers_of, found, list_of, on_its_t
 from latent_gemma.errors import DataError
 from latent_gemma.text.language import translation_request
 
+#: What the rows are called in a file that says more than them.
+_LISTS = ("data", "rows", "examples", "questions")
+
+
+def rows_within(data: Mapping[str, Any]) -> list[Any]:
+    """The rows of a file that is one object.
+
+    Args:
+        data: the object: SQuAD's and JSQuAD's articles of paragraphs of questions, or a list as `examples` (BIG-Bench
+            Hard), `questions`, `data` or `rows` (the hub's server has each in a `row`).
+
+    Returns:
+        The rows, of a paragraph's questions each with its context; else the object itself as the only one.
+    """
+    listed = next((data[name] for name in _LISTS if isinstance(data.get(name), list)), None)
+    if listed is None or not listed or not all(isinstance(row, Mapping) for row in listed):
+        return [data]
+    if any("paragraphs" in row for row in listed):
+        try:
+            parts = [part for article in listed for part in article["paragraphs"]]
+            return [{"context": part["context"], **question} for part in parts for question in part["qas"]]
+        except (TypeError, KeyError):  # of another shape: told as a row that it is not
+            return [data]
+    return [row.get("row", row) for row in listed]
+
 
 def has_several(answer: Any) -> bool:
     """Whether it is several answers of which any is right, as NQ's list of texts or TriviaQA's value and aliases."""
@@ -38,6 +63,8 @@ def reading_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     """
     answers = next(name for name in ("answers", "answers_spans", "answer", "response") if name in row)
     given = row[answers]
+    if isinstance(given, list):
+        given = [one.get("text") if isinstance(one, Mapping) else one for one in given]
     if isinstance(given, Mapping):
         several = next((given[name] for name in ("text", "spans", "aliases") if name in given), None)
         given = [*([given["value"]] if "value" in given else []), *(several if isinstance(several, list) else [])]
