@@ -268,6 +268,37 @@ def test_rows_of_the_hub(row, expected, published):
     assert row_format(row) == published
 
 
+RIGHT_FIRST = [
+    ("BIG-bench", lambda n: {"input": f"Q{n}", "target_scores": {"right": 1, "b": 0, "c": 0, "d": 0}}),
+    (
+        "GPQA",
+        lambda n: {
+            "Question": f"Q{n}", "Correct Answer": "right", **{f"Incorrect Answer {i}": f"w{i}" for i in (1, 2, 3)}
+        },
+    ),
+    (
+        "SciQ",
+        lambda n: {
+            "question": f"Q{n}", "correct_answer": "right", **{f"distractor{i}": f"w{i}" for i in (1, 2, 3)},
+            "support": "Since it is so.",
+        },
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("published", "row"), RIGHT_FIRST)
+def test_an_option_that_is_published_first_is_not_asked_first(published, row):
+    examples = [read(row(number)) for number in range(200)]
+    assert examples == [read(row(number)) for number in range(200)], "the same each time"
+    assert row_format(row(0)) == published
+    letters = [example.accepted[0] for example in examples]
+    assert all(30 < letters.count(letter) < 70 for letter in "ABCD")
+    for example in examples:
+        assert example.answer == "right"
+        assert f"\n{example.accepted[0]}) right" in example.question
+        assert example.steps == (("Since it is so.",) if published == "SciQ" else ())
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -293,6 +324,9 @@ def test_rows_of_the_hub(row, expected, published):
         ({"question": "Q", "context": {"title": ["t"]}, "answer": "A"}, "without it, give --question-column question"),
         ({"translation": {"en": "a", "de": "b"}}, "the second en or ja, found en, de"),
         ({"translation": "a"}, "found text"),
+        ({"input": "Q", "target_scores": {"a": 0, "b": 0}}, "expected options of which one is best"),
+        ({"input": "Q", "target_scores": "a"}, "expected options of which one is best"),
+        ({"input": "Q", "target_scores": {f"{n}": n for n in range(11)}}, "expected at most 10 options, found 11"),
     ],
 )
 def test_what_cannot_be_read_is_named(row, message):

@@ -23,7 +23,7 @@ COMPARED: dict[AnswerKind, str] = {
 _CHOICES = (
     "Logic-LM", "MMLU", "MMLU-Pro", "RACE", "ReClor", "MedQA", "MedMCQA", "ARC",
     "OpenBookQA", "AQuA", "MathQA", "JCommonsenseQA", "PIQA", "Social IQa",
-    "WinoGrande", "BoolQ", "StrategyQA",
+    "WinoGrande", "BIG-bench", "GPQA", "SciQ", "BoolQ", "StrategyQA",
 )  # fmt: skip
 _LATEX = re.compile(r"\\[A-Za-z]")
 

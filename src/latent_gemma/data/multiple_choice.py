@@ -1,5 +1,6 @@
 """Questions with options, each published form of them: lettered, numbered, labelled, one option a column."""
 
+import random
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -181,3 +182,47 @@ def option_columns_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     if not given.isdecimal() or not 0 <= int(given) - first < len(columns):
         raise DataError(f"{where}, column {label!r}: expected the number of an option, found {given[:40]!r}")
     return _asked(on_its_text(row, where, asked), options, _LETTERS[int(given) - first])
+
+
+def right_first_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Read a row of BIG-bench (input, target_scores {"Yes": 1, "No": 0}), GPQA (Question, Correct Answer, Incorrect
+    Answer 1 to 3) or SciQ (question, correct_answer, distractor1 to 3, support).
+
+    Args:
+        row: column name -> value.
+        where: file and row, for messages.
+
+    Returns:
+        The row as question, with the options lettered below it, steps where it has them, and answer: the right option,
+        its letter accepted. Options are shuffled, by the question alone: as published the right one comes first.
+
+    Raises:
+        DataError: naming the column that is missing or wrong, or without an option that is best.
+
+    Source: Srivastava et al. 2022 (arXiv 2206.04615); Rein et al. 2023 (arXiv 2311.12022); Welbl et al. 2017 (arXiv
+        1707.06209).
+    """
+    steps: list[str] = []
+    if "target_scores" in row:
+        question, scores = text_of(row, "input", where), row["target_scores"]
+        numbers = list(scores.values()) if isinstance(scores, Mapping) else []
+        if (
+            not all(isinstance(number, (int, float)) for number in numbers)
+            or numbers.count(max(numbers, default=0)) != 1
+        ):
+            raise DataError(f"{where}, column 'target_scores': expected options of which one is best")
+        options = [str(option) for option in scores]
+        right = options[numbers.index(max(numbers))]
+    else:
+        is_gpqa = "Question" in row
+        question = text_of(row, "Question" if is_gpqa else "question", where)
+        wrong = "Incorrect Answer " if is_gpqa else "distractor"
+        right = text_of(row, "Correct Answer" if is_gpqa else "correct_answer", where)
+        options = [right, *(text_of(row, f"{wrong}{number}", where) for number in (1, 2, 3))]
+        steps = list_of(row, "Explanation" if is_gpqa else "support", where)
+    options = list(dict.fromkeys(options))
+    if len(options) > len(_LETTERS):
+        raise DataError(f"{where}: expected at most {len(_LETTERS)} options, found {len(options)}")
+    random.Random(question).shuffle(options)
+    lettered = dict(zip(_LETTERS, options, strict=False))
+    return _asked(question, lettered, next(letter for letter, option in lettered.items() if option == right), steps)

@@ -20,6 +20,7 @@ from latent_gemma.data.multiple_choice import (
     lettered_row,
     option_columns_row,
     rationale_row,
+    right_first_row,
 )
 from latent_gemma.data.prontoqa import prontoqa_row
 from latent_gemma.data.reading import is_reading, reading_row, translation_row, yes_no_row
@@ -92,6 +93,9 @@ _PUBLISHED: tuple[tuple[str, frozenset[str], Callable[[Mapping[str, Any], str], 
     ("PIQA", frozenset({"goal", "sol1", "sol2", "label"}), option_columns_row),
     ("Social IQa", frozenset({"context", "question", "answerA", "answerC", "label"}), option_columns_row),
     ("WinoGrande", frozenset({"sentence", "option1", "option2", "answer"}), option_columns_row),
+    ("BIG-bench", frozenset({"input", "target_scores"}), right_first_row),
+    ("GPQA", frozenset({"Question", "Correct Answer", "Incorrect Answer 1"}), right_first_row),
+    ("SciQ", frozenset({"question", "correct_answer", "distractor1"}), right_first_row),
     ("BoolQ", frozenset({"question", "passage", "answer"}), yes_no_row),
     ("StrategyQA", frozenset({"question", "answer", "facts"}), yes_no_row),
     ("DROP", frozenset({"question", "passage", "answers_spans"}), reading_row),
