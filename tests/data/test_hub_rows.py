@@ -222,6 +222,41 @@ LISTED = {"text": ["ant", "whale"], "label": ["A", "B"]}
             "MedQA",
         ),
         (
+            {"passage": None, "question": "Q", "options": ["(A)$5$", "(B)$7$"], "label": "B", "other": None},
+            Example("Q\nA) $5$\nB) $7$", (), "$7$", accepted=("B",)),
+            "AGIEval",
+        ),
+        (
+            {"passage": None, "question": "Q", "options": None, "label": None, "answer": "2", "other": {}},
+            Example("Q", (), "2"),
+            "AGIEval",
+        ),
+        (
+            {"context": None, "question": "Q", "solution": ["Add.\nSo 7.", "Or so."], "final_answer": ["7"]},
+            Example("Q", ("Add.", "So 7."), "7"),
+            "OlympiadBench",
+        ),
+        (
+            {"query": "Q", "response": "3+4=<<3+4=7>>7\n#### 7"},
+            Example("Q", ("3+4=7",), "7"),
+            "MGSM",
+        ),
+        (
+            {"problem": "q ?", "rationale": "3 + 4", "options": "a ) 5 , b ) 7", "correct": "b"},
+            Example("q ?\nA) 5\nB) 7", ("3 + 4",), "7", accepted=("B",)),
+            "MathQA",
+        ),
+        (
+            {"problem": "q ?", "rationale": "3 + 4", "options": "['a ) 5 cm ^ 2', 'b ) b ) 7 .']", "correct": "b"},
+            Example("q ?\nA) 5 cm ^ 2\nB) 7 .", ("3 + 4",), "7 .", accepted=("B",)),
+            "MathQA",
+        ),
+        (
+            {"problem": "Q", "generated_solution": "<think>3+4</think>\nSo \\boxed{7}.", "expected_answer": "7"},
+            Example("Q", ("3+4",), "7"),
+            "OpenMathInstruct",
+        ),
+        (
             {"question": "Q", "opa": "a", "opb": "b", "opc": "c", "opd": "d", "cop": 2, "exp": "E"},
             Example("Q\nA) a\nB) b\nC) c\nD) d", (), "c", accepted=("C",)),
             "MedMCQA",

@@ -21,7 +21,7 @@ COMPARED: dict[AnswerKind, str] = {
 }
 #: Published formats of choices that are no task.
 _CHOICES = (
-    "Logic-LM", "MMLU", "MMLU-Pro", "RACE", "ReClor", "MedQA", "MedMCQA", "ARC",
+    "Logic-LM", "MMLU", "MMLU-Pro", "AGIEval", "RACE", "ReClor", "MedQA", "MedMCQA", "ARC",
     "OpenBookQA", "AQuA", "MathQA", "JCommonsenseQA", "PIQA", "Social IQa",
     "WinoGrande", "BIG-bench", "GPQA", "SciQ", "BoolQ", "StrategyQA",
 )  # fmt: skip

@@ -29,7 +29,7 @@ def msvamp_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def mgsm_json_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Read a row of MGSM as MathOctopus has it (`mgsm_Japanese.json`): query and response.
+    """Read a row of MGSM as MathOctopus has it (`mgsm_Japanese.json`), or of GSM8K as MetaMath has it: query, response.
 
     Args:
         row: column name -> value.
@@ -39,10 +39,11 @@ def mgsm_json_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         The row as question and answer.
 
     Raises:
-        DataError: naming the column that is missing or wrong; other data sets with these columns (MetaMathQA) have
-            whole solutions for answers.
+        DataError: naming the column that is missing or wrong; without `#### answer` a response has to be a number.
     """
-    return {"question": text_of(row, "query", where), "answer": number_of(row, "response", where)}
+    worked = "####" in str(row["response"])
+    read = text_of if worked else number_of
+    return {"question": text_of(row, "query", where), "answer": read(row, "response", where)}
 
 
 def instruct_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:

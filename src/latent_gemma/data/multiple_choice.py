@@ -10,7 +10,8 @@ from latent_gemma.errors import DataError
 
 _LETTERS = "ABCDEFGHIJ"
 _MARK = re.compile(r"\(?[A-J][).:]\s*(?=\S)")
-_LISTED = re.compile(r"(?:^|,)\s*([a-e]) \)\s*")
+#: Of MathQA: "a ) 5 , b ) 6"; in some rows a list as Python prints it.
+_LISTED = re.compile(r"(?:^\[?|,)\s*['\"]?([a-e]) \)\s*(?:\1 \)\s*)?")
 #: The columns of a question whose options have one each, in order, and of which number is right from what on.
 _OPTION_COLUMNS = (
     ("question", tuple(f"choice{number}" for number in range(5)), "label", 0),
@@ -60,10 +61,10 @@ def lettered_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def choices_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Read a row of MMLU: question, choices ["..", ".."], answer 2, which counts from 0, or "C"; MMLU-Pro and RACE:
-    options; MedQA: options {"A": ".."}, answer_idx "A"; ReClor: answers, label 2.
+    options; MedQA: options {"A": ".."}, answer_idx "A"; ReClor: answers, label 2; AGIEval: options, label "C".
 
     Args:
-        row: column name -> value; RACE and ReClor have the text that the question is about.
+        row: column name -> value; some have the text that the question is about, and AGIEval questions without options.
         where: file and row, for messages.
 
     Returns:
@@ -73,9 +74,12 @@ def choices_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
         DataError: naming the column that is missing or wrong, or an answer that is none of the choices.
 
     Source: Hendrycks et al. 2021 (arXiv 2009.03300); Wang et al. 2024 (arXiv 2406.01574); Lai et al. 2017 (arXiv
-        1704.04683); Jin et al. 2021 (arXiv 2009.13081); Yu et al. 2020 (arXiv 2002.04326).
+        1704.04683); Jin et al. 2021 (arXiv 2009.13081); Yu et al. 2020 (arXiv 2002.04326);
+        Zhong et al. 2023 (arXiv 2304.06364).
     """
     column = next(name for name in ("choices", "options", "answers") if name in row)
+    if row[column] in (None, "", []):
+        return {"question": on_its_text(row, where), "answer": text_of(row, "answer", where)}
     answer = next(name for name in ("answer_idx", "label", "answer") if name in row)
     listed, given = row[column], text_of(row, answer, where)
     if isinstance(listed, Mapping):
@@ -135,7 +139,7 @@ def rationale_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Read a row of AQuA or MathQA: question, options ["A)5", ..] or "a ) 5 , b ) 6", rationale, correct "B".
 
     Args:
-        row: column name -> value; MathQA has its Problem and Rationale in capitals.
+        row: column name -> value; MathQA has a problem or Problem, and a Rationale.
         where: file and row, for messages.
 
     Returns:
@@ -150,14 +154,17 @@ def rationale_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     given = row["options"]
     if isinstance(given, str):
         _, *parts = _LISTED.split(given)
-        options = {mark.upper(): text.strip() for mark, text in zip(parts[::2], parts[1::2], strict=True)}
+        options = {mark.upper(): text.strip(" '\"]") for mark, text in zip(parts[::2], parts[1::2], strict=True)}
     else:
         options = _lettered(list_of(row, "options", where))
     letter = text_of(row, "correct", where).upper()
     if not options.get(letter):
         raise DataError(f"{where}, column 'correct': expected one of the options' letters, found {letter[:40]!r}")
-    names = ("Problem", "Rationale") if "Problem" in row else ("question", "rationale")
-    return _asked(text_of(row, names[0], where), options, letter, list_of(row, names[1], where))
+    asked, rationale = (
+        next(name for name in names if name in row)
+        for names in (("question", "problem", "Problem"), ("rationale", "Rationale"))
+    )
+    return _asked(text_of(row, asked, where), options, letter, list_of(row, rationale, where))
 
 
 def option_columns_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from latent_gemma.data.asdiv import asdiv_row
 from latent_gemma.data.chat import chat_row, is_chat
-from latent_gemma.data.competition import math_row
+from latent_gemma.data.competition import math_row, olympiad_row
 from latent_gemma.data.example import Example
 from latent_gemma.data.gsm8k import StepsFormat, annotations_alone, format_steps, parse_gsm8k
 from latent_gemma.data.japanese import instruction_gold, jemhopqa_row, niilc_row, quiz_row
@@ -84,10 +84,12 @@ _PUBLISHED: tuple[tuple[str, frozenset[str], Callable[[Mapping[str, Any], str], 
     ("RACE", frozenset({"article", "question", "options", "answer"}), choices_row),
     ("MedQA", frozenset({"question", "options", "answer_idx"}), choices_row),
     ("MedMCQA", frozenset({"question", "opa", "opd", "cop"}), option_columns_row),
+    ("AGIEval", frozenset({"question", "options", "label"}), choices_row),
     ("MMLU-Pro", frozenset({"question", "options", "answer"}), choices_row),
     ("ARC", frozenset({"question", "answerKey"}), labelled_row),
     ("OpenBookQA", frozenset({"question_stem", "answerKey"}), labelled_row),
     ("AQuA", frozenset({"question", "options", "rationale", "correct"}), rationale_row),
+    ("MathQA", frozenset({"problem", "rationale", "options", "correct"}), rationale_row),
     ("MathQA", frozenset({"Problem", "Rationale", "options", "correct"}), rationale_row),
     ("JCommonsenseQA", frozenset({"question", "choice0", "choice4", "label"}), option_columns_row),
     ("PIQA", frozenset({"goal", "sol1", "sol2", "label"}), option_columns_row),
@@ -117,6 +119,7 @@ _PUBLISHED: tuple[tuple[str, frozenset[str], Callable[[Mapping[str, Any], str], 
     ("MGSM", frozenset({"query", "response"}), mgsm_json_row),
     ("MultiArith", frozenset({"sQuestion", "lSolutions"}), multiarith_row),
     ("MATH", frozenset({"problem", "solution"}), math_row),
+    ("OlympiadBench", frozenset({"question", "solution", "final_answer"}), olympiad_row),
     ("prompt and chosen", frozenset({"prompt", "chosen"}), instruct_row),
     # Read as they are; what they have besides tells whose they are.
     ("ProsQA", frozenset({"question", "answer", "steps", "edges"}), lambda row, where: dict(row)),
@@ -225,7 +228,10 @@ def parse_row(row: Any, columns: FileColumns | None, steps_format: StepsFormat, 
         lines, answer = [line.strip() for line in (tagged[2] or "").split("\n") if line.strip()], tagged[3].strip()
     else:
         lines = list_of(row, names.steps if columns else _working(row, names), where)
-        lines, answer = (lines, answer) if lines else worked(answer)
+        if not lines:
+            lines, answer = worked(answer)
+        elif lines[0].startswith("<think>"):  # OpenMathReasoning's solutions
+            lines = worked("\n".join(lines))[0]
     said = row.get("language") if columns is None else None  # as this package writes it
     language = said if said in MGSM_LANGUAGES else detect_language(question)
     return Example(question, _as_asked(lines, steps_format), answer, language, tuple(accepted))
