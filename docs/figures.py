@@ -87,15 +87,15 @@ STUDIES = {
     ),
     "prosqa_23": Asked(
         "ProsQA at its published size",
-        "The same with as many nodes (23), hops (3 to 4), training graphs (14,785) and questions (419) as were published; "
-        "letters drawn anew where theirs rise along the edges.",
+        "The same with as many nodes (23), hops (3 to 4), training graphs (14,785) and questions (419) as were "
+        "published; letters drawn anew where theirs rise along the edges.",
         'latent-gemma study --config configs/prosqa_warmup.toml --data "prosqa:nodes=16-23;hops=3-8;branches=false" '
         "--precision float32 --out runs/prosqa-warmup-23\n"
         "latent-gemma study --config configs/study_prosqa_23.toml --model runs/prosqa-warmup-23/seed-0/text-stage "
         "--methods words --text-steps 800 --steps 1000 --out runs/study-prosqa-23\n"
         "latent-gemma study --config configs/study_prosqa_23.toml",
-        "Every method starts from one model of words that has begun to learn them, and has 800 steps more. For the last "
-        "200 the loss of words and of no reasoning no longer falls; COCONUT's and the annealed one's do.",
+        "Every method starts from one model of words that has begun to learn them, and has 800 steps more. For the "
+        "last 200 the loss of words and of no reasoning no longer falls; COCONUT's and the annealed one's do.",
     ),
     "gemma3": Asked(
         "A pretrained Gemma on chains",
