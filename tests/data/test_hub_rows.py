@@ -257,6 +257,11 @@ LISTED = {"text": ["ant", "whale"], "label": ["A", "B"]}
             "OpenMathInstruct",
         ),
         (
+            {"question": "Where?", "choices": ["Paris", "Rome"], "answer": 1, "label": None},
+            Example("Where?\nA) Paris\nB) Rome", (), "Rome", accepted=("B",)),
+            "MMLU",
+        ),
+        (
             {"question": "Q", "opa": "a", "opb": "b", "opc": "c", "opd": "d", "cop": 2, "exp": "E"},
             Example("Q\nA) a\nB) b\nC) c\nD) d", (), "c", accepted=("C",)),
             "MedMCQA",

@@ -6,6 +6,8 @@ from typing import Any
 from latent_gemma.data.values import found, text_of
 from latent_gemma.errors import DataError
 
+#: The columns that hold messages.
+_COLUMNS = ("messages", "conversations", "prompt")
 #: What tools call the two that speak; what a system or a developer says goes before every question, and is not read.
 _ASKS, _ANSWERS, _UNREAD = ("user", "human"), ("assistant", "gpt", "model"), ("system", "developer")
 
@@ -28,13 +30,13 @@ def _said(message: Any, column: str, where: str) -> tuple[str, str]:
 
 def is_chat(row: Mapping[str, Any]) -> bool:
     """Whether a row's question is in a list of messages; a problem with its solution is read as such."""
-    held = any(isinstance(row.get(name), list) for name in ("messages", "conversations", "prompt"))
+    held = any(isinstance(row.get(name), list) for name in _COLUMNS)
     return held and not {"problem", "solution"} <= set(row)
 
 
 def _messages(row: Mapping[str, Any], where: str) -> tuple[str, list[Any]]:
     """The column of the messages, and the messages."""
-    name = next(name for name in ("messages", "conversations", "prompt") if isinstance(row.get(name), list))
+    name = next(name for name in _COLUMNS if isinstance(row.get(name), list))
     listed = row[name]
     reply = next((each for each in ("completion", "chosen") if each in row), None) if name == "prompt" else None
     if reply is None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from latent_gemma.data.example import Example
 from latent_gemma.data.load import DataSpec
 from latent_gemma.data.local import file_format
+from latent_gemma.data.rows import CHOICES
 from latent_gemma.data.task_list import TASKS, AnswerKind
 from latent_gemma.text.language import translation_target
 from latent_gemma.text.normalize import normalize_answer, parse_number
@@ -19,12 +20,6 @@ COMPARED: dict[AnswerKind, str] = {
     "text": "in spelling, or as numbers",
     "translation": "in spelling",
 }
-#: Published formats of choices that are no task.
-_CHOICES = (
-    "Logic-LM", "MMLU", "MMLU-Pro", "AGIEval", "RACE", "ReClor", "MedQA", "MedMCQA", "ARC",
-    "OpenBookQA", "AQuA", "MathQA", "JCommonsenseQA", "PIQA", "Social IQa",
-    "WinoGrande", "BIG-bench", "GPQA", "SciQ", "BoolQ", "StrategyQA",
-)  # fmt: skip
 _LATEX = re.compile(r"\\[A-Za-z]")
 
 
@@ -58,7 +53,7 @@ def _by_source(spec: DataSpec) -> AnswerKind | None:
         kinds = {task.answer_kind for task in TASKS.values() if task.source.partition(":")[0] == name}
     else:
         published = file_format(Path(spec.source).expanduser())
-        if published in _CHOICES:
+        if published in CHOICES:
             return "choice"
         kinds = {task.answer_kind for task in TASKS.values() if published in task.formats}
     return kinds.pop() if len(kinds) == 1 else None

@@ -80,7 +80,7 @@ def choices_row(row: Mapping[str, Any], where: str) -> dict[str, Any]:
     column = next(name for name in ("choices", "options", "answers") if name in row)
     if row[column] in (None, "", []):
         return {"question": on_its_text(row, where), "answer": text_of(row, "answer", where)}
-    answer = next(name for name in ("answer_idx", "label", "answer") if name in row)
+    answer = next((name for name in ("answer_idx", "label") if row.get(name) not in (None, "")), "answer")
     listed, given = row[column], text_of(row, answer, where)
     if isinstance(listed, Mapping):
         lettered = {str(letter): text_of(listed, letter, f"{where}, column {column!r}") for letter in listed}

@@ -125,6 +125,13 @@ _PUBLISHED: tuple[tuple[str, frozenset[str], Callable[[Mapping[str, Any], str], 
     ("ProsQA", frozenset({"question", "answer", "steps", "edges"}), lambda row, where: dict(row)),
     ("GSM-Hard", frozenset({"input", "target", "code"}), lambda row, where: dict(row)),
 )
+#: Formats of questions with options.
+CHOICES = frozenset(
+    name for name, _, read in _PUBLISHED
+    if read in (
+        choices_row, labelled_row, lettered_row, option_columns_row, rationale_row, right_first_row, yes_no_row
+    )
+)  # fmt: skip
 #: Formats that anybody's questions may have.
 ANYBODYS = (
     "question and answer", "question and answers", "question and response", "question and solution",
